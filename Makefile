@@ -1,0 +1,27 @@
+# Two commands set everything up and go: `make demo` and `make test`. The environment lives in .venv and is made once.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= runs/demo
+
+.PHONY: demo test check clean
+
+demo: .venv/ready
+	$(BIN)/cegm compare --output_dir $(DEMO)
+
+test: .venv/ready check
+	$(BIN)/pytest -q -n 2
+
+check: .venv/ready
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
+
+# torch comes first and pinned: a looser request would bring several gigabytes for accelerators.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch .venv/ready
+
+clean:
+	rm -rf .venv runs build
