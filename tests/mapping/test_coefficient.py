@@ -1,0 +1,26 @@
+import math
+
+import pytest
+
+from cegm.mapping.coefficient import adjust, progress, smooth
+
+
+def test_progress_has_the_sign_of_falling_and_is_bounded():
+    assert progress(fast=1.0, slow=2.0) == pytest.approx(0.5)
+    assert progress(fast=2.0, slow=1.0) == -1.0
+    assert progress(fast=1.0, slow=1.0) == 0.0
+    assert progress(fast=-1.0, slow=0.0) == 0.0
+    assert progress(fast=-3.0, slow=-2.0) == pytest.approx(0.5)
+
+
+def test_smoothing_starts_at_the_first_value_and_forgets():
+    mean = smooth(None, 4.0, 0.1)
+    assert mean == 4.0
+    assert smooth(mean, 2.0, 0.1) == pytest.approx(3.8)
+
+
+def test_adjustment_is_clipped_and_ignores_what_is_not_finite():
+    assert adjust(0.05, 0.01, 1.0, 0.02, 0.2) == pytest.approx(0.06)
+    assert adjust(0.195, 0.01, 1.0, 0.02, 0.2) == 0.2
+    assert adjust(0.021, 0.01, -1.0, 0.02, 0.2) == 0.02
+    assert adjust(0.05, 0.01, math.nan, 0.02, 0.2) == 0.05

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch.optim._muon import _zeropower_via_newtonschulz
+
+import oracle
+from cegm.mapping.normalize import QUINTIC, balance_rows, frobenius_norms, normalize, polar, spectral_norms
+
+SHAPES = [(5, 5), (4, 9), (9, 4), (1, 7), (7, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_polar_is_torchs_to_the_bit(shape):
+    batch = torch.randn(4, *shape)
+    ours = polar(batch, 1e-7, torch.bfloat16)
+    for matrix, direction in zip(batch, ours, strict=True):
+        assert torch.equal(direction, _zeropower_via_newtonschulz(matrix, QUINTIC, 5, 1e-7))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_polar_agrees_with_float64(shape):
+    batch = torch.randn(3, *shape)
+    for matrix, direction in zip(batch, polar(batch, 1e-7, torch.float32), strict=True):
+        assert torch.allclose(direction.double(), oracle.quintic_polar(matrix), atol=1e-4)
+
+
+def test_polar_brings_singular_values_near_one():
+    values = torch.linalg.svdvals(polar(torch.randn(2, 32, 64), 1e-7, torch.float32))
+    assert float(values.min()) > 0.5
+    assert float(values.max()) < 1.3
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_spectral_norms_agree_with_the_decomposition(shape):
+    batch = torch.randn(5, *shape) * torch.tensor([1e-9, 1e-3, 1, 1e3, 1e9])[:, None, None]
+    assert torch.allclose(spectral_norms(batch), torch.linalg.svdvals(batch)[:, 0], rtol=2e-5)
+
+
+def test_spectral_norm_with_a_tie_of_singular_values():
+    assert float(spectral_norms(torch.eye(300)[None])) == pytest.approx(1, rel=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["polar", "spectral", "frobenius", "none"])
+def test_zeros_stay_zeros_and_noise_is_not_amplified(kind):
+    zeros = torch.zeros(2, 4, 6)
+    assert torch.equal(normalize(zeros, kind, 1e-7, torch.float32), zeros)
+    noise = torch.randn(2, 4, 6) * 1e-20
+    assert float(normalize(noise, kind, 1e-7, torch.float32).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("kind", ["polar", "spectral", "frobenius", "none"])
+def test_each_matrix_of_a_batch_is_normalised_by_itself(kind):
+    batch = torch.randn(4, 6, 5) * torch.tensor([1.0, 10, 100, 1000])[:, None, None]
+    together = normalize(batch, kind, 1e-7, torch.float32)
+    for index in range(4):
+        assert torch.equal(together[index], normalize(batch[index : index + 1], kind, 1e-7, torch.float32)[0])
+
+
+def test_frobenius_norms():
+    batch = torch.randn(3, 4, 5)
+    assert torch.allclose(frobenius_norms(batch).flatten(), batch.flatten(1).norm(dim=1))
+
+
+def test_balanced_rows_agree_with_loops_and_keep_the_norm():
+    direction = torch.randn(2, 3, 8) * torch.tensor([1.0, 5, 0.1])[None, :, None]
+    moments = torch.rand(2, 3, 1)
+    before = moments.clone()
+    balanced = balance_rows(direction, moments, 0.9, 1e-7)
+    for index in range(2):
+        rows = []
+        for row in range(3):
+            moment = 0.9 * before[index, row] + 0.1 * direction[index, row].square().mean()
+            assert torch.allclose(moments[index, row], moment)
+            rows.append(direction[index, row] / (moment.sqrt() + 1e-7))
+        expected = torch.stack(rows)
+        expected = expected * direction[index].norm() / expected.norm()
+        assert torch.allclose(balanced[index], expected, rtol=1e-5)
+    assert torch.allclose(balanced.flatten(1).norm(dim=1), direction.flatten(1).norm(dim=1))
+
+
+def test_balancing_zeros_gives_zeros():
+    assert torch.equal(balance_rows(torch.zeros(1, 2, 3), torch.zeros(1, 2, 1), 0.9, 1e-7), torch.zeros(1, 2, 3))

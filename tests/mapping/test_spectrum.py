@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+import oracle
+from cegm.mapping.spectrum import context_map, map_left, map_right, matrix_power, square_roots
+
+
+def context(features, tokens=200, decay=1.0):
+    x = torch.randn(tokens, features) * torch.arange(1, features + 1).float() ** -decay
+    return x.T @ x / tokens
+
+
+@pytest.mark.parametrize("power", [-2.0, -1.0, -0.75, -0.5, -0.25, -0.3, 0.0, 0.25, 0.5, 0.7, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize(("features", "decay"), [(1, 1.0), (5, 0.5), (24, 1.0), (64, 2.0)])
+def test_any_power_agrees_with_the_eigendecomposition(power, features, decay):
+    s = context(features, decay=decay)
+    phi = context_map(s[None], power, damping=0.1)[0]
+    expected = oracle.phi(s, power, 0.1)
+    assert float((phi.double() - expected).norm() / expected.norm()) < 2e-5
+
+
+def test_a_badly_conditioned_root_stays_accurate():
+    values = torch.logspace(-6, 0, 32)
+    q = torch.linalg.qr(torch.randn(32, 32, dtype=torch.float64))[0]
+    matrix = (q @ torch.diag(values.double()) @ q.T).float()
+    root, inverse_root = square_roots(matrix)
+    assert float((root.double() @ root.double() - matrix).norm() / matrix.norm()) < 1e-4
+    assert float((inverse_root @ root - torch.eye(32)).abs().max()) < 2e-2
+
+
+def test_power_zero_is_the_identity_and_one_the_matrix():
+    s = context(6)
+    assert torch.equal(matrix_power(s, 0.0), torch.eye(6))
+    assert torch.allclose(matrix_power(s, 1.0), s)
+
+
+@pytest.mark.parametrize("power", [-1.0, -0.5, 1.0])
+def test_a_context_of_zeros_maps_nothing(power):
+    both = torch.stack([torch.zeros(2, 3, 3), torch.eye(3).repeat(2, 1, 1)])
+    assert torch.equal(context_map(both, power, damping=0.1)[0], torch.eye(3).repeat(2, 1, 1))
+
+
+@pytest.mark.parametrize("power", [-1.0, -0.5, 0.5, 1.0])
+def test_a_rank_one_context(power):
+    x = torch.randn(12)
+    s = torch.outer(x, x)
+    expected = oracle.phi(s, power, 0.1)
+    assert float((context_map(s[None], power, 0.1)[0].double() - expected).norm() / expected.norm()) < 1e-4
+
+
+def test_scale_of_the_contexts_does_not_matter():
+    s = context(10)[None]
+    for factor in (1e-12, 1e12):
+        assert torch.allclose(context_map(s * factor, -0.5, 0.1), context_map(s, -0.5, 0.1), rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_share_one_trace():
+    """The mean eigenvalue is that of all heads, so that a head with weak contexts stays weak."""
+    blocks = torch.stack([context(4), 100 * context(4)])
+    phi = context_map(blocks, 1.0, 0.0)
+    expected = oracle.phi(oracle.block_diagonal(blocks), 1.0, 0.0)
+    assert torch.allclose(oracle.block_diagonal(phi).double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("outputs", "inputs", "heads"), [(6, 4, 1), (4, 6, 2), (6, 6, 3), (8, 2, 2)])
+def test_maps_are_products_with_the_block_diagonal(outputs, inputs, heads):
+    gradient = torch.randn(3, outputs, inputs)
+    right = torch.randn(3, heads, inputs // heads, inputs // heads)
+    left = torch.randn(3, heads, outputs // heads, outputs // heads)
+    for index in range(3):
+        dense = gradient[index] @ oracle.block_diagonal(right[index]).T
+        assert torch.allclose(map_right(gradient, right)[index], dense, atol=1e-5)
+        dense = oracle.block_diagonal(left[index]) @ gradient[index]
+        assert torch.allclose(map_left(gradient, left)[index], dense, atol=1e-5)
