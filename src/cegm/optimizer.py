@@ -1,0 +1,432 @@
+"""`CEGM`: contextually entangled gradient mapping as a `torch.optim.Optimizer`.
+
+`CEGM.step` is Algorithm 1 of the paper (arXiv 2502.00048), line by line; how each line is read is in docs/method.md.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from cegm.context.scores import Scores
+from cegm.groups import Assignment, Matrix, Role, assign, assign_without_model, table
+from cegm.mapping.coefficient import FAST, SLOW, Coefficient, adjust, progress, smooth
+from cegm.mapping.normalize import Normalize, balance_rows, frobenius_norms, normalize
+from cegm.mapping.spectrum import map_left, map_right
+from cegm.options import LayerScale, Precision, Preset, polar_dtype, resolve
+from cegm.refresh import Contexts
+
+ADAMW_EPS = 1e-8
+
+
+class CEGM(Optimizer):
+    """Contextually entangled gradient mapping.
+
+    Weights of linear layers follow Algorithm 1: momentum `G_t`, context `S_t` from the layer's inputs and `T_t` from
+    its output gradients, map `E_t = Phi_q(T_t) G_t Phi_p(S_t)`, normalisation, step. Embeddings, output head, norms and
+    biases follow AdamW. With `power = gradient_power = 0`, no row moment and no cautious decay it is
+    `torch.optim.Muon`, bit for bit.
+
+    Args:
+        params: A model, then grouping and contexts are automatic; or anything torch accepts, with `model` supplying the
+        contexts.
+        lr: Learning rate, >= 0. With `layer_scale="match_adamw"` a rate tuned for AdamW carries over.
+        model: Where `params` live, when `params` is no model. Without any model contexts cannot be seen: the base
+            optimizer is left, and a warning says so.
+        preset: `recommended` (what won the comparison), `paper` (the letter of Algorithm 1), `lite` (least memory).
+            Fills in every option below that is left at None; `repr(optimizer)` shows the result.
+        weight_decay: Decoupled weight decay of matrices, >= 0, multiplied by lr.
+        cautious: Decay a weight only where the step shrinks it too (arXiv 2510.12402).
+        entanglement: Entanglement coefficient `l` in (0, 1], line 7: the weight of the newest gradient. Muon's momentum
+        .95 is .05.
+        nesterov: Look ahead: use `l G + (1 - l) G_t` in place of `G_t`.
+        scores: Context scores `f` of line 8: `uniform`, `gradient` (log |d_i|^2) or `random` (a control).
+        hierarchy: Who shares scores; `layer`.
+        heads: Blocks into which inputs and outputs are split; divides both. None: at least eight, by what divides.
+        recurrence: `r` in [0, 1) *per step*; a refresh after k steps keeps `r^k` of the past.
+        refresh_every: Steps between two looks at the contexts, >= 1; the other steps record nothing.
+        power: `p` of the context map over the inputs. 0 switches it off, +1 is the paper's.
+        gradient_power: `q` of the context map over the output gradients.
+        damping: `e` >= 0 in `(S/s + e I)^p`, relative to the mean eigenvalue.
+        normalize: Line 10: `polar`, `spectral`, `frobenius` or `none`.
+        row_moment: Divide output rows by their running root mean square after line 10 (NorMuon, arXiv 2510.05491).
+        layer_scale: `match_adamw` (.2 sqrt(max(m, n))), `spectral` (sqrt(max(1, m/n))) or `none`.
+        coefficient: Line 12: `constant`, or `progress` (follows the smoothed loss; give it by `observe_loss` or a
+        closure).
+        coefficient_step: `Dl` of line 12, in [0, 1].
+        coefficient_range: Bounds of `l`.
+        precision: Of the polar iteration: `auto`, `bfloat16` or `float32`; see `cegm.options.polar_dtype`.
+        aux_lr: Learning rate of the AdamW part; None: `lr`.
+        aux_betas: Its betas; the second is also the decay of the row moment.
+        aux_weight_decay: Its weight decay on embeddings and head (vectors have none); None: `weight_decay`.
+        eps: Smallest norm that is divided by, in [0, 1].
+        group_patterns: Ordered (shell pattern over parameter names, `matrix` or `adamw`) pairs that override the
+        automatic roles.
+
+    Raises:
+        ValueError: A value outside its range, a model without any matrix, a sharded parameter, or patterns that match
+        nothing.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT | nn.Module,
+        lr: float = 3e-4,
+        *,
+        model: nn.Module | None = None,
+        preset: Preset = "recommended",
+        weight_decay: float | None = None,
+        cautious: bool | None = None,
+        entanglement: float | None = None,
+        nesterov: bool | None = None,
+        scores: Scores | None = None,
+        hierarchy: str | None = None,
+        heads: int | None = None,
+        recurrence: float | None = None,
+        refresh_every: int | None = None,
+        power: float | None = None,
+        gradient_power: float | None = None,
+        damping: float | None = None,
+        normalize: Normalize | None = None,
+        row_moment: bool | None = None,
+        layer_scale: LayerScale | None = None,
+        coefficient: Coefficient | None = None,
+        coefficient_step: float | None = None,
+        coefficient_range: tuple[float, float] | None = None,
+        precision: Precision | None = None,
+        aux_lr: float | None = None,
+        aux_betas: tuple[float, float] | None = None,
+        aux_weight_decay: float | None = None,
+        eps: float | None = None,
+        group_patterns: Sequence[tuple[str, Role]] = (),
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name in _OPTION_NAMES}
+        options = resolve(preset, given)
+        self.preset = preset
+        if isinstance(params, nn.Module):
+            model, params = params, [{"params": [p for p in params.parameters() if p.requires_grad]}]
+        self._assignments: dict[Tensor, Assignment] = {}
+        if model is not None:
+            self._assignments = {a.parameter: a for a in assign(model, group_patterns)}
+        elif group_patterns:
+            raise ValueError("group_patterns need the names of a model; pass model=")
+        self._contexts = Contexts(self._assignments)
+        super().__init__(self._by_role(params, options), options)
+        self._require_matrices()
+        if model is None:
+            warnings.warn(
+                "CEGM was given no model, so it cannot see contexts and works as its base optimizer; pass model=model",
+                stacklevel=2,
+            )
+
+    # ------------------------------------------------------------------ groups
+
+    def _by_role(self, params: ParamsT, options: dict[str, Any]) -> list[dict[str, Any]]:
+        """Splits each of the caller's groups by role; vectors are kept apart because they have no weight decay."""
+        entries = list(cast("Iterable[Any]", params))
+        if not entries:
+            raise ValueError("the optimizer got no parameters; pass the model itself, or model.parameters()")
+        groups = entries if isinstance(entries[0], dict) else [{"params": entries}]
+        return [part for index, group in enumerate(groups) for part in self._split(dict(group), index, options)]
+
+    def _split(self, group: dict[str, Any], index: int, options: dict[str, Any]) -> list[dict[str, Any]]:
+        members = group.pop("params")
+        members = [members] if isinstance(members, Tensor) else list(members)
+        parts: dict[str, list[Tensor]] = defaultdict(list)
+        for position, member in enumerate(members):
+            name, parameter = member if isinstance(member, tuple) else (f"group {index}, parameter {position}", member)
+            assignment = self._assignments.setdefault(parameter, assign_without_model(name, parameter))
+            if type(parameter.data).__name__ == "DTensor":
+                raise ValueError(
+                    f"{assignment.name} is sharded (DTensor); sharded training is not supported yet, use DDP"
+                )
+            role = group.get("role", assignment.role)
+            parts[role if role == "matrix" or parameter.ndim > 1 else "vector"].append(parameter)
+        return [self._part(kind, parts[kind], group, options) for kind in ("matrix", "adamw", "vector") if parts[kind]]
+
+    @staticmethod
+    def _part(kind: str, members: list[Tensor], group: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+        part = {"params": members, "role": "adamw" if kind == "vector" else kind, "steps": 0, **group}
+        if kind == "matrix":
+            part.setdefault("lr", options["lr"])
+            part.update(loss_fast=None, loss_slow=None)
+            return part
+        part.setdefault("lr", options["lr"] if options["aux_lr"] is None else options["aux_lr"])
+        decay = options["weight_decay"] if options["aux_weight_decay"] is None else options["aux_weight_decay"]
+        part.setdefault("weight_decay", 0.0 if kind == "vector" else decay)
+        return part
+
+    def _require_matrices(self) -> None:
+        if not any(group["role"] == "matrix" for group in self.param_groups):
+            raise ValueError("the model has no matrix for Algorithm 1 (no trainable linear layer); use AdamW for it")
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group as torch does, and watches the layers of its matrices."""
+        if "role" not in param_group:
+            for part in self._split(dict(param_group), len(self.param_groups), self.defaults):
+                self.add_param_group(part)
+            return
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["role"] == "matrix" and (group["power"] or group["gradient_power"]):
+            for parameter in group["params"]:
+                self._contexts.watch(parameter, group)
+            self._contexts.arm(self.param_groups)
+
+    # ------------------------------------------------------------------ Algorithm 1
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One training step, lines 6 to 12 of Algorithm 1.
+
+        Args:
+            closure: Recomputes the loss and its gradients, as torch defines it; its loss feeds the coefficient
+            controller.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+            self.observe_loss(loss)
+        if self.refreshing:
+            self._contexts.refresh(self.state, self.param_groups)  # line 8
+        for group in self.param_groups:
+            if group["role"] == "adamw":
+                self._adamw(group)
+                continue
+            for matrices in self._equal_shapes(group):
+                gradient = _stack(matrices, "grad")  # line 6, (matrices, outputs, inputs)
+                entangled = self._entangle(gradient, matrices, group)  # line 7
+                mapped = self._map(entangled, matrices)  # line 9
+                direction = self._normalize(mapped, matrices, group)  # line 10
+                self._update(direction, matrices, group)  # line 11
+        self._adjust_coefficients()  # line 12
+        self._contexts.arm(self.param_groups)
+        return loss
+
+    def _equal_shapes(self, group: dict[str, Any]) -> list[list[Matrix]]:
+        """The group's weights that have a gradient, batched by shape."""
+        batches: dict[tuple[Any, ...], list[Matrix]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            if parameter.grad.is_sparse:
+                raise RuntimeError(
+                    f"{self._assignments[parameter].name} has a sparse gradient; use a dense one or AdamW"
+                )
+            state = self.state[parameter]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(
+                    parameter.grad, memory_format=torch.preserve_format
+                )  # G_0 = 0, line 2
+            for matrix in self._assignments[parameter].matrices():
+                maps = tuple(state[key].shape[-1] if key in state else 0 for key in ("context_map", "demand_map"))
+                batches[(*matrix.shape, *maps, parameter.dtype, parameter.device)].append(matrix)
+        return list(batches.values())
+
+    def _entangle(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
+        """Line 7: `G_t = l G + (1 - l) G_{t-1}`, with the Nesterov look-ahead `l G + (1 - l) G_t` if asked for."""
+        coefficient = group["entanglement"]
+        momenta = [m.view(self.state[m.assignment.parameter]["momentum"]) for m in matrices]
+        torch._foreach_lerp_(momenta, list(gradient), coefficient)
+        entangled = torch.stack(momenta)
+        return torch.lerp(gradient, entangled, 1.0 - coefficient) if group["nesterov"] else entangled
+
+    def _map(self, entangled: Tensor, matrices: list[Matrix]) -> Tensor:
+        """Line 9: `E_t = Phi_q(T_t) G_t Phi_p(S_t)^T`."""
+        state = self.state[matrices[0].assignment.parameter]
+        if "context_map" in state:
+            maps = torch.stack([self.state[m.assignment.parameter]["context_map"] for m in matrices])
+            entangled = map_right(entangled.float(), maps)
+        if "demand_map" in state:
+            maps = torch.stack([m.blocks(self.state[m.assignment.parameter]["demand_map"]) for m in matrices])
+            entangled = map_left(entangled.float(), maps)
+        return entangled
+
+    def _normalize(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
+        """Line 10, and the row moment after it."""
+        direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device))
+        if group["row_moment"]:
+            moments = [self._row_moment(matrix) for matrix in matrices]
+            stacked = torch.stack(moments)  # (matrices, outputs, 1)
+            direction = balance_rows(direction.float(), stacked, group["aux_betas"][1], group["eps"])
+            torch._foreach_copy_(moments, list(stacked))
+        return direction
+
+    def _row_moment(self, matrix: Matrix) -> Tensor:
+        state = self.state[matrix.assignment.parameter]
+        if "row_moment" not in state:
+            outputs = sum(matrix.assignment.pieces)
+            state["row_moment"] = torch.zeros(outputs, 1, device=matrix.assignment.parameter.device)
+        return cast(Tensor, state["row_moment"][matrix.start : matrix.stop])
+
+    def _update(self, direction: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> None:
+        """Line 11: `W -= h E^` with the layer's scale, after decoupled weight decay."""
+        weights = [m.view(m.assignment.parameter) for m in matrices]
+        lr, directions = float(group["lr"]), list(direction)
+        if group["cautious"]:
+            agrees = [(d * w > 0).to(w.dtype) for d, w in zip(directions, weights, strict=True)]
+            for weight, mask in zip(weights, agrees, strict=True):
+                weight.mul_(1.0 - lr * group["weight_decay"] * mask)
+        else:
+            torch._foreach_mul_(weights, 1.0 - lr * group["weight_decay"])
+        torch._foreach_add_(weights, directions, alpha=-lr * _layer_scale(group["layer_scale"], *matrices[0].shape))
+
+    def _adamw(self, group: dict[str, Any]) -> None:
+        """Everything that meets no context: torch's AdamW."""
+        parameters = [p for p in group["params"] if p.grad is not None]
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        if not parameters:
+            return
+        states = [self.state[p] for p in parameters]
+        beta1, beta2 = group["aux_betas"]
+        adamw(
+            parameters,
+            [cast(Tensor, p.grad) for p in parameters],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"] for s in states],
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=float(group["lr"]),
+            weight_decay=group["weight_decay"],
+            eps=ADAMW_EPS,
+            maximize=False,
+        )
+
+    # ------------------------------------------------------------------ contexts
+
+    @property
+    def refreshing(self) -> bool:
+        """Whether the step that is being accumulated now records contexts."""
+        return self._contexts.recording
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears gradients, and with them contexts of a step that was given up."""
+        super().zero_grad(set_to_none)
+        self._contexts.clear()
+
+    # ------------------------------------------------------------------ entanglement coefficient (line 12)
+
+    def observe_loss(self, loss: float | Tensor) -> None:
+        """Tells the coefficient controller the loss of this step; needed for `coefficient="progress"`, ignored by `constant`."""
+        for group in self.param_groups:
+            if group["role"] == "matrix" and group["coefficient"] == "progress":
+                value = float(loss.detach()) if isinstance(loss, Tensor) else loss
+                group["loss_fast"] = smooth(group["loss_fast"], value, FAST)
+                group["loss_slow"] = smooth(group["loss_slow"], value, SLOW)
+
+    def _adjust_coefficients(self) -> None:
+        for group in self.param_groups:
+            group["steps"] += 1
+            if group["role"] == "adamw" or group["coefficient"] == "constant":
+                continue
+            if group["loss_fast"] is None:
+                raise ValueError(
+                    "coefficient='progress' follows the loss: call optimizer.observe_loss(loss) before step(), or pass a closure"
+                )
+            signal = progress(group["loss_fast"], group["loss_slow"])
+            group["entanglement"] = adjust(
+                group["entanglement"], group["coefficient_step"], signal, *group["coefficient_range"]
+            )
+
+    # ------------------------------------------------------------------ state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads as torch does, but keeps the float32 of contexts and moments when the weights have fewer bits."""
+        super().load_state_dict(state_dict)
+        order = [p for group in self.param_groups for p in group["params"]]
+        for index, saved in state_dict["state"].items():
+            for key, value in saved.items():
+                if isinstance(value, Tensor) and key != "step":
+                    self.state[order[index]][key] = value.to(device=order[index].device, copy=True)
+        self._contexts.arm(self.param_groups)
+
+    # ------------------------------------------------------------------ what a person sees
+
+    def summary(self) -> str:
+        """The group table: which parameter is updated how, and why."""
+        members = [self._assignments[p] for group in self.param_groups for p in group["params"]]
+        return table(members)
+
+    @torch.no_grad()
+    def diagnostics(self) -> dict[str, dict[str, float]]:
+        """Per layer, how its context shaped its last gradient; changes nothing.
+
+        Call it after `step()` and before `zero_grad()`.
+
+        Returns:
+            For each weight of Algorithm 1, by name: `gradient_norm` (Frobenius), `update_to_weight` (root mean square
+            of the last step over that of the weight), `context_rank` and `gradient_context_rank` (effective rank of
+            `S_t` and `T_t`, NaN without), `cosine` (between `G_t` and the mapped gradient `E_t`), `entanglement` (the
+            coefficient).
+        """
+        report: dict[str, dict[str, float]] = {}
+        for group in self.param_groups:
+            if group["role"] == "matrix":
+                for matrices in self._equal_shapes(group):
+                    self._diagnose(matrices, group, report)
+        return report
+
+    def _diagnose(self, matrices: list[Matrix], group: dict[str, Any], report: dict[str, dict[str, float]]) -> None:
+        momentum = torch.stack([m.view(self.state[m.assignment.parameter]["momentum"]) for m in matrices])
+        gradient = _stack(matrices, "grad")
+        entangled = torch.lerp(gradient, momentum, 1.0 - group["entanglement"]) if group["nesterov"] else momentum
+        mapped = self._map(entangled, matrices)
+        cosines = torch.nn.functional.cosine_similarity(entangled.float().flatten(1), mapped.float().flatten(1))
+        direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device)).float()
+        sizes = (
+            frobenius_norms(direction).flatten()
+            * float(group["lr"])
+            * _layer_scale(group["layer_scale"], *matrices[0].shape)
+        )
+        norms = frobenius_norms(gradient.float()).flatten()
+        weights = frobenius_norms(_stack(matrices, "data").float()).flatten()
+        for index, matrix in enumerate(matrices):
+            state = self.state[matrix.assignment.parameter]
+            report[_layer_name(matrix)] = {
+                "gradient_norm": float(norms[index]),
+                "update_to_weight": float(sizes[index] / weights[index].clamp_min(group["eps"])),
+                "context_rank": float(state.get("context_rank", math.nan)),
+                "gradient_context_rank": float(state.get("demand_rank", math.nan)),
+                "cosine": float(cosines[index]),
+                "entanglement": group["entanglement"],
+            }
+
+    def __repr__(self) -> str:
+        options = "\n".join(f"    {name}: {self.defaults[name]}" for name in sorted(self.defaults))
+        return f"CEGM (\n    preset: {self.preset}\n{options}\n)"
+
+
+_OPTION_NAMES = frozenset(CEGM.__init__.__annotations__) - {"params", "model", "preset", "group_patterns", "return"}
+
+
+def _stack(matrices: list[Matrix], attribute: str) -> Tensor:
+    """Gradients or weights of equal shape as one tensor, (matrices, outputs, inputs)."""
+    return torch.stack([m.view(getattr(m.assignment.parameter, attribute)) for m in matrices])
+
+
+def _layer_scale(kind: LayerScale, outputs: int, inputs: int) -> float:
+    if kind == "match_adamw":
+        return float(0.2 * math.sqrt(max(outputs, inputs)))
+    return math.sqrt(max(1.0, outputs / inputs)) if kind == "spectral" else 1.0
+
+
+def _layer_name(matrix: Matrix) -> str:
+    name = matrix.assignment.name.removesuffix(".weight")
+    return name if len(matrix.assignment.pieces) == 1 else f"{name}[{matrix.start}:{matrix.stop}]"

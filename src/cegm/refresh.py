@@ -1,0 +1,198 @@
+"""Algorithm 1, line 8: what entanglement layers recorded becomes the contexts `S_t`, `T_t` and their maps.
+
+Everything that lasts is kept in the optimizer's state under string keys, as tensors and plain numbers: `context_map`
+(inputs) and `demand_map` (output gradients), shapes (heads, width, width); `context` and `demand` likewise if they
+recur; their effective ranks as `context_rank` and `demand_rank`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cegm.context.aggregate import effective_rank, recur
+from cegm.context.layers import EntanglementLayer
+from cegm.groups import Assignment, Matrix
+from cegm.mapping.spectrum import context_map
+from cegm.options import block_width
+
+logger = logging.getLogger(__name__)
+
+FAILURES_IN_A_ROW = 3
+
+State = MutableMapping[Tensor, Any]
+Groups = Sequence[Mapping[str, Any]]
+
+
+class _Due(NamedTuple):
+    """A map to be refreshed: of which weight and side, of which fused piece (outputs only), from which blocks."""
+
+    parameter: Tensor
+    side: str
+    part: Matrix | None
+    blocks: Tensor
+
+
+class Contexts:
+    """The entanglement layers of one optimizer.
+
+    Args:
+        assignments: What is known of each parameter; shared with the optimizer, which adds to it.
+    """
+
+    def __init__(self, assignments: Mapping[Tensor, Assignment]) -> None:
+        self._assignments = assignments
+        self._layers: dict[Tensor, EntanglementLayer] = {}
+        self._warned_unseen = False
+
+    def watch(self, parameter: Tensor, group: Mapping[str, Any]) -> None:
+        """Places an entanglement layer on the modules of one weight, if it has any."""
+        assignment = self._assignments[parameter]
+        outputs, inputs = sum(assignment.pieces), assignment.matrices()[0].shape[1]
+        height = math.gcd(*assignment.pieces)
+        sharers = (bool(group["power"]) + bool(group["gradient_power"])) * (2 if group["recurrence"] else 1)
+        context_shape = demand_shape = None
+        if group["power"]:
+            width = block_width(inputs, height, group["heads"], sharers, f"the inputs of {assignment.name}")
+            context_shape = (inputs // width, width, width)
+        if group["gradient_power"]:
+            width = block_width(height, inputs, group["heads"], sharers, f"the outputs of {assignment.name}")
+            demand_shape = (outputs // width, width, width)
+        if assignment.modules:
+            self._layers[parameter] = EntanglementLayer(
+                assignment.name, assignment.modules, parameter.device, context_shape, demand_shape, group["scores"]
+            )
+
+    @property
+    def recording(self) -> bool:
+        """Whether backward passes are recorded now."""
+        return any(layer.recording for layer in self._layers.values())
+
+    def arm(self, groups: Groups) -> None:
+        """Decides whether the next step records, and gives the random scores their next seed."""
+        for group in groups:
+            due = group["steps"] % group["refresh_every"] == 0
+            for index, parameter in enumerate(group["params"]):
+                layer = self._layers.get(parameter)
+                if layer is not None:
+                    layer.recording = due
+                    layer.seed.fill_(group["steps"] * len(group["params"]) + index)
+
+    def clear(self) -> None:
+        """Forgets what was recorded for a step that was given up."""
+        for layer in self._layers.values():
+            layer.clear()
+
+    def refresh(self, state: State, groups: Groups) -> None:
+        """`C_t` from the backward passes of this step, `S_t` from it and the past, and the maps from `S_t`.
+
+        Raises:
+            RuntimeError: A layer's context or map was not finite three times in a row.
+        """
+        _reduce_over_ranks([layer for layer in self._layers.values() if layer.recording])
+        due: dict[tuple[Any, ...], list[_Due]] = defaultdict(list)
+        for group in groups:
+            keep = group["recurrence"] ** group["refresh_every"]
+            powers = {"context": group["power"], "demand": group["gradient_power"]}
+            for parameter in group["params"]:
+                for side, mean in self._collect(parameter):
+                    aggregate = self._aggregate(state[parameter], parameter, side, mean, keep)
+                    if aggregate is None:
+                        continue
+                    for part in _parts(self._assignments[parameter], side):
+                        blocks = _blocks(aggregate, part)  # (heads, width, width)
+                        key = (blocks.shape, powers[side], group["damping"], blocks.device)
+                        due[key].append(_Due(parameter, side, part, blocks))
+        for (_, power, damping, _), members in due.items():
+            self._refresh_maps(state, members, power, damping)
+
+    def _collect(self, parameter: Tensor) -> list[tuple[str, Tensor]]:
+        """The means that the layer of one weight recorded, with their sides."""
+        layer = self._layers.get(parameter)
+        if layer is None or not layer.recording or parameter.grad is None:
+            return []
+        means = layer.collect()
+        layer.clear()
+        if means is None:
+            self._warn_unseen(layer.name)
+            return []
+        return [(side, mean) for side, mean in zip(("context", "demand"), means, strict=True) if mean is not None]
+
+    def _aggregate(self, own: dict[str, Any], parameter: Tensor, side: str, mean: Tensor, keep: float) -> Tensor | None:
+        """`S_t` after `C_t`; a context that is not finite stays outside, counts as a failure, and gives None."""
+        if not bool(mean.isfinite().all()):
+            self._count_failure(own, parameter, side, "its context is not finite")
+            return None
+        if keep > 0.0:  # without recurrence S_t is C_t, and nothing needs to be kept of it
+            if side in own:
+                recur(own[side], mean, keep)
+            else:
+                own[side] = mean
+            mean = own[side]
+        own[f"{side}_rank"] = effective_rank(mean)
+        return mean
+
+    def _refresh_maps(self, state: State, members: list[_Due], power: float, damping: float) -> None:
+        """`Phi` of all members, whose blocks have equal shapes, in one batch."""
+        maps = context_map(torch.stack([m.blocks for m in members]), power, damping)  # (members, heads, width, width)
+        finite = maps.isfinite().flatten(1).all(dim=1).tolist()
+        for member, new, good in zip(members, maps, finite, strict=True):
+            own, key = state[member.parameter], f"{member.side}_map"
+            if not good:
+                self._count_failure(own, member.parameter, member.side, "its map is not finite")
+                continue
+            own[f"{member.side}_failures"] = 0
+            if key not in own:
+                own[key] = self._identity(member.parameter, member.side, new)
+            _blocks(own[key], member.part).copy_(new)
+
+    def _identity(self, parameter: Tensor, side: str, like: Tensor) -> Tensor:
+        """The map of a whole parameter before its pieces have theirs."""
+        assignment, width = self._assignments[parameter], like.shape[-1]
+        features = sum(assignment.pieces) if side == "demand" else assignment.matrices()[0].shape[1]
+        return torch.eye(width, device=like.device).repeat(features // width, 1, 1)
+
+    def _count_failure(self, own: dict[str, Any], parameter: Tensor, side: str, why: str) -> None:
+        """The last good map stays in use; three failures in a row end the run."""
+        name = self._assignments[parameter].name
+        failures = own[f"{side}_failures"] = own.get(f"{side}_failures", 0) + 1
+        if failures >= FAILURES_IN_A_ROW:
+            raise RuntimeError(
+                f"{name}: {side} refresh failed {failures} times in a row ({why}); raise damping or lower lr"
+            )
+        logger.warning("%s: %s refresh failed (%s), the last good map is kept", name, side, why)
+
+    def _warn_unseen(self, name: str) -> None:
+        if not self._warned_unseen:
+            warnings.warn(
+                f"{name} has a gradient but its layer was never called, so it has no context and follows the base optimizer",
+                stacklevel=5,
+            )
+        self._warned_unseen = True
+
+
+def _parts(assignment: Assignment, side: str) -> Sequence[Matrix | None]:
+    """What is mapped apart: inputs are one, outputs one per fused piece, because each piece has its own trace."""
+    return [None] if side == "context" else assignment.matrices()
+
+
+def _blocks(statistics: Tensor, part: Matrix | None) -> Tensor:
+    return statistics if part is None else part.blocks(statistics)
+
+
+def _reduce_over_ranks(layers: list[EntanglementLayer]) -> None:
+    """Sums numerators and denominators over data-parallel ranks; a layer that one rank did not call counts as zero there."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return
+    for carrier in (c for layer in layers for c in layer.carriers()):
+        if carrier.grad is None:
+            carrier.grad = torch.zeros(carrier.shape, device=carrier.device)
+        dist.all_reduce(carrier.grad)

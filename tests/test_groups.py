@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch import nn
+
+from cegm.groups import assign, assign_without_model, fused_pieces, table
+
+transformers = pytest.importorskip("transformers")
+
+
+def roles(model, patterns=()):
+    return {a.name: (a.role, a.reason) for a in assign(model, patterns)}
+
+
+class Mixture(nn.Module):
+    """Embedding, tied head, router, recurrent cell, convolution, one-row matrix: every role at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(11, 6)
+        self.gate = nn.Linear(6, 2)
+        self.gate_proj = nn.Linear(6, 8, bias=False)
+        self.cell = nn.LSTM(6, 4)
+        self.convolution = nn.Conv1d(6, 4, 3)
+        self.value = nn.Linear(6, 1)
+        self.frozen = nn.Linear(6, 6).requires_grad_(False)
+        self.norm = nn.LayerNorm(6)
+        self.lm_head = nn.Linear(6, 11, bias=False)
+        self.tied = nn.Linear(6, 11, bias=False)
+        self.tied.weight = self.embed.weight
+
+
+def test_roles_of_every_kind():
+    found = roles(Mixture())
+    assert found["gate_proj.weight"] == ("matrix", "linear layer")
+    assert found["embed.weight"] == ("adamw", "embedding")
+    assert found["lm_head.weight"] == ("adamw", "output head")
+    assert found["gate.weight"] == ("adamw", "router")
+    assert found["cell.weight_ih_l0"] == ("adamw", "no linear layer (LSTM)")
+    assert found["convolution.weight"] == ("adamw", "no linear layer (Conv1d)")
+    assert found["value.weight"] == ("adamw", "vector")
+    assert found["norm.weight"] == ("adamw", "vector")
+    assert [name for name, (role, _) in found.items() if role == "matrix"] == ["gate_proj.weight"]
+
+
+def test_every_trainable_parameter_exactly_once():
+    model = Mixture()
+    assigned = [a.parameter for a in assign(model)]
+    assert len(assigned) == len(set(assigned))
+    assert set(assigned) == {p for p in model.parameters() if p.requires_grad}
+
+
+def test_first_matching_pattern_wins():
+    patterns = [("lm_head.*", "matrix"), ("*", "adamw")]
+    found = roles(Mixture(), patterns)
+    assert [name for name, (role, _) in found.items() if role == "matrix"] == ["lm_head.weight"]
+    head = next(a for a in assign(Mixture(), patterns) if a.name == "lm_head.weight")
+    assert head.modules, "an overridden head keeps its module, so that contexts reach it"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        ([("nothing.*", "adamw")], "matches no trainable parameter"),
+        ([("lm_head.*", "muon")], "use one of matrix, adamw"),
+        ([("norm.*", "matrix")], "norm.weight"),
+    ],
+)
+def test_wrong_patterns_are_one_line_errors(patterns, message):
+    with pytest.raises(ValueError, match=message) as error:
+        assign(Mixture(), patterns)
+    assert "\n" not in str(error.value)
+
+
+def test_gpt2_is_transposed_and_its_attention_fused():
+    config = transformers.GPT2Config(vocab_size=17, n_embd=12, n_layer=1, n_head=2, n_positions=8)
+    model = transformers.GPT2LMHeadModel(config)
+    attention = next(a for a in assign(model) if a.name.endswith("c_attn.weight"))
+    assert attention.transposed
+    assert attention.pieces == (12, 12, 12)
+    views = [m.view(attention.parameter) for m in attention.matrices()]
+    expected = attention.parameter.T.split(12)
+    assert all(torch.equal(view, part) for view, part in zip(views, expected, strict=True))
+    assert all(view.untyped_storage().data_ptr() == attention.parameter.untyped_storage().data_ptr() for view in views)
+    assert roles(model)["transformer.wte.weight"] == ("adamw", "embedding")
+
+
+def test_grouped_queries_split_unevenly():
+    model = nn.Module()
+    model.config = transformers.LlamaConfig(num_attention_heads=8, num_key_value_heads=2)
+    assert fused_pieces("layers.0.self_attn.qkv_proj", 8 * 4 + 2 * 2 * 4, 32, model) == (32, 8, 8)
+    assert fused_pieces("mlp.gate_up_proj", 48, 32, model) == (24, 24)
+    assert fused_pieces("attention.query_key_value", 96, 32, model) == (96,)
+
+
+def test_without_a_model_dimensions_decide():
+    assert assign_without_model("a", torch.zeros(3, 4)).role == "matrix"
+    assert assign_without_model("b", torch.zeros(4)).role == "adamw"
+    assert assign_without_model("c", torch.zeros(1, 4)).role == "adamw"
+    assert assign_without_model("d", torch.zeros(2, 3, 4)).role == "adamw"
+
+
+def test_table_counts_every_weight():
+    model = Mixture()
+    text = table(assign(model))
+    matrix = model.gate_proj.weight.numel()
+    other = sum(p.numel() for p in model.parameters() if p.requires_grad) - matrix
+    assert text.splitlines()[-1] == f"total: {matrix:,} weights by Algorithm 1, {other:,} by AdamW"
+    assert "router" in text

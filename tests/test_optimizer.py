@@ -1,0 +1,522 @@
+"""CEGM against Muon (the limit without context), against the slow oracle, and in every way a training loop can call it."""
+
+import copy
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import models
+import oracle
+from cegm import CEGM
+from cegm.options import RECOMMENDED
+
+transformers = pytest.importorskip("transformers")
+
+MUON = {"power": 0, "gradient_power": 0, "scores": "uniform", "row_moment": False, "cautious": False}
+
+
+def torchs_muon(model, optimizer, lr):
+    """torch.optim.Muon and torch.optim.AdamW over a copy of the model, with the optimizer's groups."""
+    twin = copy.deepcopy(model)
+    pairs = dict(zip(model.parameters(), twin.parameters(), strict=True))
+    groups = {role: [g for g in optimizer.param_groups if g["role"] == role] for role in ("matrix", "adamw")}
+    matrices = [pairs[p] for g in groups["matrix"] for p in g["params"]]
+    rest = [{"params": [pairs[p] for p in g["params"]], "weight_decay": g["weight_decay"]} for g in groups["adamw"]]
+    parts = [
+        torch.optim.Muon(matrices, lr=lr, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95)),
+    ]
+    return twin, parts
+
+
+def test_without_context_it_is_torchs_muon_bit_for_bit_over_50_steps():
+    model = models.llama()
+    optimizer = CEGM(model, lr=1e-2, **MUON)
+    twin, parts = torchs_muon(model, optimizer, 1e-2)
+    data = models.batches(50)
+    losses = models.train(model, optimizer, data)
+    expected = []
+    for ids in data:
+        loss = twin(input_ids=ids, labels=ids).loss
+        loss.backward()
+        for part in parts:
+            part.step()
+            part.zero_grad()
+        expected.append(loss.item())
+    assert losses == expected
+    assert models.weights_equal(model, twin)
+
+
+def run_beside_oracle(options, steps=7, sizes=(6, 10, 4), tokens=12, seed=0, **constructor):
+    """Trains a perceptron with CEGM and, beside it, the slow version from the contexts and demands of the same passes."""
+    torch.manual_seed(seed)
+    model = models.perceptron(sizes)
+    optimizer = CEGM(model, lr=0.03, precision="float32", **constructor, **options)
+    resolved = {k: v for k, v in optimizer.defaults.items() if k != "lr"}
+    linears = [m for m in model if isinstance(m, nn.Linear)]
+    slow = [oracle.SlowCEGM(m.weight.data, lr=0.03, options=resolved) for m in linears]
+    for _ in range(steps):
+        contexts, outputs = [], []
+        hidden = torch.randn(tokens, sizes[0])
+        for module in model:
+            if isinstance(module, nn.Linear):
+                contexts.append(hidden.detach())
+            hidden = module(hidden)
+            if isinstance(module, nn.Linear):
+                hidden.retain_grad()
+                outputs.append(hidden)
+        loss = (hidden - 1).square().mean()
+        loss.backward()
+        for twin, linear, c, y in zip(slow, linears, contexts, outputs, strict=True):
+            twin.step(linear.weight.grad, c, y.grad, loss.item())
+        optimizer.observe_loss(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        for twin, linear in zip(slow, linears, strict=True):
+            error = float((linear.weight.detach().double() - twin.weight).norm() / twin.weight.norm())
+            assert error < 2e-5, f"step {twin.steps}"
+
+
+def test_the_paper_preset_is_the_oracle():
+    run_beside_oracle({}, preset="paper")
+
+
+@pytest.mark.parametrize("scores", ["uniform", "gradient"])
+@pytest.mark.parametrize(
+    ("power", "gradient_power"), [(-0.5, 0), (0, -0.5), (-1, -1), (-0.5, -0.25), (1, 1), (0.5, -0.3)]
+)
+def test_both_sides_of_the_map_agree_with_the_oracle(power, gradient_power, scores):
+    run_beside_oracle({"power": power, "gradient_power": gradient_power, "scores": scores, "heads": 1})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normalize": "spectral"},
+        {"normalize": "frobenius", "layer_scale": "spectral"},
+        {"normalize": "none", "layer_scale": "none"},
+        {"heads": 2, "power": -0.5},
+        {"refresh_every": 3, "recurrence": 0.5, "heads": 1},
+        {"refresh_every": 2, "recurrence": 0.95, "power": -0.5, "heads": 2},
+        {"row_moment": False, "cautious": True, "heads": 1},
+        {"nesterov": False, "entanglement": 0.3, "heads": 1},
+        {"coefficient": "progress", "coefficient_step": 0.1, "heads": 1},
+        {"damping": 2.0, "heads": 1},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_every_option_agrees_with_the_oracle(options):
+    run_beside_oracle({"heads": 2, **options})
+
+
+@pytest.mark.parametrize("sizes", [(2, 9), (9, 2), (3, 3)])
+def test_wide_tall_and_one_token(sizes):
+    run_beside_oracle({"power": -0.5, "gradient_power": -0.5, "heads": 1}, sizes=sizes, tokens=1)
+
+
+def test_a_fused_projection_is_mapped_piece_by_piece():
+    """A stacked query/key/value weight moves as three separate layers would."""
+    stacked, parts = nn.Linear(8, 24, bias=False), [nn.Linear(8, 8, bias=False) for _ in range(3)]
+    for part, rows in zip(parts, stacked.weight.data.split(8), strict=True):
+        part.weight.data.copy_(rows)
+    fused, separate = nn.ModuleDict({"Wqkv": stacked}), nn.ModuleList(parts)
+    options = {"lr": 0.01, "power": -0.5, "gradient_power": -0.5, "heads": 2, "precision": "float32"}
+    first, second = CEGM(fused, **options), CEGM(separate, **options)
+    for _ in range(4):
+        x, d = torch.randn(10, 8), torch.randn(10, 24)
+        stacked(x).backward(d)
+        for part, piece in zip(parts, d.split(8, dim=1), strict=True):
+            part(x).backward(piece)
+        for optimizer in (first, second):
+            optimizer.step()
+            optimizer.zero_grad()
+    assert torch.allclose(stacked.weight, torch.cat([p.weight for p in parts]), atol=1e-6)
+
+
+def test_conv1d_moves_as_the_linear_layer_it_is():
+    from transformers.pytorch_utils import Conv1D
+
+    linear, transposed = nn.Linear(6, 8), Conv1D(8, 6)
+    transposed.weight.data.copy_(linear.weight.data.T)
+    transposed.bias.data.copy_(linear.bias.data)
+    optimizers = [CEGM(m, lr=0.01, power=-0.5) for m in (nn.Sequential(linear), nn.Sequential(transposed))]
+    for _ in range(4):
+        x = torch.randn(10, 6)
+        for module, optimizer in zip((linear, transposed), optimizers, strict=True):
+            module(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert torch.allclose(linear.weight, transposed.weight.T, atol=1e-6)
+
+
+# ---------------------------------------------------------------------- invariances
+
+
+def test_accumulation_of_eight_equals_the_batch_of_eight_without_drift():
+    """Gaps in float64, so that they can be seen; a drift would make their mean as large as their largest."""
+    model = models.llama()
+    twin = copy.deepcopy(model)
+    whole, pieces = (CEGM(m, lr=3e-3, refresh_every=2) for m in (model, twin))
+    gaps = []
+    for ids in models.batches(30, rows=8):
+        model(input_ids=ids, labels=ids).loss.backward()
+        for row in ids.split(1):
+            (twin(input_ids=row, labels=row).loss / 8).backward()
+        for optimizer in (whole, pieces):
+            optimizer.step()
+            optimizer.zero_grad()
+        exact = [copy.deepcopy(m).double()(input_ids=ids, labels=ids).loss.item() for m in (model, twin)]
+        gaps.append(exact[0] - exact[1])
+    assert 0 < max(map(abs, gaps)) < 1e-5
+    assert abs(sum(gaps)) / len(gaps) < 1e-6
+
+
+def test_two_runs_agree_to_the_last_bit():
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = models.llama()
+        runs.append(models.train(model, CEGM(model, lr=1e-2, scores="random"), models.batches(12)))
+    assert runs[0] == runs[1]
+
+
+def test_diagnostics_change_nothing():
+    model, data = models.llama(), models.batches(6)
+    twin = copy.deepcopy(model)
+    watched, unwatched = CEGM(model, lr=1e-2, refresh_every=2), CEGM(twin, lr=1e-2, refresh_every=2)
+    for ids in data:
+        for each, optimizer in ((model, watched), (twin, unwatched)):
+            each(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+            if optimizer is watched:
+                optimizer.diagnostics()
+            optimizer.zero_grad()
+    assert models.weights_equal(model, twin)
+
+
+def test_diagnostics_are_what_they_say():
+    model = nn.Sequential(nn.Linear(6, 8, bias=False))
+    optimizer = CEGM(model, lr=0.01, heads=1, power=-0.5, row_moment=False, normalize="frobenius", weight_decay=0)
+    before = model[0].weight.detach().clone()
+    x = torch.randn(30, 6)
+    model(x).square().sum().backward()
+    optimizer.step()
+    ((name, found),) = optimizer.diagnostics().items()
+    gradient = model[0].weight.grad
+    assert name == "0"
+    assert found["gradient_norm"] == pytest.approx(float(gradient.norm()), rel=1e-5)
+    step = model[0].weight.detach() - before
+    assert found["update_to_weight"] == pytest.approx(float(step.norm() / model[0].weight.norm()), rel=1e-3)
+    s = x.T @ x
+    assert found["context_rank"] == pytest.approx(float(s.trace() ** 2 / (s @ s).trace()), rel=1e-4)
+    mapped = oracle.phi(before @ s @ before.T, -0.5, 0.1) @ gradient.double() @ oracle.phi(s, -0.5, 0.1)
+    cosine = torch.nn.functional.cosine_similarity(gradient.double().flatten(), mapped.flatten(), dim=0)
+    assert found["cosine"] == pytest.approx(float(cosine), abs=1e-4)
+    assert found["entanglement"] == 0.05
+
+
+# ---------------------------------------------------------------------- contexts over time
+
+
+def test_only_refresh_steps_record():
+    model = models.llama()
+    optimizer = CEGM(model, lr=1e-3, refresh_every=3)
+    pattern = []
+    for ids in models.batches(7):
+        pattern.append(optimizer.refreshing)
+        models.train(model, optimizer, [ids])
+    assert pattern == [True, False, False, True, False, False, True]
+
+
+def test_a_failed_map_keeps_the_last_good_one_and_three_in_a_row_raise(caplog):
+    model = nn.Sequential(nn.Linear(4, 4, bias=False))
+    optimizer = CEGM(model, lr=0.01, refresh_every=1, heads=1)
+
+    def step(poison):
+        model(torch.randn(8, 4)).square().sum().backward()
+        if poison:
+            optimizer._contexts._layers[model[0].weight].demand_carrier.grad.fill_(math.nan)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step(poison=False)
+    good = optimizer.state[model[0].weight]["demand_map"].clone()
+    step(poison=True)
+    step(poison=True)
+    assert torch.equal(optimizer.state[model[0].weight]["demand_map"], good)
+    assert "0.weight: demand refresh failed" in caplog.text
+    step(poison=False)
+    assert not torch.equal(optimizer.state[model[0].weight]["demand_map"], good)
+    step(poison=True)
+    step(poison=True)
+    with pytest.raises(RuntimeError, match=r"0\.weight: demand refresh failed 3 times in a row"):
+        step(poison=True)
+
+
+def test_a_layer_that_is_never_called_follows_the_base_and_says_so():
+    class Bypassed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 6, bias=False)
+
+        def forward(self, x):
+            return nn.functional.linear(x, self.linear.weight)
+
+    model = Bypassed()
+    twin = copy.deepcopy(model)
+    optimizer, base = (
+        CEGM(model, lr=0.01, precision="float32"),
+        CEGM(twin, lr=0.01, gradient_power=0, precision="float32"),
+    )
+    for each, opt in ((model, optimizer), (twin, base)):
+        each(torch.ones(3, 4)).square().sum().backward()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            opt.step()
+        assert [("linear.weight" in str(w.message)) for w in caught] == ([True] if opt is optimizer else [])
+    assert torch.equal(model.linear.weight, twin.linear.weight)
+
+
+# ---------------------------------------------------------------------- state
+
+
+def test_recommended_state_is_at_most_eight_bytes_per_weight_on_a_llama_block():
+    for hidden in (128, 256):
+        model = models.llama(hidden=hidden, layers=1)
+        optimizer = CEGM(model)
+        models.train(model, optimizer, models.batches(2))
+        matrices = [p for g in optimizer.param_groups if g["role"] == "matrix" for p in g["params"]]
+        state = sum(
+            v.numel() * v.element_size() for p in matrices for v in optimizer.state[p].values() if torch.is_tensor(v)
+        )
+        assert state / sum(p.numel() for p in matrices) <= 8.0
+
+
+def test_lite_has_the_smallest_state():
+    def size(preset):
+        model = models.llama(hidden=128, layers=1)
+        optimizer = CEGM(model, preset=preset)
+        models.train(model, optimizer, models.batches(2))
+        matrices = [p for g in optimizer.param_groups if g["role"] == "matrix" for p in g["params"]]
+        bytes_ = sum(
+            v.numel() * v.element_size() for p in matrices for v in optimizer.state[p].values() if torch.is_tensor(v)
+        )
+        return bytes_ / sum(p.numel() for p in matrices)
+
+    assert size("lite") < size("recommended")
+    assert size("lite") < 4.6
+
+
+def test_state_loads_with_weights_only_and_resumes_bitwise(tmp_path):
+    model, data = models.llama(), models.batches(12)
+    options = {"lr": 1e-2, "refresh_every": 3, "power": -0.5, "coefficient": "progress"}
+    optimizer = CEGM(model, **options)
+    models.train(model, optimizer, data[:7])
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+    twin = models.llama()
+    twin.load_state_dict(loaded["model"])
+    resumed = CEGM(twin, **options)
+    resumed.load_state_dict(loaded["optimizer"])
+    assert models.train(model, optimizer, data[7:]) == models.train(twin, resumed, data[7:])
+
+
+def test_bfloat16_weights_keep_float32_statistics_through_a_checkpoint():
+    model = models.llama().to(torch.bfloat16)
+    optimizer = CEGM(model, lr=1e-2, power=-0.5, recurrence=0.9)
+    models.train(model, optimizer, models.batches(2))
+    fresh = CEGM(model, lr=1e-2, power=-0.5, recurrence=0.9)
+    fresh.load_state_dict(optimizer.state_dict())
+    for group in fresh.param_groups:
+        if group["role"] == "matrix":
+            for p in group["params"]:
+                assert fresh.state[p]["context"].dtype == fresh.state[p]["demand_map"].dtype == torch.float32
+                assert torch.equal(fresh.state[p]["context"], optimizer.state[p]["context"])
+
+
+def test_zero_gradient_is_zero_update():
+    model = nn.Sequential(nn.Linear(4, 6, bias=False))
+    optimizer = CEGM(model, lr=0.1, weight_decay=0, power=-0.5)
+    before = model[0].weight.detach().clone()
+    for _ in range(3):
+        (model(torch.randn(5, 4)) * 0).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.equal(model[0].weight, before)
+
+
+def test_a_parameter_without_gradient_stays_and_has_no_state():
+    model = nn.ModuleList([nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)])
+    optimizer = CEGM(model, lr=0.1)
+    before = model[1].weight.detach().clone()
+    model[0](torch.randn(5, 4)).sum().backward()
+    optimizer.step()
+    assert torch.equal(model[1].weight, before)
+    assert not optimizer.state[model[1].weight]
+
+
+# ---------------------------------------------------------------------- ways to construct it
+
+
+def test_an_iterable_with_a_model_equals_the_model():
+    model, data = models.llama(), models.batches(5)
+    twins = [copy.deepcopy(model) for _ in range(3)]
+    optimizers = [
+        CEGM(twins[0], lr=1e-2),
+        CEGM(list(twins[1].parameters()), lr=1e-2, model=twins[1]),
+        CEGM(twins[2].named_parameters(), lr=1e-2, model=twins[2]),
+    ]
+    losses = [models.train(twin, optimizer, data) for twin, optimizer in zip(twins, optimizers, strict=True)]
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_groups_of_the_caller_keep_their_learning_rates():
+    model = models.perceptron((4, 6, 3))
+    groups = [{"params": model[0].parameters(), "lr": 1e-2}, {"params": model[2].parameters(), "lr": 1e-4}]
+    optimizer = CEGM(groups, model=model)
+    assert [g["lr"] for g in optimizer.param_groups] == [1e-2, 1e-4]
+
+
+def test_without_a_model_it_is_the_base_optimizer_and_says_so_once():
+    model = models.perceptron()
+    twin = copy.deepcopy(model)
+    with pytest.warns(UserWarning, match="cannot see contexts") as caught:
+        blind = CEGM(model.parameters(), lr=1e-2, precision="float32")
+    assert len(caught) == 1
+    base = CEGM(twin, lr=1e-2, gradient_power=0, precision="float32")
+    x = torch.randn(5, 6)
+    for _ in range(3):
+        for each, optimizer in ((model, blind), (twin, base)):
+            each(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert models.weights_equal(model, twin)
+
+
+def test_a_group_added_later_is_watched():
+    model = models.perceptron((4, 6, 3))
+    optimizer = CEGM(model[0].parameters(), lr=1e-2, model=model)
+    optimizer.add_param_group({"params": list(model[2].parameters())})
+    model(torch.randn(5, 4)).sum().backward()
+    optimizer.step()
+    assert "demand_map" in optimizer.state[model[2].weight]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: CEGM(nn.LayerNorm(4)), "no matrix"),
+        (lambda: CEGM([]), "no parameters"),
+        (lambda: CEGM(models.perceptron(), lr=-1.0), "lr=-1.0"),
+        (
+            lambda: CEGM(models.perceptron((6, 10)), heads=4),
+            "heads=4 does not divide the 10 features of the outputs of 0.weight",
+        ),
+        (lambda: CEGM(models.perceptron().parameters(), group_patterns=[("*", "adamw")]), "pass model="),
+    ],
+)
+def test_wrong_calls_are_one_line_errors(build, message):
+    with pytest.raises(ValueError, match=message) as error:
+        build()
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_keyword_is_an_error():
+    with pytest.raises(TypeError, match="gradient_pwr"):
+        CEGM(models.perceptron(), gradient_pwr=1)
+
+
+def test_progress_without_a_loss_says_what_to_call():
+    model = models.perceptron()
+    optimizer = CEGM(model, coefficient="progress")
+    model(torch.randn(2, 6)).sum().backward()
+    with pytest.raises(ValueError, match="observe_loss"):
+        optimizer.step()
+
+
+def test_a_closure_feeds_the_controller():
+    model = models.perceptron()
+    optimizer = CEGM(model, coefficient="progress")
+    x = torch.randn(5, 6)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    first = float(optimizer.step(closure))
+    assert float(optimizer.step(closure)) < first
+    assert optimizer.param_groups[0]["loss_fast"] < first
+
+
+def test_repr_and_summary_show_every_option_and_group():
+    optimizer = CEGM(models.llama(), preset="lite", heads=4)
+    text = repr(optimizer)
+    assert all(f"{name}: " in text for name in RECOMMENDED)
+    assert "preset: lite" in text
+    assert "heads: 4" in text
+    assert "embedding" in optimizer.summary()
+
+
+# ---------------------------------------------------------------------- compile, ranks
+
+
+def test_a_compiled_model_trains_like_the_eager_one():
+    model = models.perceptron((8, 12, 8))
+    twin = copy.deepcopy(model)
+    compiled = torch.compile(twin, backend="aot_eager")
+    eager_optimizer, optimizer = CEGM(model, lr=1e-2, refresh_every=2), CEGM(twin, lr=1e-2, refresh_every=2)
+    for _ in range(5):
+        x = torch.randn(9, 8)
+        for run, each in ((model, eager_optimizer), (compiled, optimizer)):
+            run(x).square().mean().backward()
+            each.step()
+            each.zero_grad()
+    assert all(torch.allclose(p, q, atol=1e-6) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def _rank(rank, port, path):
+    import os
+
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = models.perceptron((6, 8, 4))
+    optimizer = CEGM(model, lr=1e-2, refresh_every=2, power=-0.5, scores="gradient")
+    parallel = nn.parallel.DistributedDataParallel(model)
+    for step in range(6):
+        x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).split(4)[rank]
+        parallel(x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.save(model.state_dict(), f"{path}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_equal_one_process(tmp_path):
+    import socket
+
+    import torch.multiprocessing as mp
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(_rank, args=(port, str(tmp_path)), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    torch.manual_seed(0)
+    model = models.perceptron((6, 8, 4))
+    optimizer = CEGM(model, lr=1e-2, refresh_every=2, power=-0.5, scores="gradient")
+    for step in range(6):
+        model(torch.randn(8, 6, generator=torch.Generator().manual_seed(step))).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(ranks[0][name], ranks[1][name])
+        assert torch.allclose(ranks[0][name], weight, atol=1e-6)
