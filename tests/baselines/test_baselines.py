@@ -1,0 +1,98 @@
+import copy
+
+import pytest
+import torch
+
+import models
+from cegm.baselines import METHODS, build_optimizer, option_names
+
+pytest.importorskip("transformers")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_parameter_once_with_a_role(method):
+    model = models.llama()
+    optimizer = build_optimizer(method, model, lr=1e-3, aux_lr=2e-3)
+    members = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(members) == len(set(members))
+    assert set(members) == set(model.parameters())
+    assert {(g["role"], g["lr"]) for g in optimizer.param_groups} == {("matrix", 1e-3), ("adamw", 2e-3)}
+
+
+def test_all_methods_agree_on_groups():
+    model = models.llama()
+    names = {p: n for n, p in model.named_parameters()}
+    seen = [
+        sorted(
+            (g["role"], g["weight_decay"], names[p])
+            for g in build_optimizer(m, model).param_groups
+            for p in g["params"]
+        )
+        for m in METHODS
+    ]
+    assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_state_round_trip_continues_bitwise(method):
+    model, data = models.llama(), models.batches(8)
+    optimizer = build_optimizer(method, model, lr=1e-2)
+    models.train(model, optimizer, data[:4])
+    twin = copy.deepcopy(model)
+    resumed = build_optimizer(method, twin, lr=1e-2)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert models.train(model, optimizer, data[4:]) == models.train(twin, resumed, data[4:])
+    assert models.weights_equal(model, twin)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_scheduler_moves_both_learning_rates(method):
+    optimizer = build_optimizer(method, models.llama(), lr=1e-2, aux_lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    optimizer.step()
+    scheduler.step()
+    assert {(g["role"], g["lr"]) for g in optimizer.param_groups} == {("matrix", 5e-3), ("adamw", 5e-4)}
+
+
+def test_muon_is_torchs_muon_and_adamw():
+    model, data = models.llama(), models.batches(20)
+    twin = copy.deepcopy(model)
+    ours = build_optimizer("muon", model, lr=1e-2, precision="bfloat16")
+    roles = {
+        n: g["role"] for g in ours.param_groups for p in g["params"] for n, q in model.named_parameters() if p is q
+    }
+    named = dict(twin.named_parameters())
+    muon = torch.optim.Muon([named[n] for n in roles if roles[n] == "matrix"], lr=1e-2, adjust_lr_fn="match_rms_adamw")
+    rest = [named[n] for n in roles if roles[n] == "adamw"]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95))
+    models.train(model, ours, data)
+    for ids in data:
+        twin(input_ids=ids, labels=ids).loss.backward()
+        for part in (muon, adamw):
+            part.step()
+            part.zero_grad()
+    assert models.weights_equal(model, twin)
+
+
+def test_muon_in_float32_stays_close_to_bfloat16():
+    """Two roundings of the same update: after one step, weights differ by far less than the step."""
+    model = models.llama()
+    before, twin = copy.deepcopy(model), copy.deepcopy(model)
+    for each, precision in ((model, "bfloat16"), (twin, "float32")):
+        models.train(each, build_optimizer("muon", each, lr=1e-2, precision=precision), models.batches(1))
+    step = sum(float((p - q).square().sum()) for p, q in zip(model.parameters(), before.parameters(), strict=True))
+    gap = sum(float((p - q).square().sum()) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+    assert 0 < gap < 1e-3 * step
+
+
+def test_unknown_names_are_one_line_errors_with_the_nearest():
+    model = models.llama()
+    with pytest.raises(ValueError, match="did you mean 'muon'"):
+        build_optimizer("moun", model)
+    with pytest.raises(ValueError, match="cegm has no option 'gradient_pwr'; did you mean 'gradient_power'"):
+        build_optimizer("cegm", model, gradient_pwr=1)
+    assert "momentum" in option_names("muon")
