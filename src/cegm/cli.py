@@ -1,0 +1,202 @@
+"""The command line: `cegm train | compare | report`. Parses, calls, and turns every user error into one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import typing
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+USER_ERROR = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ValueError; `main` prints it."""
+        raise ValueError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: Words of the command line; None: those of the process.
+
+    Returns:
+        0 when done, 2 when the user has to change something.
+    """
+    try:
+        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+    except (ValueError, OSError, ImportError) as error:
+        return _report(error)
+    except RuntimeError as error:
+        from cegm.train.health import NonFiniteError
+
+        if not isinstance(error, NonFiniteError):
+            raise
+        return _report(error)
+    except KeyboardInterrupt:
+        return _report(KeyboardInterrupt("stopped by the user"), 130)
+
+
+def _report(error: BaseException, code: int = USER_ERROR) -> int:
+    print(f"cegm: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = Parser(prog="cegm", description="Context-entangled gradients for language models.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
+    _add_train(commands)
+    _add_compare(commands)
+    _add_report(commands)
+    known, unknown = parser.parse_known_args(_with_underscores(arguments))
+    if unknown:
+        _refuse(unknown[0])
+    result: int = known.run(known)
+    return result
+
+
+def _with_underscores(arguments: list[str]) -> list[str]:
+    """Lets `--max-steps` mean `--max_steps`."""
+    flags = [(word.split("=", 1), word) for word in arguments]
+    return [
+        "=".join([parts[0].replace("-", "_").replace("__", "--", 1), *parts[1:]]) if word.startswith("--") else word
+        for parts, word in flags
+    ]
+
+
+def _refuse(word: str) -> NoReturn:
+    from cegm.train.config import nearest
+
+    name = word.split("=", 1)[0].lstrip("-")
+    raise ValueError(f"unknown option {word.split('=', 1)[0]!r}; {nearest(name)}")
+
+
+# ---------------------------------------------------------------------- train
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser("train", help="train one model with one optimizer", allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
+    _add_run_flags(parser)
+    parser.set_defaults(run=_train)
+
+
+def _add_run_flags(parser: argparse.ArgumentParser, omit: Sequence[str] = ()) -> None:
+    from cegm.train.config import OPTIMIZER_OPTIONS, RunConfig, field_types
+
+    kinds = {name: kind for name, kind in field_types().items() if name not in omit}
+    group = parser.add_argument_group("run")
+    for field in dataclasses.fields(RunConfig):
+        if field.name in kinds:
+            shown = "" if field.default in (None, "") else f" [{field.default}]"
+            _add_flag(group, field.name, kinds[field.name], field.metadata["help"] + shown)
+    group = parser.add_argument_group("optimizer (default: the method's own)")
+    for name, (kind, meaning) in OPTIMIZER_OPTIONS.items():
+        _add_flag(group, name, kind, meaning)
+
+
+def _add_flag(group: Any, name: str, kind: Any, meaning: str) -> None:
+    """A flag whose text is converted later, together with values from YAML; a bare boolean flag means true."""
+    optional: dict[str, Any] = {"nargs": "?", "const": "true"} if kind is bool else {}
+    kinds = [part for part in typing.get_args(kind) or [kind] if part is not type(None)]
+    metavar = getattr(kinds[0], "__name__", "value").upper()
+    group.add_argument(
+        f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=meaning.replace("%", "%%"), **optional
+    )
+
+
+def _train(known: argparse.Namespace) -> int:
+    from cegm.train.config import from_mapping, read_yaml
+
+    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
+    values = read_yaml(known.config) if known.config else {}
+    if known.config:
+        from_mapping(values, known.config)  # so that a mistake in the file is said to be there
+    config = from_mapping({**values, **flags}, "command line")
+    if config.dry_run:
+        from cegm.train.dry_run import describe
+
+        print(describe(config))
+        return 0
+    from cegm.train.prepare import is_main_process
+    from cegm.train.run import train
+
+    summary = train(config)
+    if not is_main_process():
+        return 0
+    print(
+        f"{config.method}: validation loss {summary.loss:.4f}, {summary.bits_per_byte:.4f} bits per byte "
+        f"after {summary.steps} steps ({summary.tokens:,} tokens, {summary.seconds:.0f} s). "
+        f"Run folder: {summary.output_dir}"
+    )
+    return 0
+
+
+# ---------------------------------------------------------------------- compare, report
+
+
+def _add_compare(commands: Any) -> None:
+    from cegm.compare.config import OWNED_BY_COMPARE, CompareConfig
+    from cegm.train.config import METHODS, OPTIMIZER_OPTIONS, field_types
+
+    parser = commands.add_parser(
+        "compare", help="train with every method on the same seeds and say which is better", allow_abbrev=False
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
+    group = parser.add_argument_group("comparison")
+    for field in dataclasses.fields(CompareConfig):
+        if field.metadata:
+            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
+    _add_run_flags(parser, omit=OWNED_BY_COMPARE)
+    group = parser.add_argument_group(
+        "one method",
+        "any run or optimizer option for one method only, such as --cegm.heads 4 or --muon.learning_rate 0.02",
+    )
+    for method in METHODS:
+        for name, kind in {**field_types(), **{n: k for n, (k, _) in OPTIMIZER_OPTIONS.items()}}.items():
+            if name not in OWNED_BY_COMPARE:
+                _add_flag(group, f"{method}.{name}", kind, argparse.SUPPRESS)
+    parser.set_defaults(run=_compare)
+
+
+def _compare(known: argparse.Namespace) -> int:
+    from cegm.compare.config import from_values
+    from cegm.train.config import read_yaml
+
+    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
+    config = from_values({**(read_yaml(known.config) if known.config else {}), **flags})
+    from cegm import report
+    from cegm.compare.run import compare
+
+    folder = compare(config)
+    page = report.write(folder)
+    print(report.table(folder))
+    print(f"report: {page}")
+    return 0
+
+
+def _add_report(commands: Any) -> None:
+    parser = commands.add_parser(
+        "report", help="draw the page of a comparison or a run again from its folder", allow_abbrev=False
+    )
+    parser.add_argument("folder", help="comparison or run folder")
+    parser.set_defaults(run=_redraw)
+
+
+def _redraw(known: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from cegm import report
+
+    print(f"report: {report.write(Path(known.folder))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

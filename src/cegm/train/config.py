@@ -1,0 +1,257 @@
+"""`RunConfig`: everything that decides one run, where it may come from (YAML file, command line), and what cannot work.
+
+Names are those of Hugging Face and TRL. No heavy import here: the command line reads this file to print its help.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+METHODS = ("adamw", "muon", "cegm")
+FRESH_MODELS = ("tiny", "small")
+WORLD = "world"
+DEFAULT_STEPS = 300
+
+OPTIMIZER_OPTIONS: dict[str, tuple[Any, str]] = {
+    "preset": (str, "options of CEGM to start from: recommended, paper or lite"),
+    "cautious": (bool, "decay a weight only where the step shrinks it too"),
+    "entanglement": (float, "entanglement coefficient l in (0, 1]; Muon's momentum .95 is .05"),
+    "nesterov": (bool, "look ahead along the momentum"),
+    "scores": (str, "context scores: uniform, gradient or random"),
+    "hierarchy": (str, "who shares context scores: layer"),
+    "heads": (int, "blocks into which inputs and outputs of a layer are split"),
+    "recurrence": (float, "how much of the past context is kept per step, in [0, 1)"),
+    "refresh_every": (int, "steps between two looks at the contexts"),
+    "power": (float, "exponent p of the context map over the inputs"),
+    "gradient_power": (float, "exponent q of the context map over the output gradients"),
+    "damping": (float, "damping e of the context map"),
+    "normalize": (str, "polar, spectral, frobenius or none"),
+    "row_moment": (bool, "second moment per output row"),
+    "layer_scale": (str, "match_adamw, spectral or none"),
+    "coefficient": (str, "coefficient controller: constant or progress"),
+    "coefficient_step": (float, "step of the coefficient controller"),
+    "coefficient_range": (tuple[float, float], "bounds of the coefficient, such as 0.02,0.2"),
+    "precision": (str, "of the polar iteration: auto, bfloat16 or float32"),
+    "aux_betas": (tuple[float, float], "AdamW betas of embeddings, head and vectors, such as 0.9,0.95"),
+    "aux_weight_decay": (float, "weight decay of embeddings and head"),
+    "eps": (float, "smallest norm that is divided by"),
+    "momentum": (float, "momentum of Muon"),
+    "betas": (tuple[float, float], "AdamW betas of the matrices when the method is adamw, such as 0.9,0.95"),
+}
+"""Options that go to the optimizer as they are: name, type, meaning. Which of them a method knows, the method decides."""
+
+
+def option(default: Any, text: str) -> Any:
+    """A configuration field: its default and the help text of its flag."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class RunConfig:
+    """One run. Every field is a flag of `cegm train` and a name in `--config run.yaml`.
+
+    Raises:
+        ValueError: From `validate` (called on construction), in one line that names the value and the remedy.
+    """
+
+    model_name_or_path: str = option("tiny", "local folder, hub name, or a fresh model: tiny, small")
+    data: str = option(
+        WORLD, "world (generated), a .jsonl, .txt or .md file, a folder of .txt and .md, or a hub data set"
+    )
+    method: str = option("cegm", "optimizer: adamw, muon or cegm")
+    output_dir: str = option("runs/cegm", "run folder; must not hold a run yet unless it is resumed")
+    seed: int = option(0, "decides initial weights, data order and the generated text, whatever the method")
+    max_length: int = option(256, "tokens per row")
+    per_device_train_batch_size: int = option(8, "rows per device and micro-batch")
+    gradient_accumulation_steps: int = option(1, "micro-batches per step")
+    max_steps: int | None = option(
+        None, f"optimizer steps; wins over num_train_epochs ({DEFAULT_STEPS} if neither is given)"
+    )
+    num_train_epochs: float | None = option(None, "passes over the data")
+    learning_rate: float = option(3e-3, "peak learning rate of the matrices")
+    aux_lr: float | None = option(None, "peak learning rate of embeddings, head and vectors (default: learning_rate)")
+    weight_decay: float = option(0.1, "decoupled weight decay")
+    max_grad_norm: float = option(1.0, "gradient norm is clipped to this; 0 switches clipping off")
+    warmup_steps: float = option(0.05, "steps of warm-up, or below 1 the fraction of all steps")
+    lr_scheduler_type: str = option("cosine", "schedule of both learning rates: cosine, linear, constant, ...")
+    bf16: bool = option(False, "bfloat16 autocast")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+    lora_r: int = option(0, "rank of LoRA adapters; 0 trains all weights")
+    lora_alpha: int = option(16, "scale of LoRA adapters")
+    lora_target_modules: str = option("all-linear", "modules that get adapters, comma-separated")
+    trust_remote_code: bool = option(False, "run code that a hub model brings along")
+    validation_data: str | None = option(None, "held-out text in its own file (default: a part of data)")
+    validation_fraction: float = option(0.05, "part of data that is held out for validation, by document")
+    eval_steps: int = option(50, "steps between validations; 0 validates at the start and the end only")
+    eval_rows: int = option(64, "rows of max_length tokens in every validation")
+    logging_steps: int = option(10, "steps between lines of metrics.jsonl; 0 writes none")
+    save_steps: int = option(0, "steps between checkpoints; 0 keeps none")
+    resume_from_checkpoint: str | None = option(None, "checkpoint folder to go on from, or 'latest' in output_dir")
+    report_to: str = option("none", "none, wandb, tensorboard, trackio, ...")
+    threads: int = option(0, "torch threads; 0 leaves torch's choice")
+    progress: bool = option(True, "show a progress bar when the terminal can")
+    dry_run: bool = option(False, "print configuration, groups, tokens, time and memory; train nothing, write nothing")
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the model starts from random weights of a named configuration."""
+        return self.model_name_or_path in FRESH_MODELS
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps, or None when `num_train_epochs` decides."""
+        return DEFAULT_STEPS if self.max_steps is None and self.num_train_epochs is None else self.max_steps
+
+    def validate(self) -> None:
+        """Checks every value; see the class for what it raises."""
+        _check_choice("method", self.method, METHODS)
+        for name in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps", "eval_rows"):
+            _check_at_least(name, getattr(self, name), 2 if name == "max_length" else 1)
+        for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "lora_r", "eval_steps"):
+            _check_at_least(name, getattr(self, name), 0)
+        for name in ("logging_steps", "save_steps", "threads", "seed"):
+            _check_at_least(name, getattr(self, name), 0)
+        if self.aux_lr is not None:
+            _check_at_least("aux_lr", self.aux_lr, 0)
+        if self.max_steps is not None:
+            _check_at_least("max_steps", self.max_steps, 1)
+        if self.num_train_epochs is not None and not self.num_train_epochs > 0:
+            raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0")
+        if not 0.0 < self.validation_fraction < 1.0:
+            raise ValueError(f"validation_fraction={self.validation_fraction} must lie between 0 and 1, such as 0.05")
+        if self.data == WORLD and self.steps is None:
+            raise ValueError("data 'world' has no end, so num_train_epochs means nothing; give max_steps")
+        for name in self.optimizer_options:
+            _check_choice("optimizer option", name, tuple(OPTIMIZER_OPTIONS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, as plain values that YAML can hold."""
+        plain = dataclasses.asdict(self)
+        options = plain["optimizer_options"]
+        plain["optimizer_options"] = {name: list(v) if isinstance(v, tuple) else v for name, v in options.items()}
+        return plain
+
+
+def field_types() -> dict[str, Any]:
+    """Type of every field of `RunConfig` except `optimizer_options`, by name."""
+    hints = typing.get_type_hints(RunConfig)
+    return {f.name: hints[f.name] for f in dataclasses.fields(RunConfig) if f.name != "optimizer_options"}
+
+
+def from_mapping(values: Mapping[str, Any], source: str) -> RunConfig:
+    """A configuration from names and values (text or already typed).
+
+    Args:
+        values: Names of fields or of optimizer options, or `optimizer_options` with a mapping of the latter.
+        source: Where they come from, for error messages.
+
+    Raises:
+        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
+    """
+    types_by_name = field_types()
+    fields: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    nested = values.get("optimizer_options") or {}
+    if not isinstance(nested, Mapping):
+        raise ValueError(f"{source}: optimizer_options must hold names and values, not {nested!r}")
+    flat = {name: value for name, value in values.items() if name != "optimizer_options"}
+    for name in nested:
+        if name not in OPTIMIZER_OPTIONS:
+            raise ValueError(
+                f"{source}: unknown optimizer option {str(name)!r}; {nearest(str(name), OPTIMIZER_OPTIONS)}"
+            )
+    for name, value in [*nested.items(), *flat.items()]:
+        if name in types_by_name:
+            fields[name] = convert(name, value, types_by_name[name])
+        elif name in OPTIMIZER_OPTIONS:
+            options[name] = convert(name, value, OPTIMIZER_OPTIONS[name][0])
+        else:
+            raise ValueError(f"{source}: unknown option {str(name)!r}; {nearest(str(name))}")
+    return RunConfig(**fields, optimizer_options=options)
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Names and values of a YAML file.
+
+    Raises:
+        ValueError: Missing file, broken YAML, or no mapping at its top.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"config file {path} does not exist")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold 'name: value' lines, such as 'learning_rate: 0.003'")
+    return values
+
+
+def nearest(name: str, choices: Iterable[str] | None = None) -> str:
+    """`did you mean x?` for the choice most like `name`, or where to look."""
+    known = [*field_types(), *OPTIMIZER_OPTIONS, "config"] if choices is None else list(choices)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "use one of " + ", ".join(known) if choices is not None else "see 'cegm train --help'"
+
+
+def convert(name: str, value: Any, kind: Any) -> Any:
+    """`value` (text from a flag, or a YAML value) as `kind`; None stays None where the field allows it."""
+    if isinstance(kind, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+            return None
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    try:
+        return _convert(value, kind)
+    except (KeyError, TypeError, ValueError):
+        expected = "two numbers, such as 0.9,0.95" if typing.get_origin(kind) is tuple else kind.__name__
+        raise ValueError(f"{name}={value!r} is not of type {expected}") from None
+
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else list(value)
+        if len(parts) != 2:
+            raise ValueError
+        return float(parts[0]), float(parts[1])
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        return _BOOLEANS[str(value).lower()]
+    if isinstance(value, (bool, dict)) or value is None:
+        raise TypeError
+    if kind is str:
+        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    number = float(value)
+    if not math.isfinite(number) or (kind is int and number != int(number)):
+        raise ValueError
+    return kind(number)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} does not exist; {nearest(value, choices)}")
+
+
+def _check_at_least(name: str, value: float, low: float) -> None:
+    if not value >= low or not math.isfinite(value):
+        raise ValueError(f"{name}={value} must be at least {low}")

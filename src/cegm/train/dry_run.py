@@ -1,0 +1,92 @@
+"""`--dry_run`: what a run would be, from a few timed steps on a model that is thrown away. Writes nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import torch
+import yaml
+from torch import nn
+
+from cegm.train.config import RunConfig
+from cegm.train.folder import RunFolder
+from cegm.train.meter import Meter
+from cegm.train.prepare import Parts, count, prepare, quieten, start
+from cegm.train.rows import validation_rows
+from cegm.train.trainer import build
+
+TIMED_STEPS = 3
+
+
+def describe(config: RunConfig) -> str:
+    """Resolved configuration, group table, tokens, estimated time and memory, as text.
+
+    Raises:
+        ValueError: Whatever would refuse the run itself.
+    """
+    quieten()
+    start(config, RunFolder.of(config))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    parts = prepare(config, processes)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = parts.model.to(device)
+    meter = Meter(device)
+    summary = _try_steps(config, parts, model, meter)
+    steps = config.steps or math.ceil(_steps_per_epoch(parts, config, processes) * (config.num_train_epochs or 1.0))
+    tokens = (
+        steps * config.per_device_train_batch_size * config.gradient_accumulation_steps * processes * config.max_length
+    )
+    seconds = steps * meter.median_step_seconds()
+    held_out = "prepared by SFTTrainer" if parts.corpus.kind != "text" else _held_out(config, parts)
+    return "\n".join(
+        [
+            yaml.safe_dump(config.to_dict(), sort_keys=False).rstrip(),
+            "",
+            summary,
+            "",
+            f"parameters:       {count(parts.model):,} (vocabulary {len(parts.tokenizer):,})",
+            f"training:         {steps:,} steps, {tokens:,} tokens ({len(parts.rows):,} different rows)",
+            f"validation:       {held_out}",
+            f"estimated time:   {_duration(seconds)} ({meter.median_step_seconds():.3f} s per step, validation excluded)",
+            f"memory:           {meter.memory_bytes() / 2**20:,.0f} MiB at the peak of {TIMED_STEPS} steps",
+        ]
+    )
+
+
+def _try_steps(config: RunConfig, parts: Parts, model: nn.Module, meter: Meter) -> str:
+    """Times whole steps on random tokens; returns the optimizer's group table."""
+    optimizer = build(config, model)
+    generator = torch.Generator().manual_seed(config.seed)
+    shape = (config.per_device_train_batch_size, config.max_length)
+    model.train()
+    for _ in range(TIMED_STEPS):
+        meter.start_step()
+        for _ in range(config.gradient_accumulation_steps):
+            tokens = torch.randint(len(parts.tokenizer), shape, generator=generator).to(meter.device)
+            with torch.autocast(meter.device.type, torch.bfloat16, enabled=config.bf16):
+                loss = model(input_ids=tokens, labels=tokens).loss / config.gradient_accumulation_steps
+            loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        meter.end_step()
+    table: str = optimizer.summary()  # type: ignore[attr-defined]  # every method of cegm.baselines has it
+    return table
+
+
+def _steps_per_epoch(parts: Parts, config: RunConfig, processes: int) -> int:
+    """Steps in one pass over the data."""
+    return math.ceil(
+        len(parts.rows) / (config.per_device_train_batch_size * processes) / config.gradient_accumulation_steps
+    )
+
+
+def _held_out(config: RunConfig, parts: Parts) -> str:
+    rows = validation_rows(parts.corpus, parts.tokenizer, config.max_length, config.eval_rows)
+    return f"{len(rows.tokens):,} rows, {rows.tokens.size:,} tokens, {rows.bytes:,} bytes"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

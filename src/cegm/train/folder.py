@@ -1,0 +1,138 @@
+"""The run folder: where things lie, `config.yaml`, and the model card."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import cegm
+from cegm.train.config import RunConfig
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Places in the folder of one run."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, config: RunConfig) -> RunFolder:
+        """The folder that the configuration names."""
+        return cls(Path(config.output_dir).expanduser())
+
+    @property
+    def config(self) -> Path:
+        """Resolved configuration, versions, hashes."""
+        return self.root / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One line per logged step."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def audit(self) -> Path:
+        """Chained events."""
+        return self.root / "audit.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`step-N` folders."""
+        return self.root / "checkpoints"
+
+    @property
+    def writing(self) -> Path:
+        """Where a checkpoint is written before it is sealed and moved."""
+        return self.checkpoints / ".writing"
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self.root / "model"
+
+    def require_free(self) -> None:
+        """Raises ValueError when the folder already holds a run."""
+        if self.root.exists() and not self.root.is_dir():
+            raise ValueError(f"output_dir {self.root} is a file; give a folder")
+        if self.config.exists() or self.metrics.exists():
+            raise ValueError(
+                f"output_dir {self.root} already holds a run; give another one, or resume_from_checkpoint=latest"
+            )
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Removes what was created inside the block if the block fails, so that a refused run leaves nothing."""
+        existed = self.root.exists()
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(self.writing if existed else self.root, ignore_errors=True)
+            raise
+
+    def tidy(self) -> None:
+        """Removes what checkpoints needed while they were written."""
+        shutil.rmtree(self.writing, ignore_errors=True)
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            self.checkpoints.rmdir()
+
+
+def write_config(
+    folder: RunFolder, config: RunConfig, hashes: dict[str, str], model: dict[str, int], tokens: dict[str, int]
+) -> None:
+    """Writes `config.yaml`: all that is needed to understand the run, and to repeat it."""
+    described = {
+        "config": config.to_dict(),
+        "versions": versions(),
+        "hashes": {**hashes, "code": code_hash()},
+        "model": model,
+        "tokens": tokens,
+        "hardware": hardware(),
+        "threads": torch.get_num_threads(),
+    }
+    folder.config.write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def write_card(folder: RunFolder, config: RunConfig, facts: dict[str, Any]) -> None:
+    """Writes the model card; `facts` become its table."""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    origin = "random weights" if config.is_fresh else "existing weights"
+    text = (
+        f"---\nlibrary_name: {'peft' if config.lora_r else 'transformers'}\npipeline_tag: text-generation\ntags: [cegm]\n---\n\n"
+        f"# {config.model_name_or_path}, trained with {config.method}\n\n"
+        f"Started from {origin} (`{config.model_name_or_path}`), trained on `{config.data}` by `cegm train`. "
+        f"Every setting is in `config.yaml` of the run folder, every measurement in `metrics.jsonl`.\n\n"
+        f"| | |\n|---|---|\n{rows}\n\nNo evaluation beyond the validation loss above was made; do not rely on what the model says.\n"
+    )
+    (folder.model / "README.md").write_text(text, encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = {name: version(name) for name in ("torch", "transformers", "trl", "accelerate", "datasets", "peft")}
+    return {"python": platform.python_version(), **packages, "cegm": cegm.__version__}
+
+
+def code_hash() -> str:
+    """sha256 over the Python files of the installed `cegm`, hex."""
+    root = Path(cegm.__file__).parent
+    sha = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        sha.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return sha.hexdigest()
+
+
+def hardware() -> str:
+    """Such as `2 cores, CPU` or `16 cores, NVIDIA H200`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}"

@@ -1,0 +1,242 @@
+"""One run from configuration to run folder: `train(RunConfig(...))`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import datasets
+import torch
+from transformers import PrinterCallback
+from trl.trainer.sft_config import SFTConfig
+
+from cegm.train.audit import AuditLog
+from cegm.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation, bare
+from cegm.train.config import RunConfig
+from cegm.train.evaluate import ValidationSet, from_dataset, from_rows
+from cegm.train.folder import RunFolder, write_card, write_config
+from cegm.train.health import NonFiniteError
+from cegm.train.model import weights_hash
+from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start
+from cegm.train.rows import validation_rows
+from cegm.train.trainer import RUN_STATE, RowCollator, RunTrainer
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended; the last line of `metrics.jsonl` holds the same.
+
+    Attributes:
+        output_dir: The run folder.
+        steps: Optimizer steps.
+        tokens: Tokens trained on.
+        seconds: Training time, evaluation and logging excluded.
+        loss: Final validation loss, nats per token.
+        bits_per_byte: The same per byte of text, in bits.
+        batch_hash: Chain over all batches in order, sha256.
+        initial_hash: Weights before the first step, sha256.
+        final_hash: Weights after the last step, sha256.
+        median_step_seconds: Median over whole training steps.
+        optimizer_state_bytes: Bytes of all tensors in the optimizer's state.
+        memory_bytes: Peak resident set, or peak allocated on a GPU.
+        parameters: Of the model, adapters included.
+    """
+
+    output_dir: str
+    steps: int
+    tokens: int
+    seconds: float
+    loss: float
+    bits_per_byte: float
+    batch_hash: str
+    initial_hash: str
+    final_hash: str
+    median_step_seconds: float
+    optimizer_state_bytes: int
+    memory_bytes: int
+    parameters: int
+
+
+def train(config: RunConfig) -> RunSummary:
+    """Trains one model and writes its run folder.
+
+    Raises:
+        ValueError: Something in the configuration or the data cannot work; nothing is left behind.
+        NonFiniteError: Loss or gradient was not finite; the weights before that step were not touched.
+    """
+    quieten()
+    folder = RunFolder.of(config)
+    checkpoint = start(config, folder)
+    arguments = trainer_arguments(config, folder)
+    parts = prepare(config, arguments.world_size)
+    with folder.undone_on_error() if is_main_process() else nullcontext():
+        run = _Run(config, folder, parts, arguments, checkpoint)
+    return run.go()
+
+
+def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
+    """The run's settings in the words of TRL; what nobody asked for is switched off."""
+    return SFTConfig(
+        output_dir=str(folder.writing),
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        max_steps=config.steps or -1,
+        num_train_epochs=config.num_train_epochs or 1.0,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        warmup_steps=config.warmup_steps,
+        lr_scheduler_type=config.lr_scheduler_type,
+        seed=config.seed,
+        data_seed=config.seed,
+        bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        max_length=config.max_length,
+        report_to=config.report_to,
+        logging_strategy="no" if config.report_to == "none" else "steps",
+        logging_steps=config.logging_steps or 500,
+        logging_nan_inf_filter=False,  # it would show 0.0 over a dead run
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 500,
+        eval_strategy="no",
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+class _Run:
+    """One run, built and ready to go. Only the main process writes."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, parts: Parts, arguments: SFTConfig, checkpoint: Path | None
+    ) -> None:
+        self.config, self.folder, self.parts, self.checkpoint = config, folder, parts, checkpoint
+        self.audit: AuditLog | None = None
+        self.metrics: MetricsFile | None = None
+        if is_main_process():
+            folder.root.mkdir(parents=True, exist_ok=True)
+            self.audit, self.metrics = AuditLog(folder.audit), MetricsFile(folder.metrics)
+        self.trainer, held_out = self._build(arguments)
+        self.meter = self.trainer.meter
+        self.validation = Validation(held_out, self.metrics, self.meter, config.eval_steps)
+        self.bar = ProgressBar(self.meter) if config.progress and self.metrics is not None else None
+        self._add_callbacks()
+
+    def _build(self, arguments: SFTConfig) -> tuple[RunTrainer, ValidationSet]:
+        config, corpus, tokenizer = self.config, self.parts.corpus, self.parts.tokenizer
+        collator = RowCollator(pad_token_id=tokenizer.pad_token_id)
+        held_out = None
+        if corpus.kind == "text":
+            arguments.dataset_kwargs = {"skip_prepare_dataset": True}  # packed already
+        else:
+            rows = [{**row, "row": index} for index, row in enumerate(corpus.validation)]
+            held_out = datasets.Dataset.from_list(rows)
+        trainer = RunTrainer(
+            config,
+            self.folder,
+            self.audit,
+            model=self.parts.model,
+            args=arguments,
+            data_collator=collator,
+            train_dataset=self.parts.rows,
+            eval_dataset=held_out,
+            processing_class=tokenizer,
+        )
+        trainer.create_optimizer()
+        batch = config.per_device_train_batch_size
+        if held_out is None:
+            packed = validation_rows(corpus, tokenizer, config.max_length, config.eval_rows)
+            return trainer, from_rows(packed, batch)
+        return trainer, from_dataset(trainer.eval_dataset, collator, tokenizer, config.eval_rows, batch)
+
+    def _add_callbacks(self) -> None:
+        self.trainer.remove_callback(PrinterCallback)
+        self.trainer.add_callback(Clock(self.meter))
+        if self.metrics is not None and self.config.logging_steps:
+            self.trainer.add_callback(MetricsWriter(self.metrics, self.meter, self.config.logging_steps))
+        self.trainer.add_callback(self.validation)
+        if self.bar is not None:
+            self.trainer.add_callback(self.bar)
+
+    def go(self) -> RunSummary:
+        """Trains to the end and returns how it ended."""
+        self._open()
+        try:
+            self.trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
+        except BaseException as error:
+            if self.audit is not None and not isinstance(error, NonFiniteError):  # that one is recorded with its place
+                self.audit.record("stopped", step=self.trainer.state.global_step, error=type(error).__name__)
+            raise
+        finally:
+            if self.bar is not None:
+                self.bar.stop()
+            if self.audit is not None:
+                self.folder.tidy()
+        summary = self._summary()
+        self._finish(summary)
+        return summary
+
+    def _open(self) -> None:
+        """Writes what is known before the first step, and goes on from the checkpoint."""
+        state = {}
+        if self.checkpoint is not None:
+            state = json.loads((self.checkpoint / RUN_STATE).read_text(encoding="utf-8"))
+            self.meter.restore(state)
+        if self.audit is None or self.metrics is None:
+            return
+        hashes = {"data": self.parts.corpus.digest(), "initial_weights": self.parts.initial_hash}
+        write_config(self.folder, self.config, hashes, self._model_facts(), self._token_facts())
+        if self.checkpoint is None:
+            self.audit.record("start", method=self.config.method, seed=self.config.seed, **hashes)
+        else:
+            self.metrics.cut_after(state["step"])
+            self.audit.record("resume", step=state["step"], checkpoint=self.checkpoint.name, **hashes)
+
+    def _model_facts(self) -> dict[str, int]:
+        parts = self.parts
+        return {
+            "parameters": count(parts.model),
+            "vocabulary": len(parts.tokenizer),
+            "max_length": self.config.max_length,
+        }
+
+    def _token_facts(self) -> dict[str, int]:
+        """Tokens in the data; of conversations at most, because they are cut at `max_length`."""
+        held_out = self.validation.held_out
+        train = len(self.parts.rows) * self.config.max_length
+        return {"train": train, "validation": held_out.predicted, "validation_bytes": held_out.bytes}
+
+    def _summary(self) -> RunSummary:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        states = bare(self.trainer.optimizer).state.values()
+        tensors = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        return RunSummary(
+            output_dir=self.config.output_dir,
+            steps=self.trainer.state.global_step,
+            tokens=self.meter.tokens,
+            seconds=self.meter.seconds,
+            loss=self.validation.last.loss,
+            bits_per_byte=self.validation.last.bits_per_byte,
+            batch_hash=self.meter.batch_hash,
+            initial_hash=self.parts.initial_hash,
+            final_hash=weights_hash(model),
+            median_step_seconds=self.meter.median_step_seconds(),
+            optimizer_state_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+            memory_bytes=self.meter.memory_bytes(),
+            parameters=count(model),
+        )
+
+    def _finish(self, summary: RunSummary) -> None:
+        if self.audit is None or self.metrics is None:
+            return
+        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(self.folder.model)
+        self.parts.tokenizer.save_pretrained(self.folder.model)
+        facts = {name: value for name, value in asdict(summary).items() if name != "output_dir"}
+        write_card(self.folder, self.config, facts)
+        self.metrics.write({"kind": "final", **facts})
+        self.audit.record("finish", step=summary.steps, final_hash=summary.final_hash, batch_hash=summary.batch_hash)

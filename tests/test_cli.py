@@ -1,0 +1,193 @@
+"""The command line: every user error is one line on stderr and exit code 2, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, set_seed
+
+from cegm.cli import main
+from cegm.train.model import byte_tokenizer
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    set_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=258, max_position_embeddings=64, **sizes)).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("some words of a small text " * 400)
+    return str(path)
+
+
+@pytest.fixture
+def words(model: str, text: str, tmp_path: Path) -> list[str]:
+    """A small run that works."""
+    flags = {
+        "model_name_or_path": model, "data": text, "output_dir": tmp_path / "run", "method": "adamw", "max_length": 32,
+        "per_device_train_batch_size": 2, "max_steps": 2, "eval_rows": 2, "threads": 1,
+    }  # fmt: skip
+    return ["train", *(part for name, value in flags.items() for part in (f"--{name}", str(value)))]
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a refused command prints."""
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("cegm: error: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_run_from_flags(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "after 2 steps (128 tokens" in printed.out
+    assert printed.err == ""
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_flags_win_over_the_file(words: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("max_steps: 1\nseed: 5\nlearning_rate: 1e-4\naux_betas: [0.8, 0.9]\n")
+    assert main([*words, "--config", str(file), "--learning-rate=0.01"]) == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]
+    assert (config["max_steps"], config["seed"], config["learning_rate"]) == (2, 5, 0.01)
+    assert config["optimizer_options"] == {"aux_betas": [0.8, 0.9]}
+
+
+def test_the_written_configuration_can_be_used_again(words: list[str], tmp_path: Path) -> None:
+    assert main(words) == 0
+    first = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(first["config"]))
+    assert main(["train", "--config", str(tmp_path / "again.yaml"), "--output_dir", str(tmp_path / "again")]) == 0
+    last = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("run", "again")]
+    assert last[0]["final_hash"] == last[1]["final_hash"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--learning_rte", "1"], "unknown option '--learning_rte'; did you mean 'learning_rate'"),
+        (["--gradient-powr=1"], "did you mean 'gradient_power'"),
+        (["--lerning_rate=1"], "did you mean 'learning_rate'"),
+        (["stray"], "unknown option 'stray'"),
+        (["--learning_rate", "-1"], "learning_rate=-1.0 must be at least 0"),
+        (["--max_steps", "many"], "max_steps='many' is not of type int"),
+        (["--method", "sgd"], "method 'sgd' does not exist"),
+        (["--momentum", "0.9"], "adamw has no option 'momentum'"),
+        (["--method", "cegm", "--heads", "5"], "heads=5 does not divide"),
+        (["--method", "cegm", "--preset", "papr"], "did you mean 'paper'"),
+        (["--data", "missing.jsonl"], "data missing.jsonl does not exist"),
+        (["--max_length", "65"], "max_length=65 is beyond the 64 positions"),
+        (["--lr_scheduler_type", "cosinus"], "cosinus"),
+        (["--config", "missing.yaml"], "config file missing.yaml does not exist"),
+        (["--resume_from_checkpoint", "latest"], "has no checkpoint to resume from"),
+        (["--lora_r", "2", "--lora_target_modules", "nothing"], "lora_target_modules='nothing' does not fit"),
+        (["--output_dir"], "expected one argument"),
+    ],
+)
+def test_mistakes(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert message in refused([*words, *flags], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "", "a.txt is empty"),
+        ("a.txt", "few", "too little for one row"),
+        ("a.jsonl", '{"text": "words"}\n{"txt": "words"}\n', "a.jsonl row 2 has no text"),
+        ("a.jsonl", '{"text": NaN}\n', "a.jsonl row 1 has no text"),
+    ],
+)
+def test_bad_data(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert message in refused([*words, "--data", str(tmp_path / name)], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_mistake_in_the_file_is_said_to_be_there(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text("max_step: 3\n")
+    printed = refused([*words, "--config", str(tmp_path / "run.yaml")], capsys)
+    assert "run.yaml: unknown option 'max_step'; did you mean 'max_steps'" in printed
+
+
+def test_folder_that_cannot_be_written(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert "file" in refused([*words, "--output_dir", str(tmp_path / "file")], capsys)
+    assert "file" in refused([*words, "--output_dir", str(tmp_path / "file" / "below")], capsys)
+
+
+def test_missing_hub_model(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "is no local folder, and the hub did not give it" in refused(
+        [*words, "--model_name_or_path", "no/such"], capsys
+    )
+
+
+def test_dead_model_stops_with_exit_code_2(
+    words: list[str], model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        broken.model.layers[0].self_attn.q_proj.weight[0, 0] = float("nan")
+    broken.save_pretrained(tmp_path / "broken")
+    byte_tokenizer().save_pretrained(tmp_path / "broken")
+    printed = refused([*words, "--model_name_or_path", str(tmp_path / "broken")], capsys)
+    assert "non-finite weight model.layers.0.self_attn.q_proj.weight at step 1, rows " in printed
+    assert '"event": "non_finite"' in (tmp_path / "run" / "audit.jsonl").read_text()
+
+
+def test_dry_run_prints_and_writes_nothing(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--method", "cegm", "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    for part in (
+        "learning_rate: 0.003",
+        "self_attn.q_proj.weight",
+        "2 steps, 128 tokens",
+        "estimated time:",
+        "memory:",
+    ):
+        assert part in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_names_every_option_without_heavy_imports() -> None:
+    code = (
+        "import sys\nfrom cegm.cli import main\ntry:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'transformers', 'trl', 'datasets'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("--model_name_or_path", "--gradient_power", "--resume_from_checkpoint", "--momentum"):
+        assert name in done.stdout
+
+
+def test_no_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "command" in refused([], capsys)
+    assert "invalid choice" in refused(["tran"], capsys)

@@ -1,0 +1,103 @@
+"""Configuration: sources, types, and every value that is refused."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cegm.baselines import METHODS as BUILT
+from cegm.baselines import option_names
+from cegm.train.config import METHODS, OPTIMIZER_OPTIONS, RunConfig, from_mapping, nearest, read_yaml
+
+
+def test_text_and_typed_values_mean_the_same() -> None:
+    as_text = from_mapping(
+        {
+            "max_steps": "7",
+            "learning_rate": "3e-3",
+            "bf16": "true",
+            "heads": "4",
+            "aux_betas": "0.9,0.95",
+            "aux_lr": "none",
+        },
+        "flags",
+    )
+    typed = from_mapping(
+        {"max_steps": 7, "learning_rate": 0.003, "bf16": True, "heads": 4, "aux_betas": [0.9, 0.95], "aux_lr": None},
+        "yaml",
+    )
+    assert as_text == typed
+    assert typed.optimizer_options == {"heads": 4, "aux_betas": (0.9, 0.95)}
+
+
+def test_configuration_survives_yaml() -> None:
+    config = RunConfig(method="muon", aux_lr=1e-3, optimizer_options={"momentum": 0.9, "aux_betas": (0.8, 0.9)})
+    assert from_mapping(yaml.safe_load(yaml.safe_dump(config.to_dict())), "file") == config
+
+
+def test_flat_option_wins_over_nested_one() -> None:
+    config = from_mapping({"heads": 8, "optimizer_options": {"heads": 2, "power": 0.5}}, "file")
+    assert config.optimizer_options == {"heads": 8, "power": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rte": 1}, "did you mean 'learning_rate'"),
+        ({"gradient_powr": 1}, "did you mean 'gradient_power'"),
+        ({"optimizer_options": {"hads": 1}}, "did you mean 'heads'"),
+        ({"optimizer_options": 3}, "names and values"),
+        ({"learning_rate": -1}, "learning_rate=-1.0 must be at least 0"),
+        ({"learning_rate": "fast"}, "learning_rate='fast' is not of type float"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"max_steps": 0}, "max_steps=0 must be at least 1"),
+        ({"max_steps": 1.5}, "max_steps=1.5 is not of type int"),
+        ({"max_length": 1}, "max_length=1 must be at least 2"),
+        ({"seed": -1}, "seed=-1"),
+        ({"method": "mun"}, "did you mean 'muon'"),
+        ({"bf16": "perhaps"}, "bf16='perhaps' is not of type bool"),
+        ({"aux_betas": "0.9"}, "two numbers"),
+        ({"validation_fraction": 1.0}, "validation_fraction=1.0"),
+        ({"num_train_epochs": 2}, "give max_steps"),
+        ({"data": "x.txt", "num_train_epochs": 0}, "num_train_epochs=0.0 must be above 0"),
+    ],
+)
+def test_bad_values_are_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")) as raised:
+        from_mapping(values, "command line")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist"), ("a: [", "not valid YAML"), ("- 1", "must hold"), ("", "must hold")],
+)
+def test_bad_yaml_file(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        read_yaml(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_yaml_cannot_run_code(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: !!python/object/apply:os.getpid []")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        read_yaml(str(path))
+
+
+def test_every_optimizer_option_is_offered_and_none_is_invented() -> None:
+    assert tuple(BUILT) == METHODS
+    fields = set(inspect.signature(RunConfig).parameters) | {"lr", "group_patterns"}
+    known = {name for method in METHODS for name in option_names(method)} - fields
+    assert known == set(OPTIMIZER_OPTIONS)
+
+
+def test_nearest_lists_choices_when_nothing_is_close() -> None:
+    assert nearest("zzz", ["adamw", "muon"]) == "use one of adamw, muon"

@@ -1,0 +1,87 @@
+"""Models: from a folder, fresh, with adapters; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cegm.train.config import RunConfig
+from cegm.train.model import byte_tokenizer, load_model, load_tokenizer, weights_hash, word_tokenizer
+
+Make = Callable[..., RunConfig]
+
+
+def test_initial_weights_depend_on_the_seed_alone(text_file: str) -> None:
+    def fresh(**given: object) -> str:
+        config = RunConfig(model_name_or_path="tiny", data=text_file, **given)
+        torch.rand(3)  # whatever was drawn before
+        return weights_hash(load_model(config, load_tokenizer(config)))
+
+    assert fresh(seed=1, method="adamw") == fresh(seed=1, method="cegm", learning_rate=1.0)
+    assert fresh(seed=1) != fresh(seed=2)
+
+
+def test_hash_sees_one_bit() -> None:
+    layer = torch.nn.Linear(3, 2)
+    before = weights_hash(layer)
+    with torch.no_grad():
+        layer.weight[0, 0] = torch.nextafter(layer.weight[0, 0], torch.tensor(9.0))
+    assert weights_hash(layer) != before
+
+
+def test_word_tokenizer_knows_the_world(tmp_path: Path) -> None:
+    from cegm import world
+
+    tokenizer = word_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    text = next(world.documents(0, "train"))
+    ids = loaded(text)["input_ids"]
+    assert ids == tokenizer(text)["input_ids"]
+    assert len(ids) == len(text.split())
+    assert loaded.unk_token_id not in ids
+    assert loaded.decode(ids) == text
+
+
+def test_model_round_trip(run_config: Make, tmp_path: Path) -> None:
+    config = run_config()
+    model = load_model(config, load_tokenizer(config))
+    model.save_pretrained(tmp_path / "copy")
+    assert weights_hash(AutoModelForCausalLM.from_pretrained(tmp_path / "copy")) == weights_hash(model)
+
+
+def test_half_precision_weights_are_trained_in_float32(run_config: Make, model_folder: str, tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    config = run_config(model_name_or_path=str(tmp_path / "half"))
+    assert {p.dtype for p in load_model(config, byte_tokenizer()).parameters()} == {torch.float32}
+
+
+def test_adapters_only_train_themselves(run_config: Make) -> None:
+    config = run_config(lora_r=2, lora_target_modules="q_proj,v_proj")
+    model = load_model(config, load_tokenizer(config))
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora_" in name and ("q_proj" in name or "v_proj" in name) for name in trained)
+
+
+def test_refusals(run_config: Make, model_folder: str, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    with pytest.raises(ValueError, match="max_length=65 is beyond the 64 positions"):
+        load_model(run_config(max_length=65), tokenizer)
+    with pytest.raises(ValueError, match="does not fit the model"):
+        load_model(run_config(lora_r=2, lora_target_modules="nothing"), tokenizer)
+    with pytest.raises(ValueError, match="holds no model that transformers can load"):
+        load_model(run_config(model_name_or_path=str(tmp_path)), tokenizer)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model_folder, damaged)
+    settings = json.loads((damaged / "config.json").read_text())
+    (damaged / "config.json").write_text(json.dumps({**settings, "vocab_size": 100}))
+    with pytest.raises(ValueError, match="holds no model that transformers can load") as raised:
+        load_model(run_config(model_name_or_path=str(damaged)), tokenizer)
+    assert "\n" not in str(raised.value)
