@@ -1,0 +1,113 @@
+"""`CompareConfig`: which methods meet on which seeds, with which settings, and where the results go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from cegm.train.config import METHODS, WORLD, RunConfig, convert, from_mapping, nearest, option
+
+LENGTHS = (512, 1024, 2048, 4096, 8192)
+OWNED_BY_COMPARE = ("method", "seed", "output_dir", "threads", "resume_from_checkpoint", "dry_run", "progress")
+"""Options of a run that the comparison sets itself."""
+
+
+@dataclass
+class CompareConfig:
+    """One comparison. Every field is a flag of `cegm compare`; the flags of `cegm train` say what all its runs share.
+
+    Raises:
+        ValueError: In one line, for anything that could not run.
+    """
+
+    output_dir: str = option("runs/compare", "comparison folder; runs that it already holds are not repeated")
+    methods: str = option("adamw,muon,cegm", "methods, comma-separated")
+    seeds: str = option("3", "how many test seeds, or which ones, comma-separated")
+    processes: int = option(0, "runs at a time; 0 takes one per core")
+    equal_seconds: bool = option(True, "give every method CEGM's training time too, in runs of their own")
+    retention: bool = option(True, "measure context retention after each run")
+    items: int = option(128, "retention questions per context length")
+    shared: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.processes < 0 or self.items < 4:
+            raise ValueError(f"processes={self.processes} must be at least 0 and items={self.items} at least 4")
+        for method in self.method_list:
+            if method not in METHODS:
+                raise ValueError(f"method {method!r} does not exist; {nearest(method, METHODS)}")
+        for method in self.own:
+            if method not in self.method_list:
+                raise ValueError(f"--{method}.… sets an option of a method that is not compared; add it to --methods")
+        for name in OWNED_BY_COMPARE:
+            if name in self.shared:
+                raise ValueError(f"{name!r} is set by the comparison itself; see 'cegm compare --help'")
+        for method in self.method_list:
+            self.run(method, self.seed_list[0])
+
+    @property
+    def method_list(self) -> list[str]:
+        """Methods in the order given, each once."""
+        return list(dict.fromkeys(part.strip() for part in self.methods.split(",") if part.strip()))
+
+    @property
+    def seed_list(self) -> list[int]:
+        """Test seeds; a single number counts them from 0."""
+        try:
+            numbers = [int(part) for part in self.seeds.split(",")]
+        except ValueError:
+            raise ValueError(f"seeds={self.seeds!r} must be a count such as 3, or a list such as 0,1,2") from None
+        if len(numbers) == 1 and "," not in self.seeds:
+            numbers = list(range(numbers[0]))
+        if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+            raise ValueError(f"seeds={self.seeds!r} must name at least one seed, none negative, none twice")
+        return numbers
+
+    @property
+    def workers(self) -> int:
+        """Runs that are executed at a time, one thread each."""
+        return self.processes or os.cpu_count() or 1
+
+    def run(self, method: str, seed: int, **changes: Any) -> RunConfig:
+        """The configuration of one run: shared settings, then the method's tuned ones, then what the user set for it."""
+        data = self.shared.get("data", WORLD)
+        tuned = tuned_settings("world" if data == WORLD else "text")[method]
+        values = {**tuned, **self.shared, **self.own.get(method, {}), **changes}
+        return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
+
+
+def tuned_settings(kind: str) -> dict[str, dict[str, Any]]:
+    """Settings that equal tuning budgets found for each method, by kind of text (`world` or `text`).
+
+    They hold for the `tiny` model at the default length of training; benchmarks/tune.py finds them on seeds that no
+    comparison uses.
+    """
+    text = resources.files("cegm.compare").joinpath("tuned.yaml").read_text(encoding="utf-8")
+    settings: Mapping[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
+    return settings[kind]
+
+
+def from_values(values: Mapping[str, Any]) -> CompareConfig:
+    """A comparison from flat names: its own fields, `METHOD.NAME` for one method, and names of a run for all.
+
+    Raises:
+        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
+    """
+    kinds = {f.name: type(f.default) for f in fields(CompareConfig) if f.metadata}
+    own: dict[str, dict[str, Any]] = {}
+    mine: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+    for name, value in values.items():
+        method, dot, option_name = name.partition(".")
+        if dot and method in METHODS:
+            own.setdefault(method, {})[option_name] = value
+        elif name in kinds:
+            mine[name] = convert(name, value, kinds[name])
+        else:
+            shared[name] = value
+    return CompareConfig(**mine, shared=shared, own=own)

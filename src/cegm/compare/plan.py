@@ -1,0 +1,136 @@
+"""The plan of a comparison: one line per run, named by a hash of everything that decides its result.
+
+A plan is idempotent: planning the same comparison again gives the same lines, and a run whose valid result lies in the
+folder is not repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from cegm.compare.config import CompareConfig
+from cegm.train.config import RunConfig
+
+Role = Literal["main", "equal_seconds"]
+
+NOT_PART_OF_THE_RESULT = ("output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint")
+SAME_SECONDS = 0.05
+"""Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One line of `plan.jsonl`.
+
+    Attributes:
+        method: Optimizer.
+        seed: Decides initial weights and batches, whatever the method.
+        role: `main` (equal steps), or `equal_seconds` (as many steps as fit into CEGM's training time).
+        config: Fields of its `RunConfig`.
+        evaluation: What is measured after it.
+    """
+
+    method: str
+    seed: int
+    role: Role
+    config: dict[str, Any]
+    evaluation: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Hash of whatever decides the result; 12 hexadecimal digits."""
+        relevant = {name: value for name, value in self.config.items() if name not in NOT_PART_OF_THE_RESULT}
+        text = json.dumps([self.method, self.seed, self.role, relevant, self.evaluation], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """Name of its run folder."""
+        return f"{self.method}-seed{self.seed}{'-equal' if self.role == 'equal_seconds' else ''}-{self.id}"
+
+    def line(self) -> dict[str, Any]:
+        """The line of `plan.jsonl`."""
+        return {
+            "id": self.id,
+            "method": self.method,
+            "seed": self.seed,
+            "role": self.role,
+            "config": self.config,
+            "evaluation": self.evaluation,
+        }
+
+
+def plan_main(config: CompareConfig) -> list[PlannedRun]:
+    """All methods on all seeds with equal steps; seeds first, so that runs that are compared execute side by side."""
+    return [
+        _planned(config, config.run(method, seed), "main") for seed in config.seed_list for method in config.method_list
+    ]
+
+
+def plan_equal_seconds(config: CompareConfig, results: dict[str, dict[str, Any]]) -> list[PlannedRun]:
+    """Runs that give every other method the training time of CEGM, with the schedule decayed in that time.
+
+    Args:
+        config: The comparison.
+        results: `result.json` of the finished main runs by id.
+
+    Returns:
+        No runs without CEGM, and none for a method whose step takes as long as CEGM's within `SAME_SECONDS`.
+    """
+    steps = {m: _median(results, m, "steps") for m in config.method_list}
+    seconds = {m: _median(results, m, "median_step_seconds") for m in config.method_list}
+    target = seconds.get("cegm")
+    planned = []
+    for method in config.method_list:
+        own, count = seconds[method], steps[method]
+        if method == "cegm" or target is None or own is None or count is None or abs(target / own - 1) < SAME_SECONDS:
+            continue
+        budget = max(1, round(count * target / own))
+        runs = (config.run(method, seed, max_steps=budget, num_train_epochs=None) for seed in config.seed_list)
+        planned += [_planned(config, run, "equal_seconds") for run in runs]
+    return planned
+
+
+def _planned(config: CompareConfig, run: RunConfig, role: Role) -> PlannedRun:
+    evaluation = {"retention": config.retention, "items": config.items}
+    return PlannedRun(run.method, run.seed, role, run.to_dict(), evaluation)
+
+
+def _median(results: dict[str, dict[str, Any]], method: str, key: str) -> float | None:
+    values = [r[key] for r in results.values() if r["method"] == method and r["status"] == "finished"]
+    return float(median(values)) if values else None
+
+
+def read_plan(folder: Path) -> list[PlannedRun]:
+    """The runs of `plan.jsonl`, in order; none if there is no plan yet."""
+    path = folder / "plan.jsonl"
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [PlannedRun(**{k: v for k, v in line.items() if k != "id"}) for line in lines]
+
+
+def write_plan(folder: Path, runs: list[PlannedRun]) -> None:
+    """Writes `plan.jsonl` in one move."""
+    beside = folder / "plan.jsonl.partial"
+    beside.write_text("".join(json.dumps(run.line(), sort_keys=True) + "\n" for run in runs), encoding="utf-8")
+    beside.replace(folder / "plan.jsonl")
+
+
+def kept_equal_seconds(
+    config: CompareConfig, planned: list[PlannedRun], main: list[PlannedRun]
+) -> list[PlannedRun] | None:
+    """The equal-seconds runs of an earlier execution of the same comparison, if its plan got that far.
+
+    Their lengths come from a timing that would differ a little each time; repeating the comparison must not plan new
+    ones.
+    """
+    ids = {run.id for run in main}
+    extra = [run for run in planned if run.role == "equal_seconds"]
+    same = {run.id for run in planned if run.role == "main"} == ids
+    return extra if same and extra and config.equal_seconds else None

@@ -1,0 +1,390 @@
+"""The verdict of a comparison: every measure, every pair of methods, one cautious word.
+
+`write_verdict` turns `results.parquet`, `items.parquet` and the validation curves of the runs into `verdict.json`;
+`judge` does the same for frames. The rules:
+
+- Runs are paired by seed. Two runs are compared only if their hashes prove the same initial weights and, at equal
+  steps, the same batches; otherwise that seed is refused for that pair, in one line.
+- With `CLAIM_SEEDS` planned seeds or more, "better" and "worse" need a sign-flip p of at most .05 after Holm. With
+  fewer, no such p can be reached, so the word says only whether the 95 % interval excludes "no difference", and the
+  verdict states that it is a screening, not a claim.
+- Holm's families: the primary measure of each axis over all pairs; every other measure over its pairs, marked
+  exploratory.
+- A failed run is listed, and a method is never called better than another on seeds where it failed and the other did
+  not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from cegm.compare import statistics
+from cegm.compare.plan import SAME_SECONDS
+from cegm.compare.statistics import CLAIM_SEEDS, Difference
+
+LEVEL = 0.05
+REFERENCE = "adamw"
+"""Its mean final loss is the target of "steps to target", fixed without looking at any other method."""
+
+SUBJECT = "cegm"
+
+REQUIRED = (
+    *("id", "method", "seed", "role", "status", "error", "attempts", "initial_hash", "batch_hash", "steps"),
+    *("final_loss", "bits_per_byte", "median_step_seconds", "memory_bytes", "optimizer_state_bytes"),
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is compared.
+
+    Attributes:
+        name: Key in `verdict.json`.
+        title: In words.
+        unit: Unit of the per-method values.
+        better: Which direction is good.
+        kind: `difference` (first minus second), `ratio` (first over second), `items` (paired items), `time` (to a
+            target, with misses), or `count` (a ratio of exact counts, the same on all seeds, that needs no test).
+        family: `primary` for the declared measure of an axis, else `exploratory`.
+        column: Column of the results that holds it.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Literal["lower", "higher"]
+    kind: Literal["difference", "ratio", "items", "time", "count"]
+    family: Literal["primary", "exploratory"]
+    column: str
+
+
+MEASURES = (
+    Measure(
+        "bits_per_byte",
+        "Validation loss at equal steps",
+        "bits per byte",
+        "lower",
+        "difference",
+        "primary",
+        "bits_per_byte",
+    ),
+    Measure("retention", "Context retention, mean over lengths", "accuracy", "higher", "items", "primary", "retention"),
+    Measure(
+        "equal_seconds",
+        "Validation loss at equal seconds",
+        "bits per byte",
+        "lower",
+        "difference",
+        "exploratory",
+        "bits_per_byte",
+    ),
+    Measure(
+        "steps_to_target", "Steps to AdamW's final loss", "steps", "lower", "time", "exploratory", "steps_to_target"
+    ),
+    Measure("step_time", "Time per step", "seconds", "lower", "ratio", "exploratory", "median_step_seconds"),
+    Measure("memory", "Peak memory", "bytes", "lower", "ratio", "exploratory", "memory_bytes"),
+    Measure("optimizer_state", "Optimizer state", "bytes", "lower", "count", "exploratory", "optimizer_state_bytes"),
+)
+
+
+def write_verdict(folder: Path) -> Path:
+    """Judges a comparison folder and writes `verdict.json` into it in one move.
+
+    Args:
+        folder: Comparison folder with `results.parquet`, `items.parquet` and `runs/`.
+
+    Returns:
+        Path of `verdict.json`.
+
+    Raises:
+        ValueError: If the folder has no results.
+    """
+    if not (folder / "results.parquet").exists():
+        raise ValueError(f"no results.parquet in {folder}: run `cegm compare` to the end, or name another folder")
+    results = pd.read_parquet(folder / "results.parquet")
+    items = pd.read_parquet(folder / "items.parquet") if (folder / "items.parquet").exists() else pd.DataFrame()
+    verdict = judge(results, items, read_curves(folder))
+    beside = folder / "verdict.json.partial"
+    beside.write_text(json.dumps(verdict, indent=1, allow_nan=False), encoding="utf-8")
+    return beside.replace(folder / "verdict.json")
+
+
+def read_curves(folder: Path) -> pd.DataFrame:
+    """Validation curves of all runs: columns `id`, `step`, `tokens`, `seconds`, `loss`, `bits_per_byte`."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted((folder / "runs").glob("*/metrics.jsonl")):
+        run_id = path.parent.name.rsplit("-", 1)[-1]  # the folder's name ends with the id of the run
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if '"validation"' in line]
+        rows += [{"id": run_id, **json.loads(line)} for line in lines]
+    return pd.DataFrame(rows, columns=["id", "step", "tokens", "seconds", "loss", "bits_per_byte"])
+
+
+def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Any]:
+    """Compares all pairs of methods on all measures.
+
+    Args:
+        results: One row per run: the fields of `result.json`.
+        items: One row per scored item with `method`, `seed`, `role`, `item`, `cluster`, `level`, `correct`; may be
+            empty.
+        curves: Validation curves as `read_curves` gives them; may be empty.
+
+    Returns:
+        The content of `verdict.json`: plain values only, no NaN.
+    """
+    # Failed runs lack most fields; if all runs of a kind failed, the columns themselves are missing.
+    results = results.reindex(columns=results.columns.union(list(REQUIRED)))
+    target = _target(results)
+    results = results.assign(steps_to_target=[_steps_to_target(run_id, curves, target) for run_id in results["id"]])
+    methods = _ordered(results["method"].unique().tolist())
+    pairs = list(itertools.combinations(methods, 2))
+    measures = []
+    for measure in MEASURES:
+        runs = _relevant(measure, results)
+        if measure.kind == "time" and (target is None or curves.empty):
+            runs = runs.iloc[:0]  # without a target nobody can reach or miss it
+        entries = [_pair(measure, pair, runs, items) for pair in pairs]
+        measures.append({**_about(measure), "methods": _summaries(measure, runs, items), "pairs": entries})
+    _adjust(measures)
+    planned = int(results["seed"].nunique())
+    for measure, judged in zip(MEASURES, measures, strict=True):
+        for entry in judged["pairs"]:
+            entry["word"] = _word(measure, entry, strict=planned >= CLAIM_SEEDS)
+    return {
+        "methods": methods,
+        "seeds": sorted(int(seed) for seed in results["seed"].unique()),
+        "runs": {"planned": len(results), "finished": int((results["status"] == "finished").sum())},
+        "failed": _failed(results),
+        "refused": _refused(results, pairs),
+        "target_loss": target,
+        **_standing(measures, planned),
+        "measures": measures,
+    }
+
+
+def _ordered(methods: list[str]) -> list[str]:
+    """The subject first, the reference last, the others between them by name."""
+    return sorted(methods, key=lambda method: (method != SUBJECT, method == REFERENCE, method))
+
+
+def _about(measure: Measure) -> dict[str, Any]:
+    return {
+        "name": measure.name,
+        "title": measure.title,
+        "unit": measure.unit,
+        "better": measure.better,
+        "effect": "difference" if measure.kind in ("difference", "items", "time") else "ratio",
+        "family": measure.family,
+    }
+
+
+def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
+    """The runs, finished or failed, that answer a measure: one per method and seed at most."""
+    main = results[results["role"] == "main"]
+    if measure.name != "equal_seconds":
+        return main
+    equal = results[results["role"] == "equal_seconds"]
+    seconds = main[main["status"] == "finished"].groupby("method")["median_step_seconds"].median()
+    if SUBJECT not in seconds.index:
+        return main.iloc[:0]
+    # A method whose step takes as long as the subject's has one run for both questions.
+    same = [m for m in seconds.index if abs(seconds[SUBJECT] / seconds[m] - 1) < SAME_SECONDS]
+    return pd.concat([main[main["method"].isin(set(same) - set(equal["method"]))], equal])
+
+
+def _pair(measure: Measure, pair: tuple[str, str], runs: pd.DataFrame, items: pd.DataFrame) -> dict[str, Any]:
+    """One row of the verdict: `pair[0]` against `pair[1]`."""
+    finished = runs[runs["status"] == "finished"]
+    first, second = (finished[finished["method"] == method].set_index("seed") for method in pair)
+    common = sorted(set(first.index) & set(second.index))
+    seeds = [seed for seed in common if _refusal(first.loc[seed], second.loc[seed]) is None]
+    effect = _effect(measure, first.loc[seeds], second.loc[seeds], pair, items) if seeds else None
+    failures = runs[(runs["status"] != "finished") & runs["method"].isin(pair)]
+    tested = effect is not None and measure.kind != "count"
+    return {
+        "pair": list(pair),
+        "n": 0 if effect is None else effect.seeds,
+        "seeds": [int(seed) for seed in seeds],
+        "failed": [{"method": row["method"], "seed": int(row["seed"])} for row in failures.to_dict("records")],
+        "effect": None if effect is None else effect.estimate,
+        "interval": None if effect is None or effect.low is None else [effect.low, effect.high],
+        "p": effect.p if effect is not None and tested else None,
+        "smallest_detectable": effect.smallest_detectable if effect is not None and tested else None,
+        "method": None if effect is None else effect.interval_method if tested else "exact counts, no test",
+    }
+
+
+def _refusal(first: pd.Series[Any], second: pd.Series[Any]) -> str | None:
+    """Why two finished runs of one seed must not be compared, or None."""
+    if first["initial_hash"] != second["initial_hash"]:
+        return "different initial weights (initial_hash differs)"
+    equal_steps = first["role"] == second["role"] == "main"
+    if equal_steps and first["batch_hash"] != second["batch_hash"]:
+        return "different batches (batch_hash differs)"
+    return None
+
+
+def _refused(results: pd.DataFrame, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """One line for each pair, seed and role whose hashes disagree."""
+    lines = []
+    finished = results[results["status"] == "finished"]
+    for role, runs in finished.groupby("role"):
+        for pair in pairs:
+            first, second = (runs[runs["method"] == method].set_index("seed") for method in pair)
+            for seed in sorted(set(first.index) & set(second.index)):
+                reason = _refusal(first.loc[seed], second.loc[seed])
+                if reason is not None:
+                    lines.append({"pair": list(pair), "seed": int(seed), "role": str(role), "reason": reason})
+    return lines
+
+
+def _effect(
+    measure: Measure, first: pd.DataFrame, second: pd.DataFrame, pair: tuple[str, str], items: pd.DataFrame
+) -> Difference | None:
+    """The paired effect on seeds that both have; None if the measure was not taken."""
+    if measure.kind == "items":
+        return _item_effect(pair, list(first.index), items)
+    own, other = (side[measure.column].astype(float).tolist() for side in (first, second))
+    if measure.kind == "time":
+        horizon = float(max(first["steps"].max(), second["steps"].max()))
+        reached = [[None if math.isnan(steps) else steps for steps in side] for side in (own, other)]
+        return statistics.restricted_mean_difference(reached[0], reached[1], horizon)
+    if not all(math.isfinite(value) for value in own + other):
+        return None
+    if measure.kind == "difference":
+        return statistics.paired_difference(own, other)
+    return statistics.paired_ratio(own, other) if min(own + other) > 0 else None
+
+
+def _item_effect(pair: tuple[str, str], seeds: list[int], items: pd.DataFrame) -> Difference | None:
+    """Items of the main runs, joined one to one within seed and level."""
+    if items.empty:
+        return None
+    own = items[(items["role"] == "main") & items["seed"].isin(seeds)]
+    first, second = (own[own["method"] == method] for method in pair)
+    joined = first.merge(second, on=["seed", "level", "item"], suffixes=("", "_other"), validate="one_to_one")
+    if joined["seed"].nunique() < len(seeds):
+        return None
+    joined["difference"] = joined["correct"].astype(float) - joined["correct_other"].astype(float)
+    return statistics.item_difference(joined)
+
+
+def _target(results: pd.DataFrame) -> float | None:
+    """Mean final loss of the reference, in nats per token; None if it has no finished run."""
+    rows = results[(results["method"] == REFERENCE) & (results["role"] == "main") & (results["status"] == "finished")]
+    return None if rows.empty else float(rows["final_loss"].mean())
+
+
+def _steps_to_target(run_id: str, curves: pd.DataFrame, target: float | None) -> float:
+    """Steps at the first evaluation at or below the target; NaN for a miss."""
+    curve = curves[curves["id"] == run_id].sort_values("step")
+    reached = None
+    if target is not None:
+        reached = statistics.time_to_target(curve["step"].tolist(), curve["loss"].tolist(), target)
+    return math.nan if reached is None else float(reached)
+
+
+def _summaries(measure: Measure, runs: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Value of each finished run by method and seed (None: a missed target, or not measured) and their mean."""
+    finished = runs[runs["status"] == "finished"]
+    if measure.kind == "items":
+        retention = [_retention(m, s, items) for m, s in zip(finished["method"], finished["seed"], strict=True)]
+        finished = finished.assign(retention=retention)
+    summaries = {}
+    for method, rows in finished.groupby("method"):
+        values = {
+            str(int(seed)): float(value) if math.isfinite(value) else None
+            for seed, value in zip(rows["seed"], rows[measure.column].astype(float), strict=True)
+        }
+        present = [value for value in values.values() if value is not None]
+        # A mean over the runs that reached the target would reward missing it.
+        whole = len(present) == len(values) > 0
+        summaries[str(method)] = {"mean": sum(present) / len(present) if whole else None, "values": values}
+    return summaries
+
+
+def _retention(method: str, seed: int, items: pd.DataFrame) -> float:
+    """Accuracy of a main run: the mean over lengths; NaN without items."""
+    if items.empty:
+        return math.nan
+    own = items[(items["role"] == "main") & (items["method"] == method) & (items["seed"] == seed)]
+    return float(own.groupby("level")["correct"].mean().mean())
+
+
+def _adjust(measures: list[dict[str, Any]]) -> None:
+    """Adds `p_holm` to every pair, within the families that the top of this file names."""
+    primary = [entry for measure in measures if measure["family"] == "primary" for entry in measure["pairs"]]
+    families = [primary, *(measure["pairs"] for measure in measures if measure["family"] == "exploratory")]
+    for family in families:
+        for entry, adjusted in zip(family, statistics.holm([entry["p"] for entry in family]), strict=True):
+            entry["p_holm"] = adjusted
+
+
+def _word(measure: Measure, entry: dict[str, Any], strict: bool) -> str:
+    """The word for the first method of the pair: better, worse or no evidence.
+
+    `strict` asks for an adjusted p instead of an interval. It follows the planned seeds, not those that are left:
+    losing a seed must not make it easier to win.
+    """
+    neutral = 1.0 if measure.kind in ("ratio", "count") else 0.0
+    interval = entry["interval"]
+    if interval is None:
+        decided = measure.kind == "count" and entry["effect"] is not None
+    elif measure.kind == "count" or not strict:
+        decided = interval[0] > neutral or interval[1] < neutral
+    else:
+        decided = entry["p_holm"] is not None and entry["p_holm"] <= LEVEL
+    if not decided or math.isclose(entry["effect"], neutral, abs_tol=1e-12):
+        return "no evidence"
+    better = (entry["effect"] < neutral) == (measure.better == "lower")
+    winner = entry["pair"][0 if better else 1]
+    if any(failure["method"] == winner and failure["seed"] not in entry["seeds"] for failure in entry["failed"]):
+        return "no evidence"  # the seeds on which it failed would have to count against it
+    return "better" if better else "worse"
+
+
+def _standing(measures: list[dict[str, Any]], planned: int) -> dict[str, Any]:
+    """Whether this is a claim or a screening, and the sentences that say so."""
+    seeds = min((entry["n"] for entry in measures[0]["pairs"]), default=0)
+    if seeds < 2:
+        text = (
+            f"Nothing can be concluded: {seeds} paired seeds leave no spread to judge by; run at least {CLAIM_SEEDS}."
+        )
+    elif planned < CLAIM_SEEDS:
+        text = (
+            f"A screening with {seeds} paired seeds, not a claim: a claim takes at least {CLAIM_SEEDS}, and a two-sided "
+            f"sign-flip test over {seeds} seeds cannot go below p = {2 / 2**seeds:.2g}. Better and worse say only that a "
+            "95 % interval excludes no difference; the intervals are not adjusted for the number of comparisons."
+        )
+    else:
+        text = (
+            f"{seeds} of {planned} planned seeds can be paired everywhere; better and worse rest on sign-flip tests with p "
+            "at most .05 after Holm. One model size and one token budget: nothing here is general."
+        )
+        tests = sum(entry["p"] is not None for m in measures if m["family"] == "primary" for entry in m["pairs"])
+        if tests * 2 / 2**seeds > LEVEL:
+            needed = math.ceil(math.log2(2 * tests / LEVEL))
+            text += f" With {tests} primary comparisons no adjusted p can reach .05 here: that takes {needed} seeds."
+    return {"screening": seeds < CLAIM_SEEDS, "statement": text}
+
+
+def _failed(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every run without a result, with its error."""
+    rows = results[results["status"] != "finished"].to_dict("records")
+    return [
+        {
+            "id": str(row["id"]),
+            "method": row["method"],
+            "seed": int(row["seed"]),
+            "role": row["role"],
+            "error": row["error"] if isinstance(row["error"], str) else "no error message",
+            "attempts": int(row["attempts"]) if pd.notna(row["attempts"]) else None,
+        }
+        for row in rows
+    ]

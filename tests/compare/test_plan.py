@@ -1,0 +1,75 @@
+import pytest
+
+pytest.importorskip("yaml")
+
+from cegm.compare.config import from_values
+from cegm.compare.plan import kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
+
+
+def config(**values):
+    return from_values({"max_steps": 100, "seeds": "2", **values})
+
+
+def finished(runs, seconds):
+    return {
+        run.id: {"method": run.method, "status": "finished", "steps": 100, "median_step_seconds": seconds[run.method]}
+        for run in runs
+    }
+
+
+def test_every_method_meets_every_seed_once():
+    runs = plan_main(config())
+    assert sorted((r.method, r.seed) for r in runs) == [(m, s) for m in ("adamw", "cegm", "muon") for s in (0, 1)]
+    assert len({r.id for r in runs}) == 6
+
+
+def test_planning_twice_gives_the_same_ids_wherever_the_results_go():
+    assert [r.id for r in plan_main(config())] == [r.id for r in plan_main(config(output_dir="elsewhere"))]
+
+
+@pytest.mark.parametrize("change", [{"max_steps": 101}, {"weight_decay": 0.2}, {"items": 64}, {"retention": False}])
+def test_whatever_decides_the_result_is_in_the_id(change):
+    assert not {r.id for r in plan_main(config())} & {r.id for r in plan_main(config(**change))}
+
+
+def test_a_change_for_one_method_renames_only_its_runs():
+    before, after = ({(r.method, r.seed): r.id for r in plan_main(config(**c))} for c in ({}, {"cegm.heads": 2}))
+    assert [key for key in before if before[key] != after[key]] == [("cegm", 0), ("cegm", 1)]
+
+
+def test_the_plan_survives_its_file(tmp_path):
+    runs = plan_main(config())
+    write_plan(tmp_path, runs)
+    assert read_plan(tmp_path) == runs
+    assert read_plan(tmp_path / "nowhere") == []
+
+
+def test_equal_seconds_scale_the_steps_of_the_others():
+    runs = plan_main(config())
+    extra = plan_equal_seconds(config(), finished(runs, {"adamw": 0.08, "muon": 0.098, "cegm": 0.1}))
+    assert {(r.method, r.role, r.config["max_steps"]) for r in extra} == {("adamw", "equal_seconds", 125)}
+    assert [r.seed for r in extra] == [0, 1]
+
+
+def test_a_slower_baseline_gets_fewer_steps():
+    runs = plan_main(config())
+    extra = plan_equal_seconds(config(), finished(runs, {"adamw": 0.1, "muon": 0.2, "cegm": 0.1}))
+    assert {(r.method, r.config["max_steps"]) for r in extra} == {("muon", 50)}
+
+
+def test_without_cegm_or_when_all_its_runs_failed_nothing_is_added():
+    two = config(methods="adamw,muon")
+    assert plan_equal_seconds(two, finished(plan_main(two), {"adamw": 1, "muon": 2})) == []
+    results = finished(plan_main(config()), {"adamw": 1, "muon": 2, "cegm": 3})
+    for result in results.values():
+        result["status"] = "failed" if result["method"] == "cegm" else "finished"
+    assert plan_equal_seconds(config(), results) == []
+
+
+def test_a_repeated_comparison_keeps_its_equal_seconds_runs():
+    runs = plan_main(config())
+    extra = plan_equal_seconds(config(), finished(runs, {"adamw": 0.08, "muon": 0.1, "cegm": 0.1}))
+    assert kept_equal_seconds(config(), runs + extra, runs) == extra
+    assert kept_equal_seconds(config(), runs, runs) is None
+    assert kept_equal_seconds(config(), runs + extra, plan_main(config(max_steps=5))) is None
+    assert kept_equal_seconds(config(equal_seconds=False), runs + extra, runs) is None
