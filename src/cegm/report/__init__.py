@@ -1,0 +1,10 @@
+"""One offline page, one picture and one terminal table, from a comparison or run folder alone."""
+
+try:
+    from cegm.report.page import write
+    from cegm.report.picture import export_picture
+    from cegm.report.terminal import table
+except ImportError as error:
+    raise ImportError(f"the report needs {error.name}: pip install 'cegm[report]'") from error
+
+__all__ = ["export_picture", "table", "write"]

@@ -1,0 +1,178 @@
+"""Reads a comparison or run folder into plain records; no other part of the report reads files."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Record = dict[str, Any]
+
+METHOD_ORDER = ("cegm", "muon", "adamw")
+
+
+@dataclass
+class Run:
+    """One run as its folder tells it.
+
+    Attributes:
+        name: Folder name.
+        method: Optimizer.
+        seed: Seed of weights and batches.
+        role: `main` or `equal_seconds`.
+        status: `finished`, `failed`, or `missing` (planned, without a result).
+        error: What a failed run died of.
+        result: Content of `result.json`; for a folder of one run the final line of its metrics, too.
+        config: Content of `config.yaml`.
+        train: Training lines of `metrics.jsonl`.
+        validation: Validation lines of `metrics.jsonl`.
+    """
+
+    name: str
+    method: str
+    seed: int
+    role: str
+    status: str
+    error: str | None = None
+    result: Record = field(default_factory=dict)
+    config: Record = field(default_factory=dict)
+    train: list[Record] = field(default_factory=list)
+    validation: list[Record] = field(default_factory=list)
+
+
+@dataclass
+class Folder:
+    """What a page is drawn from.
+
+    Attributes:
+        path: The folder.
+        is_comparison: False for the folder of a single run.
+        runs: In the order of the plan.
+        verdict: Content of `verdict.json`; None if it has not been judged.
+    """
+
+    path: Path
+    is_comparison: bool
+    runs: list[Run]
+    verdict: Record | None
+
+    def finished(self, role: str = "main") -> list[Run]:
+        """Runs with a result."""
+        return [run for run in self.runs if run.status == "finished" and run.role == role]
+
+    @property
+    def methods(self) -> list[str]:
+        """All methods of the folder, the subject first and the reference last."""
+        names = {run.method for run in self.runs}
+        known = [method for method in METHOD_ORDER if method in names]
+        return known[:-1] + sorted(names - set(METHOD_ORDER)) + known[-1:]
+
+
+def read(path: Path) -> Folder:
+    """Reads a comparison folder (it has `plan.jsonl` or `runs/`) or a run folder (it has `metrics.jsonl`).
+
+    Raises:
+        ValueError: If the folder is neither, or one of its files is damaged (file and line are named).
+    """
+    if (path / "plan.jsonl").exists() or (path / "runs").is_dir():
+        verdict = path / "verdict.json"
+        judged = _json(verdict.read_text(encoding="utf-8"), verdict) if verdict.exists() else None
+        return Folder(path, True, _planned_runs(path), judged)
+    if (path / "metrics.jsonl").exists():
+        return Folder(path, False, [_single_run(path)], None)
+    raise ValueError(f"{path} is neither a comparison nor a run folder: it has no plan.jsonl, runs/ or metrics.jsonl")
+
+
+def _planned_runs(path: Path) -> list[Run]:
+    found = [folder for folder in sorted((path / "runs").glob("*")) if folder.is_dir()]
+    folders = {folder.name.rsplit("-", 1)[-1]: folder for folder in found}
+    plan = _lines(path / "plan.jsonl")
+    if not plan:
+        results = [folder / "result.json" for folder in found]
+        plan = [_json(file.read_text(encoding="utf-8"), file) for file in results if file.exists()]
+    return [_planned_run(line, folders.get(line["id"])) for line in plan]
+
+
+def _planned_run(line: Record, folder: Path | None) -> Run:
+    run = Run(str(line["id"]), str(line["method"]), int(line["seed"]), str(line["role"]), "missing")
+    if folder is None:
+        return run
+    run.name = folder.name
+    _read_logs(run, folder)
+    file = folder / "result.json"
+    if file.exists():
+        run.result = _json(file.read_text(encoding="utf-8"), file)
+        run.status = "finished" if run.result.get("status") == "finished" else "failed"
+        run.error = run.result.get("error")
+    return run
+
+
+def _single_run(path: Path) -> Run:
+    run = Run(path.name, "", 0, "main", "missing")
+    final = _read_logs(run, path)
+    config = run.config.get("config", {})
+    run.method, run.seed = str(config.get("method", "unknown")), int(config.get("seed", 0))
+    if final is not None:
+        run.status, run.result = "finished", final
+    result = path / "result.json"
+    if result.exists():  # a run of a comparison: it has been examined too
+        run.result |= _json(result.read_text(encoding="utf-8"), result)
+    return run
+
+
+def _read_logs(run: Run, folder: Path) -> Record | None:
+    """Fills configuration and curves; returns the final line, if the run got there."""
+    config = folder / "config.yaml"
+    if config.exists():
+        try:
+            run.config = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{config} is not valid YAML: {' '.join(str(error).split())}") from error
+    final = None
+    for line in _lines(folder / "metrics.jsonl"):
+        if line.get("kind") == "train":
+            run.train.append(line)
+        elif line.get("kind") == "validation":
+            run.validation.append(line)
+        elif line.get("kind") == "final":
+            final = line
+    return final
+
+
+def _lines(path: Path) -> list[Record]:
+    if not path.exists():
+        return []
+    texts = path.read_text(encoding="utf-8").split("\n")
+    records = []
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            continue
+        try:
+            records.append(_json(text, path, number))
+        except ValueError:
+            if number < len(texts):  # a last line without its newline was cut off when the run died
+                raise
+    return records
+
+
+def _json(text: str, path: Path, line: int | None = None) -> Record:
+    """Parses an object; NaN and infinities become None, since neither JSON nor a chart has them."""
+    place = str(path) if line is None else f"{path} line {line}"
+    try:
+        value = json.loads(text, parse_constant=lambda _: None)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place} is not valid JSON: {error.msg}; restore the file or run again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def finite(value: Any) -> float | None:
+    """The value as a float, or None if it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,237 @@
+"""Writes `report.html`: one offline page with all charts, drawn from a folder alone.
+
+The chart library (Vega, Vega-Lite and Vega-Embed, bundled by vl-convert, about 0.9 MB) stands in the page once; each
+chart is a JSON block that the page's few lines of script hand to it. A content security policy in the page forbids
+loading anything from anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+
+from cegm.report import curves, dots, layers, style, tables, words
+from cegm.report.folder import Folder, read
+from cegm.report.picture import VEGA_LITE
+
+FILE_NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with the one line that explains it.
+
+    Attributes:
+        title: Short heading.
+        meaning: One sentence without jargon.
+        chart: The Vega-Lite specification.
+        wide: Whether it takes the whole width of the page.
+    """
+
+    title: str
+    meaning: str
+    chart: dict[str, Any]
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, its anchor and its figures; `empty` says why there are none."""
+
+    anchor: str
+    title: str
+    figures: list[Figure]
+    empty: str
+
+
+def write(comparison_dir: Path) -> Path:
+    """Draws the page of a comparison or run folder into it.
+
+    Args:
+        comparison_dir: Comparison or run folder.
+
+    Returns:
+        Path of `report.html`.
+
+    Raises:
+        ValueError: If the folder is neither, or damaged.
+    """
+    path = Path(comparison_dir) / FILE_NAME
+    page = render(read(Path(comparison_dir)))
+    beside = path.with_suffix(".html.partial")
+    beside.write_text(page, encoding="utf-8")
+    return beside.replace(path)
+
+
+def render(folder: Folder) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cegm.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    methods, rows = tables.settings(folder)
+    return environment.get_template("page.html.j2").render(
+        title=folder.path.resolve().name,
+        folder=folder,
+        methods=[style.name(method) for method in folder.methods],
+        headline=words.headline(folder),
+        sentences=words.sentences(folder),
+        facts=tables.facts(folder),
+        verdict_rows=tables.verdict_rows(folder.verdict) if folder.verdict else [],
+        method_rows=tables.method_rows(folder) if folder.verdict else [],
+        sections=sections(folder),
+        setting_methods=methods,
+        settings=rows,
+        pairing_rows=tables.pairing_rows(folder) if folder.is_comparison else [],
+        run_rows=tables.run_rows(folder),
+        claim_rows=tables.claim_rows(folder) if folder.is_comparison else [],
+        library=_library(),
+        config=style.CONFIG,
+    )
+
+
+def sections(folder: Folder) -> list[Section]:
+    """All figures of the page in reading order."""
+    unjudged = (
+        "Not measured in this comparison." if folder.verdict else "Needs a verdict, which this folder does not hold."
+    )
+    drawn = [Section("learning", "How the runs learn", _learning(folder), "No run has been evaluated yet.")]
+    if folder.is_comparison:
+        drawn += [
+            Section("final", "Where the runs end", _final(folder), unjudged),
+            Section("seconds", "The same training time for every method", _equal_seconds(folder), unjudged),
+            Section("target", "Steps to AdamW's final loss", _target(folder), unjudged),
+        ]
+    return [
+        *drawn,
+        Section("cost", "What it costs", _costs(folder), "No finished run has reported its cost."),
+        Section("retention", "Recall over long texts", _retention(folder), "Recall was not measured."),
+        Section("layers", "Layers over time", _layers(folder), "The runs logged no numbers per layer."),
+        Section("rates", "Learning rates", _rates(folder), "No finished run has logged a learning rate."),
+    ]
+
+
+def _figure(title: str, meaning: str, chart: Any, height: int | None = 260, wide: bool = False) -> list[Figure]:
+    """A figure as wide as its place on the page; none without a chart."""
+    if chart is None:
+        return []
+    spec = chart.properties(width="container", description=f"{title}. {meaning}").to_dict()
+    spec.pop("$schema")  # the page names the grammar itself; an address in it would only look like a download
+    spec.pop("config", None)
+    if height is not None:
+        spec["height"] = height
+    return [Figure(title, meaning, spec, wide)]
+
+
+def _learning(folder: Folder) -> list[Figure]:
+    meaning = "Lower is better. Lines are means over seeds, bands reach from the best seed to the worst."
+    if not folder.is_comparison:
+        meaning = "Lower is better."
+    figures = _figure("Validation loss", meaning, curves.learning_curves(folder))
+    figures += _figure(
+        "Second half, enlarged", "The same curves where they part.", curves.learning_curves(folder, ending=True)
+    )
+    if not folder.is_comparison:
+        figures += _figure(
+            "Training loss", "Loss of the batch that was learned from, step by step.", curves.training_loss(folder)
+        )
+    return figures
+
+
+def _final(folder: Folder) -> list[Figure]:
+    meaning = "Each mark is one seed, the upright bar is the mean, and thin lines join runs of the same seed."
+    chart = dots.every_seed(folder, "bits_per_byte", "bits per byte; lower is better")
+    found = _figure("Final validation loss", meaning, chart, 200)
+    meaning = (
+        "Mean within seeds, with its 95 % interval. Left of the dashed line favours the first; across it, nothing."
+    )
+    chart = dots.differences(folder, "bits_per_byte", "bits per byte, first minus second")
+    return found + _figure("Difference between methods", meaning, chart, 200)
+
+
+def _equal_seconds(folder: Folder) -> list[Figure]:
+    meaning = "Every method trains as long as CEGM does, with more or fewer steps. Each mark is one seed."
+    chart = dots.every_seed(folder, "equal_seconds", "bits per byte; lower is better")
+    found = _figure("Loss at equal seconds", meaning, chart, 200)
+    meaning = "Mean within seeds, with its 95 % interval. Left of the dashed line favours the first."
+    chart = dots.differences(folder, "equal_seconds", "bits per byte, first minus second")
+    return found + _figure("Difference at equal seconds", meaning, chart, 200)
+
+
+def _target(folder: Folder) -> list[Figure]:
+    target = folder.verdict["target_loss"] if folder.verdict else None
+    if target is None:
+        return []
+    meaning = (
+        f"First evaluation at or below {target:.4f} nats per token, the mean final loss of AdamW. "
+        "A cross is a seed that never got there, drawn at its last step."
+    )
+    return _figure("Steps needed, every seed", meaning, dots.steps_to_target(folder), 220, wide=True)
+
+
+def _costs(folder: Folder) -> list[Figure]:
+    return [
+        *_figure(
+            "Time of one step", "Median over the steps of all seeds; shorter is better.", dots.step_time(folder), 150
+        ),
+        *_figure(
+            "Peak memory", "Most memory the training process held.", dots.cost(folder, "memory", "MiB", ",.0f"), 150
+        ),
+        *_figure(
+            "Optimizer state",
+            "Memory the optimizer keeps for every parameter of the model.",
+            dots.cost(folder, "state", "bytes per parameter", ".2f"),
+            150,
+        ),
+    ]
+
+
+def _retention(folder: Folder) -> list[Figure]:
+    meaning = "Share of questions about a fact in the text answered correctly. The dashed line is guessing."
+    found = _figure("Right answers by length", meaning, curves.retention(folder))
+    meaning = (
+        "How far the right answer is ahead of the best wrong one, in log probability; above the dashed line it wins."
+    )
+    return found + _figure("Margin of the right answer", meaning, curves.retention(folder, "score"))
+
+
+def _layers(folder: Folder) -> list[Figure]:
+    figures = []
+    for one in layers.layer_maps(folder):
+        cut = "" if one.layers == one.layers_in_all else f" {one.layers} of {one.layers_in_all} layers are shown."
+        chart = layers.heat_map(one)
+        title = f"{one.diagnostic.title}: {style.name(one.method)}"
+        figures += _figure(title, one.diagnostic.meaning + cut, chart, height=None)
+    return figures
+
+
+def _rates(folder: Folder) -> list[Figure]:
+    return [
+        *_figure(
+            "Weight matrices",
+            "Size of the steps of the method itself.",
+            curves.learning_rates(folder, "lr_matrix"),
+            200,
+        ),
+        *_figure(
+            "Embeddings, head and vectors",
+            "These are trained by AdamW in all methods.",
+            curves.learning_rates(folder, "lr_adamw"),
+            200,
+        ),
+    ]
+
+
+@functools.cache  # bundling takes seconds
+def _library() -> str:
+    """The chart library as script text that may stand in a page."""
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
+    return bundle.replace("</script", "<\\/script")

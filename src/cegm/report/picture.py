@@ -1,0 +1,54 @@
+"""The main picture of a comparison as a file: how the runs end, every seed, and recall by length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from cegm.report import curves, dots, style
+from cegm.report.folder import read
+
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+"""Version of Vega-Lite that altair writes, as vl-convert names it."""
+
+PANEL = (300, 230)
+"""Width and height of a panel in pixels."""
+
+
+def export_picture(comparison_dir: Path, path: Path) -> Path:
+    """Draws learning curves, final losses and context retention side by side.
+
+    Args:
+        comparison_dir: Comparison folder.
+        path: Where to, ending in `.svg` or `.png` (twice the pixels).
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If the ending is another one or the folder has nothing to draw.
+    """
+    path = Path(path)
+    if path.suffix not in (".svg", ".png"):
+        raise ValueError(f"cannot write a picture to {path.name}: end the name in .svg or .png")
+    folder = read(Path(comparison_dir))
+    panels = [
+        ("Validation loss, second half of training", curves.learning_curves(folder, ending=True)),
+        ("Final validation loss, every seed", dots.every_seed(folder, "bits_per_byte", "bits per byte")),
+        ("Recall over distance", curves.retention(folder)),
+    ]
+    drawn = [
+        chart.properties(title=title, width=PANEL[0], height=PANEL[1]) for title, chart in panels if chart is not None
+    ]
+    if not drawn:
+        raise ValueError(f"{comparison_dir} has no finished run to draw: see its result.json files for the errors")
+    spec: dict[str, Any] = alt.hconcat(*drawn, spacing=40).resolve_scale(color="shared").to_dict()
+    spec["padding"] = 12
+    if path.suffix == ".svg":
+        path.write_text(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=style.CONFIG), encoding="utf-8")
+    else:
+        path.write_bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, config=style.CONFIG, scale=2))
+    return path

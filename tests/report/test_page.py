@@ -1,0 +1,267 @@
+"""The page: complete, small, offline, escaped, and showing exactly what the folder holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import defaultdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cegm import report
+
+HOSTILE = "</script><script>alert('run')</script><img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """Collects what a test wants to know about a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.charts: dict[str, dict[str, Any]] = {}
+        self.words = ""
+        self._block: tuple[str, str | None] = ("", None)
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._block = (tag, dict(attrs).get("data-chart"))
+
+    def handle_data(self, data: str) -> None:
+        tag, chart = self._block
+        if chart is not None and data.strip():
+            self.charts[chart] = json.loads(data)
+        elif tag not in ("script", "style"):
+            self.words += " " + data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._block = ("", None)
+
+    def ids(self) -> set[str | None]:
+        return {attributes.get("id") for _, attributes in self.tags}
+
+    def rows(self, start: str) -> list[dict[str, Any]]:
+        """Inline data of the chart whose description starts with these words, all layers together."""
+        chart = next(one for one in self.charts.values() if one["description"].startswith(start))
+        return [row for rows in _values(chart) for row in rows]
+
+
+def _values(node: Any) -> list[list[dict[str, Any]]]:
+    if isinstance(node, list):
+        return [rows for child in node for rows in _values(child)]
+    if not isinstance(node, dict):
+        return []
+    if "datasets" in node:
+        return list(node["datasets"].values())
+    return (
+        [node["values"]]
+        if isinstance(node.get("values"), list) and node["values"][:1] and isinstance(node["values"][0], dict)
+        else [rows for child in node.values() for rows in _values(child)]
+    )
+
+
+@pytest.fixture(scope="module")
+def page(comparison: Path) -> Page:
+    return Page(report.write(comparison))
+
+
+def metrics(comparison: Path, pattern: str) -> list[list[dict[str, Any]]]:
+    files = sorted((comparison / "runs").glob(f"{pattern}/metrics.jsonl"))
+    return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+
+
+def test_size_and_sections(comparison: Path, page: Page) -> None:
+    assert (comparison / "report.html").stat().st_size < 1_500_000
+    sections = ["verdict", "table", "learning", "final", "seconds", "target", "cost", "retention", "layers", "rates"]
+    sections += ["configuration", "pairing", "failed", "runs", "claims"]
+    assert set(sections) <= page.ids()
+    places = [page.text.index(f'id="{section}"') for section in sections]
+    assert places == sorted(places)
+    assert len(page.charts) >= 16
+
+
+def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "action", "data", "srcset", "poster"):
+            assert not re.match(r"\s*(https?:)?//", attributes.get(name) or ""), (tag, attributes)
+        assert tag != "link"
+        assert tag != "script" or "src" not in attributes
+    style = page.text.split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "default-src 'none'" in page.text
+    assert all("$schema" not in chart for chart in page.charts.values())
+
+
+def test_the_headline_is_cautious_and_says_what_it_cost(page: Page) -> None:
+    assert "In a screening with 3 seeds, CEGM ends with a lower validation loss than Muon and AdamW." in page.words
+    assert "A screening with 3 paired seeds, not a claim" in page.words
+    assert "the time per step" in page.words
+    assert "1 of 15 runs failed" in page.words
+
+
+def test_learning_curves_are_the_mean_and_range_over_seeds(comparison: Path, page: Page) -> None:
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for lines in metrics(comparison, "cegm-seed?-[!e]*"):
+        for line in lines:
+            if line["kind"] == "validation":
+                seeds[line["tokens"]].append(line["bits_per_byte"])
+    drawn = {row["tokens"]: row for row in page.rows("Validation loss") if row["method"] == "CEGM"}
+    assert drawn.keys() == seeds.keys()
+    for tokens, values in seeds.items():
+        assert (drawn[tokens]["low"], drawn[tokens]["high"]) == (min(values), max(values))
+        assert drawn[tokens]["mean"] == pytest.approx(sum(values) / len(values))
+
+
+def test_dots_are_the_results_of_the_main_runs(comparison: Path, page: Page) -> None:
+    expected = set()
+    for file in (comparison / "runs").glob("*/result.json"):
+        result = json.loads(file.read_text())
+        if result["role"] == "main":
+            expected.add((result["method"], result["seed"], result["bits_per_byte"]))
+    rows = [row for row in page.rows("Final validation loss") if "seed" in row]
+    assert {(row["method"].lower(), row["seed"], row["value"]) for row in rows} == expected
+
+
+def test_a_miss_is_drawn_as_a_miss(comparison: Path, page: Page) -> None:
+    verdict = json.loads((comparison / "verdict.json").read_text())
+    steps = next(one for one in verdict["measures"] if one["name"] == "steps_to_target")["methods"]
+    missed = {
+        (method, int(seed)) for method in steps for seed, value in steps[method]["values"].items() if value is None
+    }
+    rows = page.rows("Steps needed")
+    assert missed
+    assert {(row["method"].lower(), row["seed"]) for row in rows if row["outcome"] == "missed"} == missed
+
+
+def test_retention_is_the_mean_over_seeds(comparison: Path, page: Page) -> None:
+    results = [json.loads(file.read_text()) for file in (comparison / "runs").glob("muon-seed?-[!e]*/result.json")]
+    rows = {row["length"]: row for row in page.rows("Right answers") if row.get("method") == "Muon"}
+    assert sorted(rows) == [512, 1024, 2048, 4096, 8192]
+    for length, row in rows.items():
+        values = [result["retention"][str(length)]["accuracy"] for result in results]
+        assert row["mean"] == pytest.approx(sum(values) / 3)
+    assert "trained at 256" in page.text
+    assert {row["mean"] for row in page.rows("Right answers") if row.get("label") == "chance"} == {0.125}
+
+
+def test_layer_map_holds_the_logged_diagnostics(comparison: Path, page: Page) -> None:
+    cells = {(row["layer"], row["step"]): row["value"] for row in page.rows("Effective rank of the context: CEGM")}
+    expected: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for lines in metrics(comparison, "cegm-seed?-[!e]*"):
+        for line in lines:
+            for layer, numbers in line.get("layers", {}).items():
+                expected[layer.removeprefix("model.layers."), line["step"]].append(numbers["context_rank"])
+    assert cells.keys() == expected.keys()
+    assert all(cells[key] == pytest.approx(sum(values) / 3, rel=1e-3) for key, values in expected.items())
+    assert not any("context: AdamW" in chart["description"] for chart in page.charts.values())  # it has none
+
+
+def test_configuration_marks_what_differs(page: Page) -> None:
+    marked = re.findall(r'<tr class="differs"><td class="text long"><code>([^<]+)', page.text)
+    assert marked == [
+        "aux_lr",
+        "learning_rate",
+        "optimizer_options.heads",
+        "optimizer_options.power",
+        "optimizer_options.momentum",
+    ]
+
+
+def test_claims_are_labelled_and_beside_the_measured(page: Page) -> None:
+    section = page.text.split('id="claims"')[1]
+    assert "claimed, not measured here" in section
+    assert '<td class="claimed">88.6</td>' in section
+    assert "differ in kind" in section
+
+
+def test_everything_from_data_is_escaped(make: Any) -> None:
+    folder = make(
+        seeds=2,
+        steps=40,
+        error=HOSTILE,
+        data=HOSTILE,
+        methods=("adamw", "cegm", HOSTILE.replace("/", "|")),  # part of a folder's name, which cannot hold a slash
+        failed=frozenset({("adamw", 1, "main")}),
+        layers=[f"model.{HOSTILE}.{number}" for number in range(2)] + ["model.plain"],
+    )
+    page = Page(report.write(folder))
+    assert "<script>alert" not in page.text
+    assert "<|script>" not in page.text
+    assert "<img src=x" not in page.text
+    assert "alert('run')" in page.words  # it is shown, as text
+    assert not any(tag == "img" for tag, _ in page.tags)
+    assert page.charts  # the JSON blocks still parse, hostile names and all
+    assert "</script><script>alert" in json.dumps(page.charts)
+
+
+def test_a_single_run(comparison: Path, tmp_path: Path) -> None:
+    source = next((comparison / "runs").glob("cegm-seed1-[!e]*"))
+    run = tmp_path / "run"
+    shutil.copytree(source, run)
+    (run / "result.json").unlink()
+    page = Page(report.write(run))
+    assert "One run of CEGM (seed 1) finished; there is nothing to compare it with." in page.words
+    assert {"learning", "cost", "layers", "rates", "configuration", "runs"} <= page.ids()
+    assert not {"pairing", "claims", "table"} & page.ids()
+    losses = [line["loss"] for line in metrics(comparison, source.name)[0] if line["kind"] == "train"]
+    assert [row["loss"] for row in page.rows("Training loss")] == losses
+
+
+def test_all_runs_of_one_method_failed(make: Any) -> None:
+    failed = frozenset(("cegm", seed, "main") for seed in range(2))
+    folder = make(seeds=2, steps=40, failed=failed, error="out of memory", layers=[])
+    page = Page(report.write(folder))
+    assert "CEGM cannot be judged" in page.words
+    assert page.words.count("out of memory") == 2
+    assert "The runs logged no numbers per layer." in page.words
+    assert "out of memory" in report.table(folder)
+
+
+def test_a_comparison_that_is_still_running(make: Any) -> None:
+    folder = make(seeds=2, steps=40)
+    (folder / "verdict.json").unlink()
+    shutil.rmtree(next((folder / "runs").glob("muon-seed1-[!e]*")))
+    page = Page(report.write(folder))
+    assert "has not been judged yet" in page.words
+    assert "missing" in page.words
+    assert page.rows("Validation loss")
+
+
+def test_a_large_model_stays_a_small_page(make: Any) -> None:
+    layers = [
+        f"model.language_model.layers.{block}.mlp.{name}_proj" for block in range(60) for name in ("gate", "up", "down")
+    ]
+    path = report.write(make(seeds=1, layers=layers))
+    assert path.stat().st_size < 1_500_000
+    assert "of 180 layers are shown" in Page(path).words
+
+
+def test_drawing_twice_gives_the_same_page(comparison: Path) -> None:
+    first = report.write(comparison).read_bytes()
+    assert report.write(comparison).read_bytes() == first
+    assert not list(comparison.glob("*.partial"))
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(comparison: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(next((comparison / "runs").glob("adamw-seed0-[!e]*")), run)
+    lines = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(lines + '{"kind": "train", "st')
+    assert report.write(run).exists()
+    (run / "metrics.jsonl").write_text('{"kind": "train", "st\n' + lines)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl line 1 is not valid JSON"):
+        report.write(run)
+
+
+def test_a_folder_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither a comparison nor a run folder") as error:
+        report.write(tmp_path)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())

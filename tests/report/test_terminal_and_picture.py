@@ -1,0 +1,39 @@
+"""The terminal table and the exported picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cegm import report
+
+
+def test_the_table_is_aligned_and_complete(comparison: Path) -> None:
+    lines = report.table(comparison).splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["method", "CEGM", "Muon", "AdamW"]
+    assert len({len(line) for line in lines[:4]}) == 1
+    text = " ".join(lines)
+    assert "In a screening with 3 seeds" in text
+    assert "missed" in text
+    assert "failed: muon-seed2-equal" in text
+
+
+def test_an_error_message_cannot_steer_the_terminal(make: Any) -> None:
+    folder = make(seeds=1, steps=40, error="\x1b[31mred\x07", failed=frozenset({("muon", 0, "main")}))
+    assert "\x1b" not in report.table(folder)
+    assert "[31mred" in report.table(folder)
+
+
+@pytest.mark.parametrize(("name", "start"), [("picture.svg", b"<svg"), ("picture.png", b"\x89PNG")])
+def test_the_picture_is_written(comparison: Path, tmp_path: Path, name: str, start: bytes) -> None:
+    path = report.export_picture(comparison, tmp_path / name)
+    content = path.read_bytes()
+    assert content.startswith(start)
+    assert name.endswith(".png") or b"AdamW" in content
+
+
+def test_another_ending_is_refused(comparison: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"end the name in \.svg or \.png"):
+        report.export_picture(comparison, tmp_path / "picture.gif")
