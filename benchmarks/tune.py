@@ -1,0 +1,122 @@
+"""Equal tuning budgets: the same grid of learning rate x momentum for every method, on seeds that no comparison uses.
+
+    python benchmarks/tune.py --data world --output_dir runs/tune-world --output benchmarks/results/tuning/world.json
+
+Every method gets the same number of trials. If a method's best learning rate lies at an edge of its grid, the grid of
+*every* method is extended there, until none does. Trials are runs of `cegm train` itself; an interrupted search goes on
+where it stopped. The winners are copied by hand into `src/cegm/compare/tuned.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from cegm.compare.execute import execute
+from cegm.compare.plan import PlannedRun
+from cegm.train.config import from_mapping
+
+LEARNING_RATES = (0.0025, 0.005, 0.01)
+MOMENTA = (0.9, 0.95)
+AUX_LEARNING_RATE = 0.003
+"""Of embeddings, head and vectors; the same for all methods."""
+
+METHODS = ("adamw", "muon", "cegm")
+TUNING_SEEDS = (1000,)
+
+
+def settings(method: str, learning_rate: float, momentum: float) -> dict[str, Any]:
+    """The grid point in the method's own words: beta 1, momentum, or one minus the entanglement coefficient."""
+    own = {
+        "adamw": {"betas": [momentum, 0.95]},
+        "muon": {"momentum": momentum},
+        "cegm": {"entanglement": round(1 - momentum, 6)},
+    }
+    return {"learning_rate": learning_rate, "aux_lr": AUX_LEARNING_RATE, **own[method]}
+
+
+def trial(method: str, learning_rate: float, momentum: float, seed: int, shared: dict[str, Any]) -> PlannedRun:
+    values = {
+        **shared,
+        **settings(method, learning_rate, momentum),
+        "method": method,
+        "seed": seed,
+        "threads": 1,
+        "progress": False,
+    }
+    config = from_mapping(values, "tuning")
+    return PlannedRun(method, seed, "main", config.to_dict(), {"retention": False, "items": 0})
+
+
+def search(arguments: argparse.Namespace, shared: dict[str, Any]) -> list[dict[str, Any]]:
+    """Runs the grid, extends it while an optimum lies at its edge, and returns one record per trial."""
+    rates = list(LEARNING_RATES)
+    while True:
+        points = list(itertools.product(METHODS, rates, MOMENTA, TUNING_SEEDS))
+        runs = {point: trial(*point, shared) for point in points}
+        results = execute(
+            arguments.output_dir, list(runs.values()), arguments.processes, lambda running, finished: None
+        )
+        records = [
+            {
+                "method": m,
+                "learning_rate": r,
+                "momentum": b,
+                "seed": s,
+                **{k: results[runs[m, r, b, s].id].get(k) for k in KEPT},
+            }
+            for m, r, b, s in points
+        ]
+        winners = {method: best(records, method)["learning_rate"] for method in METHODS}
+        print({"rates": rates, "best": winners}, flush=True)
+        if min(winners.values()) == rates[0]:
+            rates.insert(0, rates[0] / 2)
+        elif max(winners.values()) == rates[-1]:
+            rates.append(rates[-1] * 2)
+        else:
+            return records
+
+
+KEPT = ("status", "error", "final_loss", "bits_per_byte", "seconds", "median_step_seconds", "steps")
+
+
+def best(records: list[dict[str, Any]], method: str) -> dict[str, Any]:
+    """The grid point with the lowest mean final loss over the tuning seeds; a point with a failed run cannot win."""
+    means: dict[tuple[float, float], float] = {}
+    for record in records:
+        point = (record["learning_rate"], record["momentum"])
+        same = [r for r in records if r["method"] == method and (r["learning_rate"], r["momentum"]) == point]
+        means[point] = mean(r["final_loss"] if r["status"] == "finished" else float("inf") for r in same)
+    rate, momentum = min(means, key=lambda point: means[point])
+    return {"learning_rate": rate, "momentum": momentum, "final_loss": means[rate, momentum]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="world")
+    parser.add_argument("--max_steps", type=int)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    shared = {"data": arguments.data, "eval_steps": 0}
+    if arguments.max_steps:
+        shared["max_steps"] = arguments.max_steps
+    records = search(arguments, shared)
+    winners = {
+        method: settings(method, *(best(records, method)[k] for k in ("learning_rate", "momentum")))
+        for method in METHODS
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    summary = {"max_steps": arguments.max_steps, "tuning_seeds": TUNING_SEEDS, "winners": winners, "trials": records}
+    arguments.output.write_text(json.dumps(summary, indent=1) + "\n")
+    for method, values in winners.items():
+        print(f"{method}: {json.dumps(values)}  {best(records, method)['final_loss']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
