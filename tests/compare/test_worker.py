@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+pytest.importorskip("trl")
+
+import models
+from cegm.compare import worker
+from cegm.compare.config import from_values
+from cegm.compare.plan import plan_main
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """A run folder with a saved model of 2048 positions, and its plan line over a text of the caller's length."""
+    from cegm.train.model import byte_tokenizer
+
+    tokenizer = byte_tokenizer()
+    model = models.llama(vocabulary=len(tokenizer))
+    model.config.max_position_embeddings = 2048
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+
+    def planned(characters):
+        letters = torch.randint(97, 123, (characters,), generator=torch.Generator().manual_seed(0)).tolist()
+        words = "".join(" " if i % 7 == 6 else chr(letter) for i, letter in enumerate(letters))
+        (tmp_path / "text.txt").write_text(words, encoding="utf-8")
+        values = {"data": str(tmp_path / "text.txt"), "validation_fraction": 0.5, "items": 16, "seeds": "1"}
+        return plan_main(from_values({**values, "max_steps": 1, "methods": "cegm"}))[0]
+
+    return tmp_path, planned
+
+
+def levels(items):
+    return sorted({item["level"] for item in items})
+
+
+def test_lengths_stop_where_the_positions_of_the_model_end(finished_run):
+    folder, planned = finished_run
+    assert levels(worker.measure_retention(folder, planned(12_000))) == [512, 1024, 2048]
+
+
+def test_short_held_out_text_shortens_the_axis_and_very_short_text_skips_it(finished_run, capsys):
+    folder, planned = finished_run
+    assert levels(worker.measure_retention(folder, planned(4_000))) == [512, 1024]
+    assert worker.measure_retention(folder, planned(1_000)) == []
+    assert "not measured: the held-out text has" in capsys.readouterr().out
+
+
+def test_means_by_length():
+    items = [{"level": 512, "correct": c, "score": s, "chance": 0.25} for c, s in ((1, 2.0), (0, -1.0))]
+    assert worker.by_length(items) == {"512": {"accuracy": 0.5, "score": 0.5, "chance": 0.25, "items": 2}}
