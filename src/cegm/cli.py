@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 USER_ERROR = 2
+SOME_RUNS_FAILED = 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; None: those of the process.
 
     Returns:
-        0 when done, 2 when the user has to change something.
+        0 when done, 1 when a comparison has failed runs, 2 when the user has to change something.
     """
     try:
         return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
@@ -172,13 +173,13 @@ def _compare(known: argparse.Namespace) -> int:
     flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
     config = from_values({**(read_yaml(known.config) if known.config else {}), **flags})
     from cegm import report
-    from cegm.compare.run import compare
+    from cegm.compare.run import all_finished, compare
 
     folder = compare(config)
     page = report.write(folder)
     print(report.table(folder))
     print(f"report: {page}")
-    return 0
+    return 0 if all_finished(folder) else SOME_RUNS_FAILED
 
 
 def _add_report(commands: Any) -> None:

@@ -84,8 +84,18 @@ def test_a_lost_run_alone_is_repeated_with_the_same_numbers(comparison):
     assert (after["final_hash"] == before["final_hash"]).all()
 
 
-def test_missing_data_is_one_line_before_anything_is_written(tmp_path, capsys):
-    code = main(["compare", "--data", str(tmp_path / "nothing.txt"), "--output_dir", str(tmp_path / "out")])
-    assert code == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nothing.txt"], "nothing.txt does not exist"),
+        (["--cegm.scores", "unifrom"], "did you mean 'uniform'"),
+        (["--muon.heads", "2"], "muon has no option 'heads'"),
+        (["--max_length", "9000"], "beyond the 8192 positions"),
+    ],
+)
+def test_what_would_fail_in_every_run_is_one_line_before_anything_is_written(arguments, message, tmp_path, capsys):
+    assert main(["compare", "--output_dir", str(tmp_path / "a" / "b"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

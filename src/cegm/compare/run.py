@@ -29,7 +29,7 @@ def compare(config: CompareConfig) -> Path:
     """
     folder = Path(config.output_dir)
     main = plan_main(config)
-    load_corpus(config.run(main[0].method, main[0].seed))
+    require_possible(config)
     folder.mkdir(parents=True, exist_ok=True)
     kept = kept_equal_seconds(config, read_plan(folder), main)
     write_plan(folder, main + (kept or []))
@@ -47,6 +47,19 @@ def compare(config: CompareConfig) -> Path:
     return folder
 
 
+def require_possible(config: CompareConfig) -> None:
+    """Raises ValueError for text, model or options that would make every run of a method fail."""
+    from cegm.train.model import load_model, load_tokenizer
+    from cegm.train.trainer import build
+
+    runs = [config.run(method, config.seed_list[0]) for method in config.method_list]
+    load_corpus(runs[0])
+    tokenizer = load_tokenizer(runs[0])
+    model = load_model(runs[0], tokenizer)
+    for run in runs:
+        build(run, model)
+
+
 def write_results(folder: Path, runs: list[PlannedRun], results: dict[str, dict[str, Any]]) -> None:
     """`results.parquet` (a row per run) and `items.parquet` (a row per scored item)."""
     rows = [results[run.id] for run in runs]
@@ -59,6 +72,11 @@ def write_results(folder: Path, runs: list[PlannedRun], results: dict[str, dict[
             own = {"id": run.id, "method": run.method, "seed": run.seed, "role": run.role}
             items += [{**own, **json.loads(line)} for line in path.read_text(encoding="utf-8").splitlines()]
     pd.DataFrame(items).to_parquet(folder / "items.parquet")
+
+
+def all_finished(folder: Path) -> bool:
+    """Whether no run of the comparison failed."""
+    return bool((pd.read_parquet(folder / "results.parquet")["status"] == "finished").all())
 
 
 class _Bars:

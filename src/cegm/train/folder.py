@@ -73,11 +73,11 @@ class RunFolder:
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Removes what was created inside the block if the block fails, so that a refused run leaves nothing."""
-        existed = self.root.exists()
+        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         try:
             yield
         except BaseException:
-            shutil.rmtree(self.writing if existed else self.root, ignore_errors=True)
+            shutil.rmtree(missing[-1] if missing else self.writing, ignore_errors=True)
             raise
 
     def tidy(self) -> None:

@@ -1,0 +1,24 @@
+import pytest
+
+pytest.importorskip("trl")
+
+from cegm.train.folder import RunFolder
+
+
+def test_a_refused_run_leaves_nothing_not_even_the_folders_above_it(tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "mine")
+    with pytest.raises(ValueError, match="refused"), folder.undone_on_error():
+        folder.root.mkdir(parents=True)
+        folder.config.write_text("half")
+        raise ValueError("refused")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_there_before_stays(tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "log.txt").write_text("mine")
+    with pytest.raises(ValueError, match="refused"), folder.undone_on_error():
+        folder.writing.mkdir(parents=True)
+        raise ValueError("refused")
+    assert (tmp_path / "log.txt").read_text() == "mine"
+    assert not folder.writing.exists()
