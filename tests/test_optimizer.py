@@ -10,6 +10,7 @@ from torch import nn
 
 import models
 import oracle
+import ranks
 from cegm import CEGM
 from cegm.options import RECOMMENDED
 
@@ -479,27 +480,6 @@ def test_a_compiled_model_trains_like_the_eager_one():
     assert all(torch.allclose(p, q, atol=1e-6) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def _rank(rank, port, path):
-    import os
-
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    model = models.perceptron((6, 8, 4))
-    optimizer = CEGM(model, lr=1e-2, refresh_every=2, power=-0.5, scores="gradient")
-    parallel = nn.parallel.DistributedDataParallel(model)
-    for step in range(6):
-        x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).split(4)[rank]
-        parallel(x).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    torch.save(model.state_dict(), f"{path}/{rank}.pt")
-    dist.destroy_process_group()
-
-
 def test_two_ranks_equal_one_process(tmp_path):
     import socket
 
@@ -508,15 +488,13 @@ def test_two_ranks_equal_one_process(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_rank, args=(port, str(tmp_path)), nprocs=2)
-    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    torch.manual_seed(0)
-    model = models.perceptron((6, 8, 4))
-    optimizer = CEGM(model, lr=1e-2, refresh_every=2, power=-0.5, scores="gradient")
-    for step in range(6):
-        model(torch.randn(8, 6, generator=torch.Generator().manual_seed(step))).square().mean().backward()
+    mp.spawn(ranks.train, args=(port, str(tmp_path)), nprocs=2)
+    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    model, optimizer = ranks.setting()
+    for batch in ranks.batches():
+        model(batch).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
     for name, weight in model.state_dict().items():
-        assert torch.equal(ranks[0][name], ranks[1][name])
-        assert torch.allclose(ranks[0][name], weight, atol=1e-6)
+        assert torch.equal(results[0][name], results[1][name])
+        assert torch.allclose(results[0][name], weight, atol=1e-6)

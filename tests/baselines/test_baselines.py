@@ -84,8 +84,12 @@ def test_muon_in_float32_stays_close_to_bfloat16():
     before, twin = copy.deepcopy(model), copy.deepcopy(model)
     for each, precision in ((model, "bfloat16"), (twin, "float32")):
         models.train(each, build_optimizer("muon", each, lr=1e-2, precision=precision), models.batches(1))
-    step = sum(float((p - q).square().sum()) for p, q in zip(model.parameters(), before.parameters(), strict=True))
-    gap = sum(float((p - q).square().sum()) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+    step = sum(
+        (p - q).detach().square().sum().item() for p, q in zip(model.parameters(), before.parameters(), strict=True)
+    )
+    gap = sum(
+        (p - q).detach().square().sum().item() for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+    )
     assert 0 < gap < 1e-3 * step
 
 

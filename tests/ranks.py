@@ -1,0 +1,35 @@
+"""What one of two data-parallel processes does; a module of its own, because a spawned process has to import it by name."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import models
+from cegm import CEGM
+
+
+def setting():
+    """Model and optimizer, the same in every process."""
+    torch.manual_seed(0)
+    model = models.perceptron((6, 8, 4))
+    return model, CEGM(model, lr=1e-2, refresh_every=2, power=-0.5, scores="gradient")
+
+
+def batches():
+    return [torch.randn(8, 6, generator=torch.Generator().manual_seed(step)) for step in range(6)]
+
+
+def train(rank, port, folder):
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    model, optimizer = setting()
+    parallel = nn.parallel.DistributedDataParallel(model)
+    for batch in batches():
+        parallel(batch.split(4)[rank]).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
