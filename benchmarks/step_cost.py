@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=24, help="blocks per method; 24 blocks of 10 steps are 240 steps")
+    parser.add_argument("--rounds", type=int, default=9, help="blocks per method; 9 blocks of 25 steps are 225 steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--device", default="cpu")
