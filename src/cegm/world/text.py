@@ -75,7 +75,7 @@ def vocabulary() -> list[str]:
 
 
 def documents(seed: int, split: Split) -> Iterator[str]:
-    """Endless documents of 20 to 300 words, separated by single spaces; the same for the same seed and split on every machine.
+    """Endless documents of about 35 to 330 words, separated by single spaces; the same for the same seed and split on every machine.
 
     Args:
         seed: Any integer; different seeds share no document except by chance.
