@@ -36,11 +36,11 @@ class AdamW(torch.optim.AdamW):
         aux_weight_decay: float | None = None,
         group_patterns: Sequence[tuple[str, Role]] = (),
     ) -> None:
-        self._assignments = assign(model, group_patterns)
+        self.assignments = assign(model, group_patterns)
         decay = weight_decay if aux_weight_decay is None else aux_weight_decay
         aux = {"role": "adamw", "lr": lr if aux_lr is None else aux_lr, "betas": aux_betas}
-        matrices = [a.parameter for a in self._assignments if a.role == "matrix"]
-        others = [a.parameter for a in self._assignments if a.role == "adamw"]
+        matrices = [a.parameter for a in self.assignments if a.role == "matrix"]
+        others = [a.parameter for a in self.assignments if a.role == "adamw"]
         groups = [
             {"params": matrices, "role": "matrix", "lr": lr, "betas": betas, "weight_decay": weight_decay},
             {"params": [p for p in others if p.ndim > 1], **aux, "weight_decay": decay},
@@ -50,4 +50,4 @@ class AdamW(torch.optim.AdamW):
 
     def summary(self) -> str:
         """The group table."""
-        return table(self._assignments)
+        return table(self.assignments)

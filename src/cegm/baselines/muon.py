@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from cegm.baselines.adamw import AdamW
-from cegm.groups import Role, assign, table
+from cegm.groups import Role, table
 from cegm.mapping.normalize import polar
 from cegm.options import Precision, multiplies_bfloat16
 
@@ -62,7 +62,7 @@ class Muon(Optimizer):
             aux_weight_decay=aux_weight_decay,
             group_patterns=group_patterns,
         )
-        self._assignments = assign(model, group_patterns)
+        self._assignments = rest.assignments
         matrices = [a.parameter for a in self._assignments if a.role == "matrix"]
         if not matrices:
             raise ValueError("the model has no matrix for Muon (no trainable linear layer); use AdamW for it")
