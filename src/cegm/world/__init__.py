@@ -4,6 +4,6 @@ Nothing but the standard library is needed. docs/world.md shows the grammar and 
 """
 
 from cegm.world.facts import Fact, draw_facts, options
-from cegm.world.text import documents, filler, sentence, vocabulary
+from cegm.world.text import documents, filler, vocabulary
 
-__all__ = ["Fact", "documents", "draw_facts", "filler", "options", "sentence", "vocabulary"]
+__all__ = ["Fact", "documents", "draw_facts", "filler", "options", "vocabulary"]

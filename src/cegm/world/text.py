@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Literal
 
-from cegm.world.facts import PERSONS, RELATIONS, Fact, draw_facts
+from cegm.world.facts import PERSONS, RELATIONS, draw_facts
 
 ADJECTIVES = [
     "quiet",
@@ -87,11 +87,6 @@ def documents(seed: int, split: Split) -> Iterator[str]:
         index += 1
 
 
-def sentence(fact: Fact) -> list[str]:
-    """The words that state or recall a fact."""
-    return list(fact.words)
-
-
 def filler(rng: random.Random) -> list[str]:
     """A sentence about nothing that is ever asked; it shares no word with keys, persons and what they do."""
     patterns = (
@@ -107,9 +102,9 @@ def _document(rng: random.Random) -> list[str]:
     timed: list[tuple[float, list[str]]] = []
     for fact in draw_facts(rng, rng.randint(*FACTS_PER_DOCUMENT)):
         stated = 0.6 * rng.random()
-        timed.append((stated, sentence(fact)))
+        timed.append((stated, list(fact.words)))
         recalls = rng.randint(*RECALLS_PER_FACT)
-        timed += [(stated + (1 - stated) * rng.random(), sentence(fact)) for _ in range(recalls)]
+        timed += [(stated + (1 - stated) * rng.random(), list(fact.words)) for _ in range(recalls)]
     for _ in range(round(len(timed) * rng.uniform(*FILLER_SHARE))):
         timed.append((rng.random(), filler(rng)))
     timed.sort(key=lambda pair: pair[0])
