@@ -9,16 +9,49 @@ def block_diagonal(blocks):
     return torch.block_diag(*blocks)
 
 
-def weights_of_tokens(scores, demands):
-    """softmax(f) over the tokens that the loss reaches."""
+def attention_logit(context, summary):
+    """log of the mean over heads of exp(sqrt(width) cos) of one context with the summary."""
+    inputs = len(context)
+    heads = max(h for h in range(1, 9) if inputs % h == 0)
+    width = inputs // heads
+    total = 0.0
+    for h in range(heads):
+        c, q = (v[h * width : (h + 1) * width].double() for v in (context, summary))
+        norms = float(c.norm() * q.norm())
+        cosine = float(c @ q) / norms if norms > 0 else 0.0
+        total += math.exp(min(math.sqrt(width), 16.0) * cosine)
+    return math.log(total / heads)
+
+
+def alignment_logit(context, demand, entangled):
+    """sqrt(min(m, n)) times the cosine between the token's own gradient and the entangled one."""
+    own = torch.outer(demand.double(), context.double())
+    norms = float(own.norm() * entangled.double().norm())
+    cosine = float((own * entangled.double()).sum()) / norms if norms > 0 else 0.0
+    return min(math.sqrt(min(own.shape)), 16.0) * cosine
+
+
+def logits_of_tokens(scores, demands, contexts=None, guide=None):
+    """f, and minus infinity for tokens that the loss does not reach."""
     logits = []
-    for d in demands:
-        squared = float((d * d).sum())
+    for i, d in enumerate(demands):
+        squared = float((d.double() * d.double()).sum())
         if squared == 0.0:
             logits.append(-math.inf)
+        elif scores == "gradient":
+            logits.append(math.log(squared))
+        elif scores == "attention" and guide is not None:
+            logits.append(attention_logit(contexts[i], guide))
+        elif scores == "alignment" and guide is not None:
+            logits.append(alignment_logit(contexts[i], d, guide))
         else:
-            logits.append({"uniform": 0.0, "gradient": math.log(squared)}[scores])
-    return torch.softmax(torch.tensor(logits, dtype=torch.float64), dim=0)
+            logits.append(0.0)
+    return torch.tensor(logits, dtype=torch.float64)
+
+
+def weights_of_tokens(scores, demands, contexts=None, guide=None):
+    """softmax(f) over the tokens that the loss reaches."""
+    return torch.softmax(logits_of_tokens(scores, demands, contexts, guide), dim=0)
 
 
 def context_matrix(vectors, weights, heads):
@@ -40,6 +73,19 @@ def phi(aggregate, power, damping):
         return torch.eye(n, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(aggregate.double() / mean)
     return vectors @ torch.diag((values.clamp_min(0) + damping) ** power) @ vectors.T
+
+
+def runge_kutta_flow(gradient, context_map, time, gain, decay, steps=2000):
+    """dG/dt = G (g Phi - d I), integrated in many small steps of the classical fourth order."""
+    field = gain * context_map.double() - decay * torch.eye(len(context_map), dtype=torch.float64)
+    g, h = gradient.double(), time / steps
+    for _ in range(steps):
+        k1 = g @ field
+        k2 = (g + h / 2 * k1) @ field
+        k3 = (g + h / 2 * k2) @ field
+        k4 = (g + h * k3) @ field
+        g = g + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return g
 
 
 def quintic_polar(matrix, eps=1e-7):
@@ -75,8 +121,17 @@ class SlowCEGM:
         self.phi_p = self.phi_q = None
         self.row_moment = torch.zeros(weight.shape[0], 1, dtype=torch.float64)
         self.coefficient = options["entanglement"]
-        self.fast = self.slow = None
-        self.steps = 0
+        self.fast = self.slow = self.best = self.summary = None
+        self.steps = self.waited = 0
+
+    def map(self, gradient):
+        o = self.o
+        if o["flow_time"]:
+            flow = (o["flow_time"], o["flow_gain"], o["flow_decay"])
+            gradient = runge_kutta_flow(gradient, self.phi_p, *flow, steps=50) if o["power"] else gradient
+            return runge_kutta_flow(gradient.T, self.phi_q, *flow, steps=50).T if o["gradient_power"] else gradient
+        gradient = gradient @ self.phi_p.T if o["power"] else gradient
+        return self.phi_q @ gradient if o["gradient_power"] else gradient
 
     def step(self, gradient, contexts, demands, loss):
         o = self.o
@@ -85,15 +140,13 @@ class SlowCEGM:
         self.fast = loss if self.fast is None else 0.9 * self.fast + 0.1 * loss
         self.slow = loss if self.slow is None else 0.99 * self.slow + 0.01 * loss
 
-        self.momentum = self.coefficient * gradient + (1 - self.coefficient) * self.momentum  # line 7
-        entangled = self.momentum
-        if o["nesterov"]:
-            entangled = self.coefficient * gradient + (1 - self.coefficient) * self.momentum
-
         if self.steps % o["refresh_every"] == 0:  # line 8
             keep = o["recurrence"] ** o["refresh_every"]
-            a = weights_of_tokens(o["scores"], demands)
+            guide = self.summary if o["scores"] == "attention" else self.momentum if self.steps else None
+            a = weights_of_tokens(o["scores"], demands, contexts, guide)
             context, demand = context_matrix(contexts, a, o["heads"]), context_matrix(demands, a, o["heads"])
+            mean = (a[:, None] * contexts).sum(dim=0)
+            self.summary = mean if self.summary is None else keep * self.summary + (1 - keep) * mean
             self.s = context if self.s is None else keep * self.s + (1 - keep) * context
             self.t = demand if self.t is None else keep * self.t + (1 - keep) * demand
             self.phi_p, self.phi_q = (
@@ -101,11 +154,17 @@ class SlowCEGM:
                 phi(self.t, o["gradient_power"], o["damping"]),
             )
 
-        mapped = entangled  # line 9
-        if o["power"]:
-            mapped = mapped @ self.phi_p.T
-        if o["gradient_power"]:
-            mapped = self.phi_q @ mapped
+        last_mapped = self.momentum if o["map_first"] else self.map(self.momentum)
+        agreement = float((gradient * last_mapped).sum())
+        if o["map_first"]:
+            gradient = self.map(gradient)
+
+        self.momentum = self.coefficient * gradient + (1 - self.coefficient) * self.momentum  # line 7
+        entangled = self.momentum
+        if o["nesterov"]:
+            entangled = self.coefficient * gradient + (1 - self.coefficient) * self.momentum
+
+        mapped = entangled if o["map_first"] else self.map(entangled)  # line 9
 
         direction = normalized(mapped, o["normalize"])  # line 10
         if o["row_moment"]:
@@ -126,8 +185,26 @@ class SlowCEGM:
         }[o["layer_scale"]]
         self.weight = self.weight - self.lr * scale * direction
 
-        if o["coefficient"] == "progress":  # line 12
-            signal = max(-1.0, min(1.0, (self.slow - self.fast) / abs(self.slow)))
-            low, high = o["coefficient_range"]
-            self.coefficient = max(low, min(high, self.coefficient + o["coefficient_step"] * signal))
         self.steps += 1
+        self.coefficient = self.next_coefficient(agreement)  # line 12
+
+    def next_coefficient(self, agreement):
+        o, (low, high) = self.o, self.o["coefficient_range"]
+        if o["coefficient"] == "constant":
+            return self.coefficient
+        if o["coefficient"] == "cosine":
+            progress = min(1.0, self.steps / o["coefficient_period"])
+            return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
+        signal = 0.0
+        if o["coefficient"] == "progress":
+            signal = max(-1.0, min(1.0, (self.slow - self.fast) / abs(self.slow)))
+        if o["coefficient"] == "plateau":
+            if self.best is None or self.fast < self.best - 1e-3 * abs(self.best):
+                self.best, self.waited = self.fast, 0
+            else:
+                self.waited += 1
+            if self.waited == 20:
+                signal, self.waited = -1.0, 0
+        if o["coefficient"] == "hypergradient":
+            signal = float(agreement > 0) - float(agreement < 0)
+        return max(low, min(high, self.coefficient + o["coefficient_step"] * signal))

@@ -10,22 +10,22 @@ import models
 from cegm import CEGM
 
 
-def setting():
+def setting(options):
     """Model and optimizer, the same in every process."""
     torch.manual_seed(0)
     model = models.perceptron((6, 8, 4))
-    return model, CEGM(model, lr=1e-2, refresh_every=2, power=-0.5, scores="gradient")
+    return model, CEGM(model, lr=1e-2, refresh_every=2, power=-0.5, **options)
 
 
 def batches():
     return [torch.randn(8, 6, generator=torch.Generator().manual_seed(step)) for step in range(6)]
 
 
-def train(rank, port, folder):
+def train(rank, port, folder, options):
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    model, optimizer = setting()
+    model, optimizer = setting(options)
     parallel = nn.parallel.DistributedDataParallel(model)
     for batch in batches():
         parallel(batch.split(4)[rank]).square().mean().backward()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cegm.groups import assign, assign_without_model, fused_pieces, table
+from cegm.groups import assign, assign_without_model, block_of, fused_pieces, table
 
 transformers = pytest.importorskip("transformers")
 
@@ -21,6 +21,10 @@ class Mixture(nn.Module):
         self.gate_proj = nn.Linear(6, 8, bias=False)
         self.cell = nn.LSTM(6, 4)
         self.convolution = nn.Conv1d(6, 4, 3)
+        self.pointwise = nn.Conv2d(6, 4, 1)
+        self.depthwise = nn.Conv1d(6, 6, 3, groups=6)
+        self.strided = nn.Conv2d(6, 4, 3).to(memory_format=torch.channels_last)
+        self.volume = nn.Conv3d(2, 3, 2)
         self.value = nn.Linear(6, 1)
         self.frozen = nn.Linear(6, 6).requires_grad_(False)
         self.norm = nn.LayerNorm(6)
@@ -35,11 +39,16 @@ def test_roles_of_every_kind():
     assert found["embed.weight"] == ("adamw", "embedding")
     assert found["lm_head.weight"] == ("adamw", "output head")
     assert found["gate.weight"] == ("adamw", "router")
-    assert found["cell.weight_ih_l0"] == ("adamw", "no linear layer (LSTM)")
-    assert found["convolution.weight"] == ("adamw", "no linear layer (Conv1d)")
+    assert found["cell.weight_ih_l0"] == ("adamw", "no hook sees it (LSTM)")
+    assert found["convolution.weight"] == ("matrix", "convolution")
+    assert found["pointwise.weight"] == ("matrix", "convolution")
+    assert found["depthwise.weight"] == ("adamw", "grouped convolution")
+    assert found["strided.weight"] == ("adamw", "convolution in channels_last memory")
+    assert found["volume.weight"] == ("adamw", "no linear layer (Conv3d)")
     assert found["value.weight"] == ("adamw", "vector")
     assert found["norm.weight"] == ("adamw", "vector")
-    assert [name for name, (role, _) in found.items() if role == "matrix"] == ["gate_proj.weight"]
+    matrices = [name for name, (role, _) in found.items() if role == "matrix"]
+    assert matrices == ["gate_proj.weight", "convolution.weight", "pointwise.weight"]
 
 
 def test_every_trainable_parameter_exactly_once():
@@ -47,6 +56,27 @@ def test_every_trainable_parameter_exactly_once():
     assigned = [a.parameter for a in assign(model)]
     assert len(assigned) == len(set(assigned))
     assert set(assigned) == {p for p in model.parameters() if p.requires_grad}
+
+
+def test_a_kernel_is_seen_with_one_row_per_output():
+    module = nn.Conv2d(6, 4, (3, 2))
+    (matrix,) = assign(nn.ModuleDict({"a": module}))[0].matrices()
+    assert matrix.shape == (4, 36)
+    matrix.view(module.weight.data)[1, :] = 0  # the view reaches the kernel itself
+    assert module.weight[1].abs().sum() == 0
+    assert module.weight[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("model.layers.3.self_attn.q_proj.weight", "model.layers.3"),
+        ("transformer.h.11.mlp.experts.4.w1.weight", "transformer.h.11"),
+        ("encoder.proj.weight", "encoder.proj"),
+    ],
+)
+def test_the_block_of_a_parameter_ends_with_its_first_number(name, block):
+    assert block_of(name) == block
 
 
 def test_first_matching_pattern_wins():
@@ -102,7 +132,7 @@ def test_without_a_model_dimensions_decide():
 def test_table_counts_every_weight():
     model = Mixture()
     text = table(assign(model))
-    matrix = model.gate_proj.weight.numel()
+    matrix = sum(m.weight.numel() for m in (model.gate_proj, model.convolution, model.pointwise))
     other = sum(p.numel() for p in model.parameters() if p.requires_grad) - matrix
     assert text.splitlines()[-1] == f"total: {matrix:,} weights by Algorithm 1, {other:,} by AdamW"
     assert "router" in text

@@ -85,7 +85,7 @@ def test_the_paper_preset_is_the_oracle():
     run_beside_oracle({}, preset="paper")
 
 
-@pytest.mark.parametrize("scores", ["uniform", "gradient"])
+@pytest.mark.parametrize("scores", ["uniform", "gradient", "attention", "alignment"])
 @pytest.mark.parametrize(
     ("power", "gradient_power"), [(-0.5, 0), (0, -0.5), (-1, -1), (-0.5, -0.25), (1, 1), (0.5, -0.3)]
 )
@@ -106,11 +106,36 @@ def test_both_sides_of_the_map_agree_with_the_oracle(power, gradient_power, scor
         {"nesterov": False, "entanglement": 0.3, "heads": 1},
         {"coefficient": "progress", "coefficient_step": 0.1, "heads": 1},
         {"damping": 2.0, "heads": 1},
+        {"map_first": True, "power": -0.5, "refresh_every": 2, "heads": 1},
+        {"map_first": True, "nesterov": False, "row_moment": False},
+        {"scores": "attention", "recurrence": 0.9, "refresh_every": 2, "heads": 1},
+        {"scores": "alignment", "power": -0.5, "refresh_every": 1, "heads": 1},
+        {"flow_time": 1.0, "power": -0.5, "heads": 1, "normalize": "frobenius"},
+        {"flow_time": 2.0, "flow_gain": 0.2, "flow_decay": 0.9, "normalize": "none", "layer_scale": "none"},
+        {"coefficient": "cosine", "coefficient_period": 5, "heads": 1},
+        {"coefficient": "plateau", "coefficient_step": 0.02, "heads": 1},
+        {"coefficient": "hypergradient", "coefficient_step": 0.05, "power": -0.5, "heads": 1},
+        {"coefficient": "hypergradient", "coefficient_step": 0.05, "map_first": True, "heads": 1},
     ],
     ids=lambda options: "-".join(options),
 )
 def test_every_option_agrees_with_the_oracle(options):
     run_beside_oracle({"heads": 2, **options})
+
+
+def test_plateau_lowers_the_coefficient_when_the_loss_stands_still():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False))
+    optimizer = CEGM(model, lr=0.01, coefficient="plateau", coefficient_step=0.02, entanglement=0.1)
+    seen = []
+    for _ in range(70):
+        model(torch.randn(5, 4)).sum().backward()
+        optimizer.observe_loss(1.0)
+        optimizer.step()
+        seen.append(optimizer.param_groups[0]["entanglement"])
+    assert seen[19] == 0.1
+    assert seen[20] == pytest.approx(0.08)
+    assert seen[40] == pytest.approx(0.06)
+    assert min(seen) >= 0.02
 
 
 @pytest.mark.parametrize("sizes", [(2, 9), (9, 2), (3, 3)])
@@ -279,6 +304,154 @@ def test_a_layer_that_is_never_called_follows_the_base_and_says_so():
             opt.step()
         assert [("linear.weight" in str(w.message)) for w in caught] == ([True] if opt is optimizer else [])
     assert torch.equal(model.linear.weight, twin.linear.weight)
+
+
+def test_an_unstable_flow_names_the_layer_and_the_numbers():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False))
+    optimizer = CEGM(model, lr=0.01, flow_time=1.0, flow_gain=2.0, heads=1)
+    model(torch.randn(8, 4)).square().sum().backward()
+    message = (
+        r"0\.weight: the flow over its outputs is unstable, flow_gain 2 x spectral radius [\d.]+ = [\d.]+ is not below"
+    )
+    with pytest.raises(ValueError, match=message) as error:
+        optimizer.step()
+    assert "\n" not in str(error.value)
+
+
+# ---------------------------------------------------------------------- hierarchy
+
+
+@pytest.mark.parametrize("scores", ["gradient", "attention"])
+def test_layers_of_a_block_share_scores_and_blocks_do_not(scores):
+    """Two hierarchies give one layer the same contexts if, and only if, it has the same sharers in both."""
+    model, ids = models.llama(), models.batches(1)[0]
+    maps = {}
+    for hierarchy in ("layer", "block", "model"):
+        twin = copy.deepcopy(model)
+        optimizer = CEGM(twin, lr=1e-2, scores=scores, hierarchy=hierarchy, refresh_every=1)
+        models.train(twin, optimizer, [ids, ids])
+        names = {p: n for n, p in twin.named_parameters()}
+        maps[hierarchy] = {names[p]: s["demand_map"] for p, s in optimizer.state.items() if "demand_map" in s}
+    sharers = {h: CEGM(model, scores=scores, hierarchy=h)._contexts._sharers for h in ("layer", "block", "model")}
+    assert sharers["layer"] == {}
+    assert {name: len(s.layers) for name, s in sharers["block"].items()} == {"model.layers.0": 7, "model.layers.1": 7}
+    assert [len(s.layers) for s in sharers["model"].values()] == [14]
+    for name in maps["layer"]:
+        assert not torch.equal(maps["layer"][name], maps["block"][name])
+        assert not torch.equal(maps["block"][name], maps["model"][name])
+
+
+@pytest.mark.parametrize("hierarchy", ["block", "model"])
+@pytest.mark.parametrize("scores", ["uniform", "gradient"])
+def test_shared_scores_survive_checkpointing_accumulation_and_a_single_layer(hierarchy, scores):
+    """Checkpointed and accumulated passes equal the plain batch; with uniform scores sharing equals not sharing."""
+    model = models.llama()
+    data = models.batches(4, rows=4)
+    plain, checkpointed, pieces = (copy.deepcopy(model) for _ in range(3))
+    checkpointed.gradient_checkpointing_enable({"use_reentrant": False})
+    options = {"lr": 1e-2, "scores": scores, "hierarchy": hierarchy, "refresh_every": 2, "precision": "float32"}
+    losses = models.train(plain, CEGM(plain, **options), data)
+    assert models.train(checkpointed, CEGM(checkpointed, **options), data) == pytest.approx(losses, abs=1e-5)
+    optimizer, accumulated = CEGM(pieces, **options), []
+    for ids in data:
+        parts = [pieces(input_ids=row, labels=row).loss / 4 for row in ids.split(1)]
+        for part in parts:
+            part.backward()
+        accumulated.append(sum(part.item() for part in parts))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert accumulated == pytest.approx(losses, abs=1e-5)
+    if scores == "uniform":
+        alone = copy.deepcopy(model)
+        assert models.train(alone, CEGM(alone, **{**options, "hierarchy": "layer"}), data) == losses
+
+
+# ---------------------------------------------------------------------- other architectures
+
+
+class Convolutions(nn.Module):
+    """A small network over signals: patches are its contexts."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(1, 8, 5, padding=2), nn.Tanh(), nn.Conv1d(8, 8, 3, padding=1), nn.Tanh())
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.layers(x[:, None]).mean(dim=-1))
+
+
+class Recurrent(nn.Module):
+    """A recurrent cell of two linear layers, each called at every position."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.through, self.out = nn.Linear(4, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        hidden = torch.zeros(len(x), 16)
+        for position in x.unbind(1):
+            hidden = torch.tanh(self.into(position) + self.through(hidden))
+        return self.out(hidden)
+
+
+class Library(nn.Module):
+    """torch's own recurrent layer, whose matrices no hook sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.GRU(4, 16, batch_first=True), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.out(self.cell(x)[0][:, -1])
+
+
+def slow_or_fast(rows):
+    """Waves of unknown phase whose frequency decides their class, under noise."""
+    classes = torch.randint(0, 2, (rows,))
+    angles = (0.4 + 0.8 * classes)[:, None] * torch.arange(24) + 6.3 * torch.rand(rows, 1)
+    return torch.sin(angles) + 0.1 * torch.randn(rows, 24), classes
+
+
+def first_symbol(rows):
+    """Sequences whose first symbol has to be named at the end."""
+    symbols = torch.randint(0, 4, (rows, 5))
+    return nn.functional.one_hot(symbols, 4).float(), symbols[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task", "seen"),
+    [(Convolutions, slow_or_fast, 3), (Recurrent, first_symbol, 3), (Library, first_symbol, 1)],
+)
+def test_other_architectures_learn(architecture, task, seen):
+    torch.manual_seed(0)
+    model = architecture()
+    optimizer = CEGM(model, lr=1e-2, power=-0.5, refresh_every=5)
+    assert sum(a.role == "matrix" for a in optimizer._assignments.values()) == seen
+    for _ in range(150):
+        x, target = task(64)
+        nn.functional.cross_entropy(model(x), target).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    x, target = task(1000)
+    assert float((model(x).argmax(-1) == target).float().mean()) > 0.95
+    maps = sum("context_map" in state for state in optimizer.state.values())
+    assert maps == seen
+
+
+def test_a_convolution_moves_as_the_linear_layer_over_its_patches():
+    convolution, linear = nn.Conv1d(2, 6, 3, bias=False), nn.Linear(6, 6, bias=False)
+    linear.weight.data.copy_(convolution.weight.data.flatten(1))
+    options = {"lr": 0.01, "power": -0.5, "gradient_power": -0.5, "scores": "gradient", "precision": "float32"}
+    optimizers = [CEGM(nn.Sequential(m), **options) for m in (convolution, linear)]
+    for _ in range(4):
+        x, d = torch.randn(3, 2, 9), torch.randn(3, 6, 7)
+        convolution(x).backward(d)
+        linear(x.unfold(2, 3, 1).movedim(2, 1).flatten(2)).backward(d.movedim(1, 2))
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert torch.allclose(convolution.weight.flatten(1), linear.weight, atol=1e-5)
 
 
 # ---------------------------------------------------------------------- state
@@ -480,7 +653,10 @@ def test_a_compiled_model_trains_like_the_eager_one():
     assert all(torch.allclose(p, q, atol=1e-6) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def test_two_ranks_equal_one_process(tmp_path):
+@pytest.mark.parametrize(
+    "options", [{"scores": "gradient"}, {"scores": "attention"}, {"scores": "alignment", "hierarchy": "model"}]
+)
+def test_two_ranks_equal_one_process(tmp_path, options):
     import socket
 
     import torch.multiprocessing as mp
@@ -488,9 +664,9 @@ def test_two_ranks_equal_one_process(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(ranks.train, args=(port, str(tmp_path)), nprocs=2)
+    mp.spawn(ranks.train, args=(port, str(tmp_path), options), nprocs=2)
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    model, optimizer = ranks.setting()
+    model, optimizer = ranks.setting(options)
     for batch in ranks.batches():
         model(batch).square().mean().backward()
         optimizer.step()

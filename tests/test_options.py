@@ -30,6 +30,10 @@ def test_presets_fill_in_and_given_options_win():
         ({"coefficient_range": (0.5, 0.1)}, "low <= high"),
         ({"damping": -0.1}, "damping=-0.1"),
         ({"weight_decay": float("nan")}, "weight_decay=nan"),
+        ({"flow_time": -1.0}, "flow_time=-1.0"),
+        ({"flow_time": 1.0, "gradient_power": 0.0}, "flow_time=1 has no map to flow through"),
+        ({"coefficient": "cosin"}, "did you mean 'cosine'"),
+        ({"coefficient_period": 0}, "coefficient_period=0"),
     ],
 )
 def test_impossible_values_are_one_line_errors(given, message):

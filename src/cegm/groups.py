@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -64,8 +65,11 @@ class Matrix:
     stop: int
 
     def view(self, tensor: Tensor) -> Tensor:
-        """The part of `tensor` (the parameter, its gradient or its momentum) that belongs to this weight, (outputs, inputs)."""
-        rows = tensor.mT if self.assignment.transposed else tensor
+        """The part of `tensor` (the parameter, its gradient or its momentum) that belongs to this weight, (outputs, inputs).
+
+        A convolution's kernel (outputs, channels, ...) is seen with one row per output; its inputs are patches.
+        """
+        rows = tensor.mT if self.assignment.transposed else tensor.flatten(1)
         return rows if (self.start, self.stop) == (0, rows.shape[0]) else rows[self.start : self.stop]
 
     def blocks(self, statistics: Tensor) -> Tensor:
@@ -77,15 +81,16 @@ class Matrix:
     def shape(self) -> tuple[int, int]:
         """(outputs, inputs)."""
         stored = self.assignment.parameter.shape
-        return self.stop - self.start, stored[0] if self.assignment.transposed else stored[1]
+        return self.stop - self.start, stored[0] if self.assignment.transposed else math.prod(stored[1:])
 
 
 def assign(model: nn.Module, patterns: Sequence[tuple[str, Role]] = ()) -> list[Assignment]:
     """Assigns every trainable parameter of `model`, in the model's own order.
 
     Args:
-        model: Any module. Weights of `nn.Linear` and transformers' `Conv1D` become matrices unless they are the output
-            head, tied to an embedding, a router, or have a single row or column.
+        model: Any module. Weights of `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and transformers' `Conv1D` become matrices
+            unless they are the output head, tied to an embedding, a router, or have a single row or column. Recurrent
+            cells like `nn.LSTM` and `nn.GRU` call fused kernels that no hook sees; they are left to AdamW and say so.
         patterns: Ordered (shell pattern over parameter names, role) pairs; the first that matches wins over the
         automatic role.
 
@@ -124,7 +129,9 @@ def _assign_one(
     output_embeddings: Any = getattr(model, "get_output_embeddings", None)
     head = output_embeddings() if output_embeddings is not None else None
     reason = ""
-    if parameter.ndim < 2 or 1 in parameter.shape:
+    convolution = bool(modules) and all(isinstance(m, (nn.Conv1d, nn.Conv2d)) for m in modules)
+    shape = (parameter.shape[0], math.prod(parameter.shape[1:])) if convolution else parameter.shape
+    if parameter.ndim < 2 or 1 in shape:
         reason = "vector"
     elif any(isinstance(module, nn.Embedding) for module in modules):
         reason = "embedding"
@@ -132,17 +139,44 @@ def _assign_one(
         reason = "output head"
     elif role_names & ROUTER_NAMES:
         reason = "router"
+    if convolution:
+        return _assign_convolution(name, parameter, modules, reason)
     linear = (
         parameter.ndim == 2 and bool(modules) and all(isinstance(m, nn.Linear) or is_transposed(m) for m in modules)
     )
     if not linear:
-        return Assignment(name, parameter, "adamw", reason or f"no linear layer ({type(holders[0][2]).__name__})")
+        return Assignment(name, parameter, "adamw", reason or _why_unseen(holders[0][2]))
     transposed = is_transposed(modules[0])
     outputs, inputs = reversed(parameter.shape) if transposed else parameter.shape
     pieces = fused_pieces(holders[0][0], outputs, inputs, model)
     role: Role = "adamw" if reason else "matrix"
     reason = reason or ("linear layer" if len(pieces) == 1 else f"linear layer, {len(pieces)} fused")
     return Assignment(name, parameter, role, reason, transposed, pieces, modules)
+
+
+def _assign_convolution(name: str, parameter: nn.Parameter, modules: list[nn.Module], reason: str) -> Assignment:
+    if not reason and any(getattr(module, "groups", 1) > 1 for module in modules):
+        reason = "grouped convolution"
+    if not reason and not parameter.is_contiguous():
+        reason = "convolution in channels_last memory"  # its rows are no view of the parameter
+    if reason:
+        return Assignment(name, parameter, "adamw", reason)
+    return Assignment(name, parameter, "matrix", "convolution", False, (parameter.shape[0],), modules)
+
+
+def _why_unseen(holder: nn.Module) -> str:
+    kind = type(holder).__name__
+    return f"no hook sees it ({kind})" if isinstance(holder, nn.RNNBase) else f"no linear layer ({kind})"
+
+
+def block_of(name: str) -> str:
+    """Name of the transformer block that a parameter belongs to, up to its first number; its module's when there is none.
+
+    `model.layers.3.self_attn.q_proj.weight` belongs to `model.layers.3`.
+    """
+    parts = name.split(".")
+    numbers = [index for index, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[: numbers[0] + 1] if numbers else parts[:-1])
 
 
 def fused_pieces(module_name: str, outputs: int, inputs: int, model: nn.Module) -> tuple[int, ...]:
@@ -180,7 +214,7 @@ def _override(assignment: Assignment, patterns: Sequence[tuple[str, Role]]) -> A
     role = next((role for pattern, role in patterns if fnmatch.fnmatchcase(assignment.name, pattern)), assignment.role)
     if role == assignment.role:
         return assignment
-    if role == "matrix" and assignment.parameter.ndim != 2:
+    if role == "matrix" and assignment.parameter.ndim != 2 and not assignment.pieces:
         shape = "x".join(map(str, assignment.parameter.shape))
         raise ValueError(f"{assignment.name} ({shape}) is no matrix; take it out of the 'matrix' group patterns")
     pieces = assignment.pieces or tuple(assignment.parameter.shape[:1])

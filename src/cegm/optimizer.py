@@ -18,10 +18,21 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from cegm.context.scores import Scores
 from cegm.groups import Assignment, Matrix, Role, assign, assign_without_model, table
-from cegm.mapping.coefficient import FAST, SLOW, Coefficient, adjust, progress, smooth
+from cegm.mapping.coefficient import (
+    FAST,
+    FOLLOWS_LOSS,
+    SLOW,
+    Coefficient,
+    adjust,
+    agreement,
+    cosine,
+    plateau,
+    progress,
+    smooth,
+)
 from cegm.mapping.normalize import Normalize, balance_rows, frobenius_norms, normalize
 from cegm.mapping.spectrum import map_left, map_right
-from cegm.options import LayerScale, Precision, Preset, polar_dtype, resolve
+from cegm.options import Hierarchy, LayerScale, Precision, Preset, polar_dtype, resolve
 from cegm.refresh import Contexts
 
 ADAMW_EPS = 1e-8
@@ -48,21 +59,33 @@ class CEGM(Optimizer):
         entanglement: Entanglement coefficient `l` in (0, 1], line 7: the weight of the newest gradient. Muon's momentum
         .95 is .05.
         nesterov: Look ahead: use `l G + (1 - l) G_t` in place of `G_t`.
-        scores: Context scores `f` of line 8: `uniform`, `gradient` (log |d_i|^2) or `random` (a control).
-        hierarchy: Who shares scores; `layer`.
+        scores: Context scores `f` of line 8: `uniform`, `attention` (of each context against the layer's summary of
+            earlier ones), `gradient` (log |d_i|^2), `alignment` (with the entangled gradient), and the controls
+            `random` and `shuffled`; see `cegm.context.scores`.
+        exclude_sink: Give the first position of each row no weight.
+        hierarchy: Who shares scores: each `layer` has its own, the layers of a `block` or of the `model` share the mean
+            of their log-scores. Sharing keeps the output gradients of all sharers until the backward pass has left the
+            last of them, on steps that record; it breaks a `torch.compile` graph at each layer.
         heads: Blocks into which inputs and outputs are split; divides both. None: at least eight, by what divides.
         recurrence: `r` in [0, 1) *per step*; a refresh after k steps keeps `r^k` of the past.
         refresh_every: Steps between two looks at the contexts, >= 1; the other steps record nothing.
         power: `p` of the context map over the inputs. 0 switches it off, +1 is the paper's.
         gradient_power: `q` of the context map over the output gradients.
         damping: `e` >= 0 in `(S/s + e I)^p`, relative to the mean eigenvalue.
+        map_first: Map each gradient before it enters the momentum (line 9 before line 7).
+        flow_time: `Dt` >= 0 of the flow `dG/dt = G (g Phi - d I)` in place of the product with `Phi`; 0 switches it off.
+            Under `polar` and `frobenius` only the product `Dt g` matters.
+        flow_gain: `g` >= 0.
+        flow_decay: `d`; the flow is refused where `g rho(Phi) >= d`.
         normalize: Line 10: `polar`, `spectral`, `frobenius` or `none`.
         row_moment: Divide output rows by their running root mean square after line 10 (NorMuon, arXiv 2510.05491).
         layer_scale: `match_adamw` (.2 sqrt(max(m, n))), `spectral` (sqrt(max(1, m/n))) or `none`.
-        coefficient: Line 12: `constant`, or `progress` (follows the smoothed loss; give it by `observe_loss` or a
-        closure).
+        coefficient: Line 12: `constant`; `progress` (follows the smoothed loss); `plateau` (falls when the smoothed loss
+            stands still); both need the loss, by `observe_loss` or a closure; `cosine` (falls over
+            `coefficient_period`); `hypergradient` (rises while new gradients agree with the last mapped one).
         coefficient_step: `Dl` of line 12, in [0, 1].
         coefficient_range: Bounds of `l`.
+        coefficient_period: Steps in which `cosine` goes from the upper bound to the lower.
         precision: Of the polar iteration: `auto`, `bfloat16` or `float32`; see `cegm.options.polar_dtype`.
         aux_lr: Learning rate of the AdamW part; None: `lr`.
         aux_betas: Its betas; the second is also the decay of the row moment.
@@ -88,19 +111,25 @@ class CEGM(Optimizer):
         entanglement: float | None = None,
         nesterov: bool | None = None,
         scores: Scores | None = None,
-        hierarchy: str | None = None,
+        exclude_sink: bool | None = None,
+        hierarchy: Hierarchy | None = None,
         heads: int | None = None,
         recurrence: float | None = None,
         refresh_every: int | None = None,
         power: float | None = None,
         gradient_power: float | None = None,
         damping: float | None = None,
+        map_first: bool | None = None,
+        flow_time: float | None = None,
+        flow_gain: float | None = None,
+        flow_decay: float | None = None,
         normalize: Normalize | None = None,
         row_moment: bool | None = None,
         layer_scale: LayerScale | None = None,
         coefficient: Coefficient | None = None,
         coefficient_step: float | None = None,
         coefficient_range: tuple[float, float] | None = None,
+        coefficient_period: int | None = None,
         precision: Precision | None = None,
         aux_lr: float | None = None,
         aux_betas: tuple[float, float] | None = None,
@@ -157,7 +186,7 @@ class CEGM(Optimizer):
         part = {"params": members, "role": "adamw" if kind == "vector" else kind, "steps": 0, **group}
         if kind == "matrix":
             part.setdefault("lr", options["lr"])
-            part.update(loss_fast=None, loss_slow=None)
+            part.update(loss_fast=None, loss_slow=None, loss_best=None, waited=0, agreement=0.0)
             return part
         part.setdefault("lr", options["lr"] if options["aux_lr"] is None else options["aux_lr"])
         decay = options["weight_decay"] if options["aux_weight_decay"] is None else options["aux_weight_decay"]
@@ -179,7 +208,7 @@ class CEGM(Optimizer):
         if group["role"] == "matrix" and (group["power"] or group["gradient_power"]):
             for parameter in group["params"]:
                 self._contexts.watch(parameter, group)
-            self._contexts.arm(self.param_groups)
+            self._contexts.arm(self.state, self.param_groups)
 
     # ------------------------------------------------------------------ Algorithm 1
 
@@ -204,12 +233,16 @@ class CEGM(Optimizer):
                 continue
             for matrices in self._equal_shapes(group):
                 gradient = _stack(matrices, "grad")  # line 6, (matrices, outputs, inputs)
-                entangled = self._entangle(gradient, matrices, group)  # line 7
-                mapped = self._map(entangled, matrices)  # line 9
+                self._compare(gradient, matrices, group)  # for line 12
+                if group["map_first"]:
+                    mapped = self._entangle(self._map(gradient, matrices), matrices, group)  # line 9, then line 7
+                else:
+                    entangled = self._entangle(gradient, matrices, group)  # line 7
+                    mapped = self._map(entangled, matrices)  # line 9
                 direction = self._normalize(mapped, matrices, group)  # line 10
                 self._update(direction, matrices, group)  # line 11
         self._adjust_coefficients()  # line 12
-        self._contexts.arm(self.param_groups)
+        self._contexts.arm(self.state, self.param_groups)
         return loss
 
     def _equal_shapes(self, group: dict[str, Any]) -> list[list[Matrix]]:
@@ -236,9 +269,11 @@ class CEGM(Optimizer):
         """Line 7: `G_t = l G + (1 - l) G_{t-1}`, with the Nesterov look-ahead `l G + (1 - l) G_t` if asked for."""
         coefficient = group["entanglement"]
         momenta = [m.view(self.state[m.assignment.parameter]["momentum"]) for m in matrices]
-        torch._foreach_lerp_(momenta, list(gradient), coefficient)
+        torch._foreach_lerp_(momenta, list(gradient.to(momenta[0].dtype)), coefficient)
         entangled = torch.stack(momenta)
-        return torch.lerp(gradient, entangled, 1.0 - coefficient) if group["nesterov"] else entangled
+        return (
+            torch.lerp(gradient.to(entangled.dtype), entangled, 1.0 - coefficient) if group["nesterov"] else entangled
+        )
 
     def _map(self, entangled: Tensor, matrices: list[Matrix]) -> Tensor:
         """Line 9: `E_t = Phi_q(T_t) G_t Phi_p(S_t)^T`."""
@@ -326,36 +361,58 @@ class CEGM(Optimizer):
     def observe_loss(self, loss: float | Tensor) -> None:
         """Tells the coefficient controller the loss of this step; needed for `coefficient="progress"`, ignored by `constant`."""
         for group in self.param_groups:
-            if group["role"] == "matrix" and group["coefficient"] == "progress":
+            if group["role"] == "matrix" and group["coefficient"] in FOLLOWS_LOSS:
                 value = float(loss.detach()) if isinstance(loss, Tensor) else loss
                 group["loss_fast"] = smooth(group["loss_fast"], value, FAST)
                 group["loss_slow"] = smooth(group["loss_slow"], value, SLOW)
 
+    def _compare(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> None:
+        """Adds up how far the new gradient agrees with the last mapped one, which `hypergradient` follows."""
+        if group["coefficient"] != "hypergradient":
+            return
+        last = torch.stack([m.view(self.state[m.assignment.parameter]["momentum"]) for m in matrices])
+        last = last if group["map_first"] else self._map(last, matrices)
+        group["agreement"] = group["agreement"] + (gradient.float() * last.float()).sum()
+
     def _adjust_coefficients(self) -> None:
         for group in self.param_groups:
             group["steps"] += 1
-            if group["role"] == "adamw" or group["coefficient"] == "constant":
-                continue
-            if group["loss_fast"] is None:
-                raise ValueError(
-                    "coefficient='progress' follows the loss: call optimizer.observe_loss(loss) before step(), or pass a closure"
-                )
-            signal = progress(group["loss_fast"], group["loss_slow"])
-            group["entanglement"] = adjust(
-                group["entanglement"], group["coefficient_step"], signal, *group["coefficient_range"]
+            if group["role"] == "matrix" and group["coefficient"] != "constant":
+                self._adjust_coefficient(group)
+
+    def _adjust_coefficient(self, group: dict[str, Any]) -> None:
+        kind, (low, high) = group["coefficient"], group["coefficient_range"]
+        if kind in FOLLOWS_LOSS and group["loss_fast"] is None:
+            raise ValueError(
+                f"coefficient={kind!r} follows the loss: call optimizer.observe_loss(loss) before step(), or pass a closure"
             )
+        if kind == "cosine":
+            group["entanglement"] = cosine(group["steps"], group["coefficient_period"], low, high)
+            return
+        if kind == "progress":
+            signal = progress(group["loss_fast"], group["loss_slow"])
+        elif kind == "plateau":
+            signal, group["loss_best"], group["waited"] = plateau(
+                group["loss_fast"], group["loss_best"], group["waited"]
+            )
+        else:
+            signal, group["agreement"] = agreement(float(group["agreement"])), 0.0
+        group["entanglement"] = adjust(group["entanglement"], group["coefficient_step"], signal, low, high)
 
     # ------------------------------------------------------------------ state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads as torch does, but keeps the float32 of contexts and moments when the weights have fewer bits."""
         super().load_state_dict(state_dict)
+        for group in self.param_groups:  # saved before an option existed: it was off
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
         order = [p for group in self.param_groups for p in group["params"]]
         for index, saved in state_dict["state"].items():
             for key, value in saved.items():
                 if isinstance(value, Tensor) and key != "step":
                     self.state[order[index]][key] = value.to(device=order[index].device, copy=True)
-        self._contexts.arm(self.param_groups)
+        self._contexts.arm(self.state, self.param_groups)
 
     # ------------------------------------------------------------------ what a person sees
 

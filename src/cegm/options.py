@@ -12,6 +12,7 @@ from cegm.context.scores import SCORES
 from cegm.mapping.coefficient import COEFFICIENT
 from cegm.mapping.normalize import NORMALIZE
 
+Hierarchy = Literal["layer", "block", "model"]
 Preset = Literal["recommended", "paper", "lite"]
 LayerScale = Literal["match_adamw", "spectral", "none"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -25,6 +26,7 @@ RECOMMENDED: dict[str, Any] = {
     "entanglement": 0.05,
     "nesterov": True,
     "scores": "uniform",
+    "exclude_sink": False,
     "hierarchy": "layer",
     "heads": None,
     "recurrence": 0.0,
@@ -32,12 +34,17 @@ RECOMMENDED: dict[str, Any] = {
     "power": 0.0,
     "gradient_power": -0.5,
     "damping": 0.1,
+    "map_first": False,
+    "flow_time": 0.0,
+    "flow_gain": 0.3,
+    "flow_decay": 1.0,
     "normalize": "polar",
     "row_moment": True,
     "layer_scale": "match_adamw",
     "coefficient": "constant",
     "coefficient_step": 0.01,
     "coefficient_range": (0.02, 0.2),
+    "coefficient_period": 1000,
     "precision": "auto",
     "aux_lr": None,
     "aux_betas": (0.9, 0.95),
@@ -91,7 +98,7 @@ def nearest(word: str, choices: Any) -> str:
 def _check(options: Mapping[str, Any]) -> None:
     choices = {
         "scores": SCORES,
-        "hierarchy": ("layer",),
+        "hierarchy": get_args(Hierarchy),
         "normalize": NORMALIZE,
         "coefficient": COEFFICIENT,
         "layer_scale": get_args(LayerScale),
@@ -108,6 +115,9 @@ def _check(options: Mapping[str, Any]) -> None:
         "damping": (0.0, float("inf")),
         "recurrence": (0.0, 1.0),
         "eps": (0.0, 1.0),
+        "flow_time": (0.0, float("inf")),
+        "flow_gain": (0.0, float("inf")),
+        "flow_decay": (0.0, float("inf")),
         "coefficient_step": (0.0, 1.0),
     }
     for name, (low, high) in ranges.items():
@@ -123,7 +133,7 @@ def _check(options: Mapping[str, Any]) -> None:
         raise ValueError(
             f"entanglement={options['entanglement']} is outside (0, 1]; Muon's momentum 0.95 is entanglement=0.05"
         )
-    for name in ("heads", "refresh_every"):
+    for name in ("heads", "refresh_every", "coefficient_period"):
         value = options[name]
         if value is not None and (value != int(value) or value < 1):
             raise ValueError(f"{name}={value} must be a whole number of at least 1")
@@ -136,6 +146,10 @@ def _check(options: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{name}={power} with damping=0 inverts what no context has shown; use damping above 0, such as 0.1"
             )
+    if options["flow_time"] and not (options["power"] or options["gradient_power"]):
+        raise ValueError(
+            f"flow_time={options['flow_time']:g} has no map to flow through; set power or gradient_power, or flow_time=0"
+        )
 
 
 def block_width(features: int, others: int, heads: int | None, sharers: int, name: str) -> int:

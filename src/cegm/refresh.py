@@ -2,7 +2,8 @@
 
 Everything that lasts is kept in the optimizer's state under string keys, as tensors and plain numbers: `context_map`
 (inputs) and `demand_map` (output gradients), shapes (heads, width, width); `context` and `demand` likewise if they
-recur; their effective ranks as `context_rank` and `demand_rank`.
+recur; their effective ranks as `context_rank` and `demand_rank`; and for `attention` scores the `context_summary`,
+shape (inputs,).
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cegm.context.aggregate import effective_rank, recur
-from cegm.context.layers import EntanglementLayer
-from cegm.groups import Assignment, Matrix
+from cegm.context.layers import EntanglementLayer, Sharers
+from cegm.context.scores import Scores
+from cegm.groups import Assignment, Matrix, block_of
+from cegm.mapping.flow import flow, growth
 from cegm.mapping.spectrum import context_map
-from cegm.options import block_width
+from cegm.options import Hierarchy, block_width
 
 logger = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 3
+
+MAP_OPTIONS = ("damping", "flow_time", "flow_gain", "flow_decay")
+"""Options of a group that decide its maps beside the power, in the order of `Contexts._refresh_maps`."""
 
 State = MutableMapping[Tensor, Any]
 Groups = Sequence[Mapping[str, Any]]
@@ -51,6 +57,7 @@ class Contexts:
     def __init__(self, assignments: Mapping[Tensor, Assignment]) -> None:
         self._assignments = assignments
         self._layers: dict[Tensor, EntanglementLayer] = {}
+        self._sharers: dict[str, Sharers] = defaultdict(Sharers)
         self._warned_unseen = False
 
     def watch(self, parameter: Tensor, group: Mapping[str, Any]) -> None:
@@ -68,16 +75,29 @@ class Contexts:
             demand_shape = (outputs // width, width, width)
         if assignment.modules:
             self._layers[parameter] = EntanglementLayer(
-                assignment.name, assignment.modules, parameter.device, context_shape, demand_shape, group["scores"]
+                assignment.name,
+                assignment.modules,
+                parameter.device,
+                inputs,
+                context_shape,
+                demand_shape,
+                group["scores"],
+                group["exclude_sink"],
+                self._sharers_of(assignment.name, group["hierarchy"]),
             )
+
+    def _sharers_of(self, name: str, hierarchy: Hierarchy) -> Sharers | None:
+        if hierarchy == "layer":
+            return None
+        return self._sharers[block_of(name) if hierarchy == "block" else ""]
 
     @property
     def recording(self) -> bool:
         """Whether backward passes are recorded now."""
         return any(layer.recording for layer in self._layers.values())
 
-    def arm(self, groups: Groups) -> None:
-        """Decides whether the next step records, and gives the random scores their next seed."""
+    def arm(self, state: State, groups: Groups) -> None:
+        """Decides whether the next step records, gives the controls their next seed and the other scores their guide."""
         for group in groups:
             due = group["steps"] % group["refresh_every"] == 0
             for index, parameter in enumerate(group["params"]):
@@ -85,6 +105,17 @@ class Contexts:
                 if layer is not None:
                     layer.recording = due
                     layer.seed.fill_(group["steps"] * len(group["params"]) + index)
+                    layer.guide = self._guide(state, parameter, group["scores"])
+
+    def _guide(self, state: State, parameter: Tensor, scores: Scores) -> Tensor | None:
+        """What the scores of a layer compare with: its summary, or its entangled gradient; None before the first step."""
+        own = state.get(parameter, {})
+        if scores == "attention":
+            return own.get("context_summary")
+        if scores == "alignment" and "momentum" in own:
+            rows = own["momentum"].mT if self._assignments[parameter].transposed else own["momentum"].flatten(1)
+            return rows.float()
+        return None
 
     def clear(self) -> None:
         """Forgets what was recorded for a step that was given up."""
@@ -103,28 +134,31 @@ class Contexts:
             keep = group["recurrence"] ** group["refresh_every"]
             powers = {"context": group["power"], "demand": group["gradient_power"]}
             for parameter in group["params"]:
-                for side, mean in self._collect(parameter):
+                for side, mean in self._collect(parameter).items():
+                    if side == "summary":
+                        _remember(state[parameter], mean, keep)
+                        continue
                     aggregate = self._aggregate(state[parameter], parameter, side, mean, keep)
                     if aggregate is None:
                         continue
                     for part in _parts(self._assignments[parameter], side):
                         blocks = _blocks(aggregate, part)  # (heads, width, width)
-                        key = (blocks.shape, powers[side], group["damping"], blocks.device)
+                        key = (blocks.shape, powers[side], blocks.device, *(group[name] for name in MAP_OPTIONS))
                         due[key].append(_Due(parameter, side, part, blocks))
-        for (_, power, damping, _), members in due.items():
-            self._refresh_maps(state, members, power, damping)
+        for (_, power, _, *options), members in due.items():
+            self._refresh_maps(state, members, power, *options)
 
-    def _collect(self, parameter: Tensor) -> list[tuple[str, Tensor]]:
-        """The means that the layer of one weight recorded, with their sides."""
+    def _collect(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The means that the layer of one weight recorded, by side."""
         layer = self._layers.get(parameter)
         if layer is None or not layer.recording or parameter.grad is None:
-            return []
+            return {}
         means = layer.collect()
         layer.clear()
         if means is None:
             self._warn_unseen(layer.name)
-            return []
-        return [(side, mean) for side, mean in zip(("context", "demand"), means, strict=True) if mean is not None]
+            return {}
+        return means
 
     def _aggregate(self, own: dict[str, Any], parameter: Tensor, side: str, mean: Tensor, keep: float) -> Tensor | None:
         """`S_t` after `C_t`; a context that is not finite stays outside, counts as a failure, and gives None."""
@@ -140,11 +174,17 @@ class Contexts:
         own[f"{side}_rank"] = effective_rank(mean)
         return mean
 
-    def _refresh_maps(self, state: State, members: list[_Due], power: float, damping: float) -> None:
-        """`Phi` of all members, whose blocks have equal shapes, in one batch."""
+    def _refresh_maps(
+        self, state: State, members: list[_Due], power: float, damping: float, time: float, gain: float, decay: float
+    ) -> None:
+        """`Phi` of all members, whose blocks have equal shapes, in one batch; with a flow time, the flow through it."""
         maps = context_map(torch.stack([m.blocks for m in members]), power, damping)  # (members, heads, width, width)
-        finite = maps.isfinite().flatten(1).all(dim=1).tolist()
-        for member, new, good in zip(members, maps, finite, strict=True):
+        finite = maps.isfinite().flatten(1).all(dim=1)  # (members,)
+        if time:
+            flowing = [m for m, good in zip(members, finite.tolist(), strict=True) if good]
+            self._require_stable(flowing, growth(maps[finite], gain).amax(dim=-1).tolist(), gain, decay)
+            maps[finite] = flow(maps[finite], time, gain, decay)
+        for member, new, good in zip(members, maps, finite.tolist(), strict=True):
             own, key = state[member.parameter], f"{member.side}_map"
             if not good:
                 self._count_failure(own, member.parameter, member.side, "its map is not finite")
@@ -153,6 +193,15 @@ class Contexts:
             if key not in own:
                 own[key] = self._identity(member.parameter, member.side, new)
             _blocks(own[key], member.part).copy_(new)
+
+    def _require_stable(self, members: list[_Due], growths: list[float], gain: float, decay: float) -> None:
+        for member, fed in zip(members, growths, strict=True):
+            if fed >= decay:
+                side = "inputs" if member.side == "context" else "outputs"
+                raise ValueError(
+                    f"{self._assignments[member.parameter].name}: the flow over its {side} is unstable, flow_gain {gain:g} x"
+                    f" spectral radius {fed / gain:.4g} = {fed:.4g} is not below flow_decay {decay:g}; lower flow_gain"
+                )
 
     def _identity(self, parameter: Tensor, side: str, like: Tensor) -> Tensor:
         """The map of a whole parameter before its pieces have theirs."""
@@ -177,6 +226,16 @@ class Contexts:
                 stacklevel=5,
             )
         self._warned_unseen = True
+
+
+def _remember(own: dict[str, Any], mean: Tensor, keep: float) -> None:
+    """The running weighted mean of a layer's contexts; one that is not finite stays outside."""
+    if not bool(mean.isfinite().all()):
+        return
+    if "context_summary" in own:
+        recur(own["context_summary"], mean, keep)
+    else:
+        own["context_summary"] = mean
 
 
 def _parts(assignment: Assignment, side: str) -> Sequence[Matrix | None]:

@@ -7,13 +7,17 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from cegm.context.layers import EntanglementLayer
+import oracle
+from cegm.context.layers import EntanglementLayer, Sharers
 
 
-def watched(module, heads=1, scores="uniform", demands=True):
-    outputs, inputs = module.weight.shape
+def watched(module, heads=1, scores="uniform", demands=True, **options):
+    outputs, inputs = module.weight.flatten(1).shape
     shapes = [(heads, width // heads, width // heads) for width in (inputs, outputs)]
-    layer = EntanglementLayer("w", [module], module.weight.device, shapes[0], shapes[1] if demands else None, scores)
+    device = module.weight.device
+    layer = EntanglementLayer(
+        "w", [module], device, inputs, shapes[0], shapes[1] if demands else None, scores, **options
+    )
     layer.recording = True
     return layer
 
@@ -27,7 +31,7 @@ def expected_means(contexts, demands):
 
 
 def assert_recorded(layer, contexts, demands):
-    for recorded, expected in zip(layer.collect(), expected_means(contexts, demands), strict=True):
+    for recorded, expected in zip(layer.collect().values(), expected_means(contexts, demands), strict=True):
         assert torch.allclose(recorded, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -116,7 +120,7 @@ def test_autocast_statistics_are_float32():
     layer = watched(linear)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         linear(x).float().square().sum().backward()
-    assert all(mean.dtype == torch.float32 for mean in layer.collect())
+    assert all(mean.dtype == torch.float32 for mean in layer.collect().values())
 
 
 def test_compiled_model_records_the_same():
@@ -129,10 +133,163 @@ def test_compiled_model_records_the_same():
         layer.clear()
     torch.compile(model, backend="aot_eager")(x).square().sum().backward()
     for layer, means in zip(layers, eager, strict=True):
-        for recorded, expected in zip(layer.collect(), means, strict=True):
+        for recorded, expected in zip(layer.collect().values(), means.values(), strict=True):
             assert torch.allclose(recorded, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_carriers_hold_no_memory():
     layer = watched(nn.Linear(64, 64))
     assert all(carrier.untyped_storage().nbytes() == 4 for carrier in layer.carriers())
+
+
+# ---------------------------------------------------------------------- scores that look at contexts
+
+
+@pytest.mark.parametrize("scores", ["attention", "alignment"])
+def test_scores_with_a_guide_weigh_what_is_recorded(scores):
+    linear, x, d = nn.Linear(8, 6), torch.randn(3, 5, 8), torch.randn(3, 5, 6)
+    layer = watched(linear, scores=scores)
+    layer.guide = torch.randn(8) if scores == "attention" else torch.randn(6, 8)
+    for row in range(3):  # micro-batches
+        linear(x[row]).backward(d[row])
+    rows, demands = x.flatten(0, 1), d.flatten(0, 1)
+    weights = oracle.weights_of_tokens(scores, demands, rows, layer.guide)
+    found = layer.collect()
+    assert torch.allclose(found["context"][0].double(), oracle.context_matrix(rows, weights, 1), atol=1e-5)
+    assert torch.allclose(found["demand"][0].double(), oracle.context_matrix(demands, weights, 1), atol=1e-5)
+    if scores == "attention":
+        assert torch.allclose(found["summary"].double(), (weights[:, None] * rows).sum(0), atol=1e-5)
+
+
+def test_the_sink_is_left_out_on_request():
+    linear, x, d = nn.Linear(4, 6), torch.randn(3, 5, 4), torch.randn(3, 5, 6)
+    layer = watched(linear, exclude_sink=True)
+    linear(x).backward(d)
+    assert_recorded(layer, x[:, 1:], d[:, 1:])
+
+
+def test_bfloat16_contexts_are_summed_in_float32():
+    linear, x, d = nn.Linear(8, 6).bfloat16(), torch.randn(300, 8).bfloat16(), torch.randn(300, 6).bfloat16()
+    layer = watched(linear, scores="attention")
+    layer.guide = torch.randn(8)
+    linear(x).backward(d)
+    weights = oracle.weights_of_tokens("attention", d, x, layer.guide)
+    assert torch.allclose(layer.collect()["context"][0].double(), oracle.context_matrix(x, weights, 1), atol=1e-5)
+
+
+# ---------------------------------------------------------------------- layers that share scores
+
+
+def shared_means(parts):
+    """Means of each (contexts, demands) under the mean of the layers' gradient log-scores, with loops."""
+    logits = torch.stack([oracle.logits_of_tokens("gradient", d.flatten(0, -2)) for _, d in parts])  # (layers, tokens)
+    means = []
+    for (x, d), own in zip(parts, logits, strict=True):
+        shared = []
+        for token in range(logits.shape[1]):
+            reaching = [float(f) for f in logits[:, token] if f > -float("inf")]
+            shared.append(sum(reaching) / len(reaching) if own[token] > -float("inf") else -float("inf"))
+        weights = torch.softmax(torch.tensor(shared, dtype=torch.float64), dim=0)
+        means.append([oracle.context_matrix(v.flatten(0, -2), weights, 1) for v in (x, d)])
+    return means
+
+
+def assert_shared(layers, parts):
+    for layer, expected in zip(layers, shared_means(parts), strict=True):
+        for recorded, mean in zip(layer.collect().values(), expected, strict=True):
+            assert torch.allclose(recorded[0].double(), mean, rtol=1e-4, atol=1e-6)
+
+
+def two_layers(**options):
+    sharers = Sharers()
+    linears = [nn.Linear(4, 6, bias=False), nn.Linear(6, 3, bias=False)]
+    return linears, [watched(linear, scores="gradient", sharers=sharers, **options) for linear in linears]
+
+
+def forward(linears, x):
+    hidden = torch.tanh(linears[0](x))
+    return hidden, linears[1](hidden)
+
+
+def demands_of(linears, x, d):
+    """Contexts and demands of both layers, from a pass of their own over bare copies."""
+    bare = [copy.deepcopy(linear) for linear in linears]
+    for linear in bare:
+        linear._forward_hooks.clear()
+    first = bare[0](x)
+    first.retain_grad()
+    hidden = torch.tanh(first)
+    bare[1](hidden).backward(d)
+    return [(x, first.grad), (hidden.detach(), d)]
+
+
+def test_sharers_weigh_tokens_by_the_mean_of_their_log_scores():
+    linears, layers = two_layers()
+    x, d = torch.randn(3, 5, 4), torch.randn(3, 5, 3)
+    d[1, 2] = 0
+    forward(linears, x)[1].backward(d)
+    assert_shared(layers, demands_of(linears, x, d))
+
+
+def test_sharers_over_micro_batches_after_a_forward_pass_that_was_given_up():
+    linears, layers = two_layers()
+    x, d = torch.randn(4, 5, 4), torch.randn(4, 5, 3)
+    forward(linears, torch.randn(2, 4))  # never run backward
+    for row in range(4):
+        forward(linears, x[row])[1].backward(d[row])
+    assert_shared(layers, demands_of(linears, x, d))
+
+
+def test_two_forward_passes_before_their_backward_passes_do_not_mix():
+    linears, layers = two_layers()
+    x, d = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    outputs = [forward(linears, x[row])[1] for row in range(2)]
+    for row in range(2):
+        outputs[row].backward(d[row])
+    assert_shared(layers, demands_of(linears, x, d))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_checkpointed_block_of_sharers(reentrant):
+    linears, layers = two_layers()
+    x, d = torch.randn(5, 4, requires_grad=True), torch.randn(5, 3)
+    checkpoint(lambda z: forward(linears, z)[1], x, use_reentrant=reentrant).backward(d)
+    assert_shared(layers, demands_of(linears, x.detach(), d))
+
+
+def test_layers_that_saw_other_numbers_of_tokens_keep_their_own_scores():
+    linears, layers = two_layers()
+    x = torch.randn(6, 4)
+    hidden = torch.tanh(linears[0](x))
+    linears[1](hidden[:4]).sum().backward()  # as an expert that sees some tokens
+    for layer, part in zip(layers, demands_of_routed(linears, x), strict=True):
+        (expected,) = shared_means([part])
+        for recorded, mean in zip(layer.collect().values(), expected, strict=True):
+            assert torch.allclose(recorded[0].double(), mean, rtol=1e-4, atol=1e-6)
+
+
+def demands_of_routed(linears, x):
+    bare = [copy.deepcopy(linear) for linear in linears]
+    for linear in bare:
+        linear._forward_hooks.clear()
+    first = bare[0](x)
+    first.retain_grad()
+    hidden = torch.tanh(first)
+    second = bare[1](hidden[:4])
+    second.retain_grad()
+    second.sum().backward()
+    return [(x, first.grad), (hidden[:4].detach(), second.grad)]
+
+
+def test_a_compiled_model_shares_the_same():
+    linears, layers = two_layers()
+    x = torch.randn(7, 4)
+    model = nn.Sequential(linears[0], nn.Tanh(), linears[1])
+    torch.compile(model, backend="aot_eager")(x).square().sum().backward()
+    compiled = [layer.collect() for layer in layers]
+    for layer in layers:
+        layer.clear()
+    model(x).square().sum().backward()
+    for layer, means in zip(layers, compiled, strict=True):
+        for recorded, expected in zip(layer.collect().values(), means.values(), strict=True):
+            assert torch.allclose(recorded, expected, rtol=1e-5, atol=1e-7)

@@ -9,11 +9,17 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
-Coefficient = Literal["constant", "progress"]
+Coefficient = Literal["constant", "progress", "plateau", "cosine", "hypergradient"]
 COEFFICIENT: tuple[str, ...] = get_args(Coefficient)
+
+FOLLOWS_LOSS = ("progress", "plateau")
+"""Controllers that need to be told the loss of every step."""
 
 FAST, SLOW = 0.1, 0.01
 """Weights of the newest loss in the two running means that `progress` compares: about 10 and 100 steps of memory."""
+
+PATIENCE, THRESHOLD = 20, 1e-3
+"""`plateau` acts when the smoothed loss has not fallen by this fraction for this many steps."""
 
 
 def progress(fast: float, slow: float) -> float:
@@ -21,6 +27,36 @@ def progress(fast: float, slow: float) -> float:
     if slow == 0.0:
         return 0.0
     return max(-1.0, min(1.0, (slow - fast) / abs(slow)))
+
+
+def plateau(loss: float, best: float | None, waited: int) -> tuple[float, float, int]:
+    """Signal -1 whenever the smoothed loss has stood still for `PATIENCE` steps, else 0: average longer when noise rules.
+
+    Args:
+        loss: Smoothed loss of this step.
+        best: Lowest one that counted as an improvement; None before the first.
+        waited: Steps since then, or since the last signal.
+
+    Returns:
+        Signal, best and waited after this step.
+    """
+    if best is None or loss < best - THRESHOLD * abs(best):
+        return 0.0, loss, 0
+    return (-1.0, best, 0) if waited + 1 >= PATIENCE else (0.0, best, waited + 1)
+
+
+def cosine(step: int, period: int, low: float, high: float) -> float:
+    """From `high` at step 0 to `low` at step `period` along half a cosine, then constant; no feedback."""
+    return low + (high - low) * (1.0 + math.cos(math.pi * min(step, period) / period)) / 2.0
+
+
+def agreement(product: float) -> float:
+    """Sign of the inner product of the new gradient with the last mapped gradient; 0 for none or a non-finite one.
+
+    Positive: the last direction still points downhill, so the newest gradient can be trusted more. It is the sign of the
+    hypergradient of the learning rate along the mapped gradient (arXiv 1703.04782).
+    """
+    return math.copysign(1.0, product) if math.isfinite(product) and product != 0.0 else 0.0
 
 
 def smooth(mean: float | None, loss: float, weight: float) -> float:

@@ -1,0 +1,71 @@
+"""A layer's inputs and output gradients as rows, one per token: positions of a text, or patches of a signal or image."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Geometry(NamedTuple):
+    """How a convolution walks over its input.
+
+    Attributes:
+        dimensions: 1 for a signal, 2 for an image.
+        kernel: Size of a patch, (rows, columns); a signal has one row.
+        stride: Distance between patches.
+        dilation: Distance inside a patch.
+        padding: As `F.pad` takes it.
+        padding_mode: As `F.pad` names it.
+    """
+
+    dimensions: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, ...]
+    padding_mode: str
+
+
+def geometry(module: nn.Module) -> Geometry | None:
+    """Of an `nn.Conv1d` or `nn.Conv2d`; None for a linear layer."""
+    if not isinstance(module, (nn.Conv1d, nn.Conv2d)):
+        return None
+    padding: Any = module._reversed_padding_repeated_twice  # the amounts on each side, `same` resolved
+    return Geometry(
+        len(module.kernel_size),
+        _rows_and_columns(module.kernel_size),
+        _rows_and_columns(module.stride),
+        _rows_and_columns(module.dilation),
+        tuple(padding),
+        "constant" if module.padding_mode == "zeros" else module.padding_mode,
+    )
+
+
+def _rows_and_columns(sizes: tuple[int, ...]) -> tuple[int, int]:
+    return (sizes[0], sizes[1]) if len(sizes) == 2 else (1, sizes[0])
+
+
+def context_rows(inputs: Tensor, walk: Geometry | None) -> Tensor:
+    """Contexts `c_i` in float32, shape (tokens, inputs); of a convolution, its patches.
+
+    Args:
+        inputs: Of a linear layer (..., inputs); of a convolution ([images,] channels, [rows,] columns).
+        walk: Of the convolution, None for a linear layer.
+    """
+    if walk is None:
+        return inputs.flatten(0, -2).float()
+    images = inputs.float() if inputs.ndim == walk.dimensions + 2 else inputs.float()[None]
+    images = F.pad(images, walk.padding, walk.padding_mode)
+    images = images.unsqueeze(-2) if walk.dimensions == 1 else images  # (images, channels, rows, columns)
+    patches = F.unfold(images, walk.kernel, walk.dilation, stride=walk.stride)  # (images, inputs, patches)
+    return patches.mT.flatten(0, 1)
+
+
+def demand_rows(gradient: Tensor, walk: Geometry | None) -> Tensor:
+    """Demands `d_i`, shape (..., positions, outputs): of a linear layer as they are, of a convolution (tokens, outputs)."""
+    if walk is None:
+        return gradient
+    images = gradient if gradient.ndim == walk.dimensions + 2 else gradient[None]
+    return images.movedim(1, -1).flatten(0, -2)

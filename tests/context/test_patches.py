@@ -1,0 +1,45 @@
+"""A convolution is a linear layer over patches: rows must say so for every way of walking."""
+
+import pytest
+import torch
+from torch import nn
+
+from cegm.context.patches import context_rows, demand_rows, geometry
+
+CONVOLUTIONS = [
+    (nn.Conv1d(3, 4, 3), (2, 3, 11)),
+    (nn.Conv1d(3, 4, 5, stride=2, padding=2, dilation=2), (2, 3, 17)),
+    (nn.Conv1d(3, 4, 4, padding="same"), (2, 3, 9)),
+    (nn.Conv1d(2, 4, 3, padding=1, padding_mode="circular"), (2, 2, 9)),
+    (nn.Conv1d(3, 4, 3), (3, 11)),
+    (nn.Conv2d(3, 4, (3, 2)), (2, 3, 7, 8)),
+    (nn.Conv2d(3, 4, 3, stride=(2, 1), padding=(1, 2), dilation=(1, 2)), (2, 3, 9, 9)),
+    (nn.Conv2d(3, 4, (3, 4), padding="same", padding_mode="reflect"), (2, 3, 7, 8)),
+    (nn.Conv2d(3, 4, 1), (3, 7, 8)),
+]
+
+
+@pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS, ids=lambda value: str(value).replace(" ", ""))
+def test_rows_reproduce_output_and_gradient(module, shape):
+    x = torch.randn(shape)
+    output = module(x)
+    gradient = torch.randn_like(output)
+    output.backward(gradient)
+    walk = geometry(module)
+    contexts, demands = context_rows(x, walk), demand_rows(gradient, walk)
+    weight = module.weight.flatten(1)
+    assert torch.allclose(contexts @ weight.T + module.bias, demand_rows(output, walk), atol=1e-5)
+    assert torch.allclose(demands.T @ contexts, module.weight.grad.flatten(1), rtol=1e-4, atol=1e-4)
+    module.zero_grad()
+
+
+def test_a_linear_layer_keeps_its_rows():
+    x = torch.randn(2, 5, 4)
+    assert geometry(nn.Linear(4, 3)) is None
+    assert torch.equal(context_rows(x, None), x.reshape(10, 4))
+    assert demand_rows(x, None) is x
+
+
+def test_half_precision_contexts_become_float32():
+    assert context_rows(torch.randn(3, 4).bfloat16(), None).dtype == torch.float32
+    assert context_rows(torch.randn(1, 3, 9).bfloat16(), geometry(nn.Conv1d(3, 4, 3))).dtype == torch.float32
