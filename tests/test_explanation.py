@@ -70,6 +70,23 @@ def test_scores_sum_to_the_inner_product_of_batch_gradient_and_entangled_gradien
     assert explanation.loss == pytest.approx(mean_loss(copy.deepcopy(model).eval(), ids).item(), rel=1e-6)
 
 
+def test_sum_of_all_scores_is_how_fast_a_step_along_the_entangled_gradient_lowers_the_loss():
+    model = gpt2().double()
+    optimizer = trained(model)
+    ids = batches(1, rows=2, seed=9)[0]
+    explanation = cegm.explain(model, optimizer, ids)
+    losses = []
+    for step in (1e-5, -1e-5):
+        moved = copy.deepcopy(model).eval()
+        named = dict(moved.named_parameters())
+        with torch.no_grad():
+            for a in optimizer.matrices():
+                named[a.name].sub_(step * optimizer.state[a.parameter]["momentum"])
+            losses.append(mean_loss(moved, ids).item())
+    expected = (losses[1] - losses[0]) / 2e-5
+    assert sum(text.total().sum().item() for text in explanation.texts) == pytest.approx(expected, rel=1e-5)
+
+
 def test_each_score_is_that_tokens_own_gradient_against_the_entangled_gradient():
     model = perceptron_model()
     optimizer = CEGM(model, lr=1e-2)
@@ -132,6 +149,32 @@ def test_words_keep_the_space_that_stands_before_them_and_ids_need_no_tokenizer(
     ids = torch.tensor([[0, 1, 2]])
     assert cegm.explain(model, optimizer, ids, tokenizer=Words()).texts[0].tokens == ("A", " B", " C")
     assert cegm.explain(model, optimizer, ids).texts[0].tokens == ("0", "1", "2")
+
+
+def test_tokens_of_real_tokenizers_read_like_the_text():
+    from cegm.train.model import byte_tokenizer, word_tokenizer
+
+    model = llama(vocabulary=400)
+    optimizer = trained(model)
+    text = "in mill marco grinds . since dawn paula walks ."
+    (words,) = cegm.explain(model, optimizer, text, word_tokenizer()).texts
+    assert "".join(words.tokens) == text
+    assert words.tokens[1] == " mill"
+    (parts,) = cegm.explain(model, optimizer, "a \u00e9", byte_tokenizer()).texts
+    assert parts.tokens[:2] == ("a", " ")
+    assert len(parts.tokens) == 4  # half a character shows as the tokenizer's own sign for it
+    assert all(parts.tokens)
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join(parts.tokens)
+
+
+def test_a_model_from_a_folder_brings_its_tokenizer(tmp_path):
+    from cegm.train.model import word_tokenizer
+
+    model = llama(vocabulary=400)
+    model.save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    model = type(model).from_pretrained(tmp_path)
+    assert cegm.explain(model, trained(model), "in mill").texts[0].tokens == ("in", " mill")
 
 
 def test_max_length_cuts():

@@ -33,6 +33,9 @@ SHADES = 12
 RANKED = 8
 """Tokens listed on either side."""
 
+BEFORE = 3
+"""Tokens shown in front of a listed one."""
+
 
 def write(explanation: Explanation, path: Path) -> Path:
     """Draws the page.
@@ -57,7 +60,7 @@ def render(explanation: Explanation) -> str:
         score=_signed(sum(float(text.total().sum()) for text in explanation.texts)),
         left_out=explanation.left_out,
         levels=range(1, LEVELS + 1),
-        strip=_strip([step / 12 * sign for sign in (1, -1) for step in range(13)][::-1]),
+        strip=_strip([float(step) for step in range(-SHADES, SHADES + 1)]),
     )
 
 
@@ -67,11 +70,13 @@ def _text(text: AlignedText, layers: tuple[str, ...]) -> Record:
     largest, whole = max(map(abs, totals)), sum(map(abs, totals))
     ranking = text.driving(len(totals))
     everywhere = float(text.scores.abs().sum())
+    spaced = any(token[:1].isspace() for token in text.tokens)  # ids are not, and would run into each other
     return {
         "tokens": [
             {
-                "text": _visible(token),
-                "breaks": token.count("\n"),
+                "before": "" if spaced and not token.startswith(" ") else " ",  # outside the mark
+                "text": _visible(token.removeprefix(" ")) or "\N{MIDDLE DOT}",
+                "breaks": "\n" in token,
                 "look": _look(score, largest),
                 "title": f"token {number}: {_signed(score)}, {_percent(score, whole)} of the text",
             }
@@ -79,8 +84,8 @@ def _text(text: AlignedText, layers: tuple[str, ...]) -> Record:
         ],
         "balance": _percent(sum(totals), whole),
         "ranked": [
-            ("Along", "p", [_ranked(one, whole) for one in ranking[:RANKED] if one[2] > 0]),
-            ("Against", "n", [_ranked(one, whole) for one in reversed(ranking[-RANKED:]) if one[2] < 0]),
+            ("Along", [_ranked(one, text.tokens, whole) for one in ranking[:RANKED] if one[2] > 0]),
+            ("Against", [_ranked(one, text.tokens, whole) for one in ranking[: -RANKED - 1 : -1] if one[2] < 0]),
         ],
         "layers": [
             _layer(name, scores, text.tokens, everywhere)
@@ -90,9 +95,17 @@ def _text(text: AlignedText, layers: tuple[str, ...]) -> Record:
     }
 
 
-def _ranked(one: tuple[int, str, float], whole: float) -> Record:
+def _ranked(one: tuple[int, str, float], tokens: tuple[str, ...], whole: float) -> Record:
+    """A token among its neighbours: what the model has just read, and what it has to predict."""
     position, token, score = one
-    return {"token": _visible(token), "number": position + 1, "score": _signed(score), "share": _percent(score, whole)}
+    return {
+        "before": _visible("".join(tokens[max(0, position - BEFORE) : position])).lstrip(),
+        "token": _visible(token),
+        "after": _visible(tokens[position + 1]) if position + 1 < len(tokens) else "",
+        "number": position + 1,
+        "score": _signed(score),
+        "share": _percent(score, whole),
+    }
 
 
 def _layer(name: str, scores: list[float], tokens: tuple[str, ...], everywhere: float) -> Record:
@@ -153,8 +166,8 @@ def _strip(scores: list[float]) -> str:
 
 
 def _visible(token: str) -> str:
-    """The token with line breaks as signs; a token without text as a dot."""
-    return token.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}") or "\N{MIDDLE DOT}"
+    """The token with line breaks as signs."""
+    return token.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
 
 
 def _signed(score: float) -> str:
