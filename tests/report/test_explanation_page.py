@@ -127,6 +127,16 @@ def test_strips_put_along_above_and_against_below():
         assert all(abs(255 - c - (255 - f) / 2) <= 1 for c, f in zip(found, full, strict=True))
 
 
+def test_a_strip_of_a_long_text_keeps_the_strongest_token_of_either_direction():
+    scores = [0.0] * (3 * page.MOST_COLUMNS)
+    scores[301], scores[302], scores[-1] = 9.0, -9.0, 9.0
+    above, below = pixels(page._strip(scores))
+    assert len(above) == len(below) == page.MOST_COLUMNS
+    assert {i for i, colour in enumerate(above) if colour != WHITE} == {100, page.MOST_COLUMNS - 1}
+    assert {i for i, colour in enumerate(below) if colour != WHITE} == {100}
+    assert (above[100], below[100]) == (page.ALONG, page.AGAINST)
+
+
 @pytest.mark.parametrize("scores", [[[0.0, 0.0]], [[float("nan"), 1.0]], [[float("inf"), 1.0]]])
 def test_scores_without_size_or_that_are_not_finite_still_give_a_page(scores):
     drawn = Page(page.render(explained(["a", " b"], scores)))
@@ -154,6 +164,7 @@ def test_page_is_offline_and_runs_nothing():
 
 
 def test_ids_do_not_run_into_each_other_and_line_breaks_show():
+    assert Page(page.render(explained(["1", "22", "3"], [[1.0, 2.0, 0.0]]))).cells[0] == "1 22 3"
     assert re.sub(r"<[^>]*>", "", sample(["1", "22", "3"])) == " 1 22 3"
     assert re.sub(r"<[^>]*>", "", sample(["one", " two", "\n", "", "s"])) == "one two↵·s"
     assert "<br>" in sample(["one", " two", "\n"])

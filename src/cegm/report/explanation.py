@@ -2,7 +2,7 @@
 
 No script and nothing loaded from anywhere. A strip is a picture of two rows of pixels, one column per token: the upper
 row holds the scores along the entangled gradient, the lower row those against it, so that the sign survives a grey
-print and a thousand tokens cost about a kilobyte.
+print and a strip costs a kilobyte at most.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ LEVELS = 4
 
 SHADES = 12
 """Shades of each colour in a strip."""
+
+MOST_COLUMNS = 500
+"""Columns of a strip; in longer texts each shows the strongest of its tokens in either direction."""
 
 RANKED = 8
 """Tokens listed on either side."""
@@ -69,23 +72,24 @@ def _text(text: AlignedText, layers: tuple[str, ...]) -> Record:
     totals = text.total().tolist()
     largest, whole = max(map(abs, totals)), sum(map(abs, totals))
     ranking = text.driving(len(totals))
+    # Ids carry no space of their own and would run into each other.
+    words = text.tokens if any(t[:1].isspace() for t in text.tokens) else tuple(f" {t}" for t in text.tokens)
     everywhere = float(text.scores.abs().sum())
-    spaced = any(token[:1].isspace() for token in text.tokens)  # ids are not, and would run into each other
     return {
         "tokens": [
             {
-                "before": "" if spaced and not token.startswith(" ") else " ",  # outside the mark
+                "before": " " * token.startswith(" "),  # outside the mark
                 "text": _visible(token.removeprefix(" ")) or "\N{MIDDLE DOT}",
                 "breaks": "\n" in token,
                 "look": _look(score, largest),
                 "title": f"token {number}: {_signed(score)}, {_percent(score, whole)} of the text",
             }
-            for number, (token, score) in enumerate(zip(text.tokens, totals, strict=True), start=1)
+            for number, (token, score) in enumerate(zip(words, totals, strict=True), start=1)
         ],
         "balance": _percent(sum(totals), whole),
         "ranked": [
-            ("Along", [_ranked(one, text.tokens, whole) for one in ranking[:RANKED] if one[2] > 0]),
-            ("Against", [_ranked(one, text.tokens, whole) for one in ranking[: -RANKED - 1 : -1] if one[2] < 0]),
+            ("Along", [_ranked(one, words, whole) for one in ranking[:RANKED] if one[2] > 0]),
+            ("Against", [_ranked(one, words, whole) for one in ranking[: -RANKED - 1 : -1] if one[2] < 0]),
         ],
         "layers": [
             _layer(name, scores, text.tokens, everywhere)
@@ -97,10 +101,10 @@ def _text(text: AlignedText, layers: tuple[str, ...]) -> Record:
 
 def _ranked(one: tuple[int, str, float], tokens: tuple[str, ...], whole: float) -> Record:
     """A token among its neighbours: what the model has just read, and what it has to predict."""
-    position, token, score = one
+    position, _, score = one
     return {
         "before": _visible("".join(tokens[max(0, position - BEFORE) : position])).lstrip(),
-        "token": _visible(token),
+        "token": _visible(tokens[position]),
         "after": _visible(tokens[position + 1]) if position + 1 < len(tokens) else "",
         "number": position + 1,
         "score": _signed(score),
@@ -144,9 +148,11 @@ def _look(score: float, largest: float) -> str:
 def _strip(scores: list[float]) -> str:
     """Scores as a PNG in a data address, two pixels high: positive ones above, negative ones below."""
     largest = max(map(abs, scores))
-    shades = [round(SHADES * _depth(score, largest)) for score in scores]
-    above = bytes(shade if score > 0 else 0 for score, shade in zip(scores, shades, strict=True))
-    below = bytes(SHADES + shade if score < 0 and shade else 0 for score, shade in zip(scores, shades, strict=True))
+    shades = [round(SHADES * _depth(score, largest)) * (1 if score > 0 else -1) for score in scores]
+    width = math.ceil(len(shades) / MOST_COLUMNS)  # a screen would drop columns thinner than its pixels
+    columns = [shades[start : start + width] for start in range(0, len(shades), width)]
+    above = bytes(max(0, *column) for column in columns)
+    below = bytes(SHADES - min(column) if min(column) < 0 else 0 for column in columns)
     mixed = [
         round(255 + (channel - 255) * shade / SHADES)
         for colour in (ALONG, AGAINST)
@@ -154,7 +160,7 @@ def _strip(scores: list[float]) -> str:
         for channel in colour
     ]
     parts = [
-        (b"IHDR", struct.pack(">IIBBBBB", len(scores), 2, 8, 3, 0, 0, 0)),  # 8 bits into a palette
+        (b"IHDR", struct.pack(">IIBBBBB", len(columns), 2, 8, 3, 0, 0, 0)),  # 8 bits into a palette
         (b"PLTE", bytes([255, 255, 255, *mixed])),
         (b"IDAT", zlib.compress(b"\0" + above + b"\0" + below, 9)),  # each row after its filter, none
         (b"IEND", b""),
