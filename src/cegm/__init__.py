@@ -8,16 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cegm.explanation import explain
     from cegm.optimizer import CEGM
 
 __version__ = "0.1.0"
-__all__ = ["CEGM", "__version__"]
+__all__ = ["CEGM", "__version__", "explain"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the optimizer, and torch with it, when it is first asked for, so that `cegm --help` need not wait."""
+    """Imports what is asked for, and torch with it, when it is first asked for, so that `cegm --help` need not wait."""
     if name == "CEGM":
         from cegm.optimizer import CEGM
 
         return CEGM
+    if name == "explain":
+        from cegm.explanation import explain
+
+        return explain
     raise AttributeError(f"module 'cegm' has no attribute {name!r}")

@@ -78,6 +78,12 @@ class Matrix:
         return statistics[self.start // width : self.stop // width]
 
     @property
+    def name(self) -> str:
+        """Name of the layer, with the rows of the piece when it is fused."""
+        name = self.assignment.name.removesuffix(".weight")
+        return name if len(self.assignment.pieces) == 1 else f"{name}[{self.start}:{self.stop}]"
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(outputs, inputs)."""
         stored = self.assignment.parameter.shape

@@ -416,6 +416,12 @@ class CEGM(Optimizer):
 
     # ------------------------------------------------------------------ what a person sees
 
+    def matrices(self) -> list[Assignment]:
+        """The parameters that follow Algorithm 1, with their layers; `Assignment.matrices()` takes fused ones apart."""
+        return [
+            self._assignments[p] for group in self.param_groups if group["role"] == "matrix" for p in group["params"]
+        ]
+
     def summary(self) -> str:
         """The group table: which parameter is updated how, and why."""
         members = [self._assignments[p] for group in self.param_groups for p in group["params"]]
@@ -456,7 +462,7 @@ class CEGM(Optimizer):
         weights = frobenius_norms(_stack(matrices, "data").float()).flatten()
         for index, matrix in enumerate(matrices):
             state = self.state[matrix.assignment.parameter]
-            report[_layer_name(matrix)] = {
+            report[matrix.name] = {
                 "gradient_norm": float(norms[index]),
                 "update_to_weight": float(sizes[index] / weights[index].clamp_min(group["eps"])),
                 "context_rank": float(state.get("context_rank", math.nan)),
@@ -482,8 +488,3 @@ def _layer_scale(kind: LayerScale, outputs: int, inputs: int) -> float:
     if kind == "match_adamw":
         return float(0.2 * math.sqrt(max(outputs, inputs)))
     return math.sqrt(max(1.0, outputs / inputs)) if kind == "spectral" else 1.0
-
-
-def _layer_name(matrix: Matrix) -> str:
-    name = matrix.assignment.name.removesuffix(".weight")
-    return name if len(matrix.assignment.pieces) == 1 else f"{name}[{matrix.start}:{matrix.stop}]"

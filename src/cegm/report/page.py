@@ -61,15 +61,18 @@ def write(comparison_dir: Path) -> Path:
     Raises:
         ValueError: If the folder is neither, or damaged.
     """
-    path = Path(comparison_dir) / FILE_NAME
-    page = render(read(Path(comparison_dir)))
+    return save(render(read(Path(comparison_dir))), Path(comparison_dir) / FILE_NAME)
+
+
+def save(page: str, path: Path) -> Path:
+    """Writes a page whole or not at all."""
     beside = path.with_suffix(".html.partial")
     beside.write_text(page, encoding="utf-8")
     return beside.replace(path)
 
 
-def render(folder: Folder) -> str:
-    """The page as text."""
+def template(name: str) -> jinja2.Template:
+    """A page's template; everything put into it is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cegm.report"),
         autoescape=True,
@@ -77,8 +80,13 @@ def render(folder: Folder) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    return environment.get_template(name)
+
+
+def render(folder: Folder) -> str:
+    """The page as text."""
     methods, rows = tables.settings(folder)
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         title=folder.path.resolve().name,
         folder=folder,
         methods=[style.name(method) for method in folder.methods],

@@ -1,0 +1,308 @@
+"""`explain`: which tokens of a text push the weights the way training is already moving them (alignment scores `A_t`).
+
+Paper arXiv 2502.00048, section III-C. A score `a_i = d_i^T G_t c_i` belongs to a *position* of the text: to what the
+model does there, having read the text up to and including that token. It is positive when learning from this position
+would move the weight along the entangled gradient `G_t`, negative when it would move it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from cegm.context.alignment import alignment
+from cegm.groups import Assignment
+from cegm.optimizer import CEGM
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedText:
+    """The alignment scores of one text.
+
+    Attributes:
+        tokens: The tokens as text, or their ids without a tokenizer.
+        scores: Unnormalised scores, shape (layers, tokens), float32 or float64, on the CPU.
+    """
+
+    tokens: tuple[str, ...]
+    scores: Tensor
+
+    def weights(self) -> Tensor:
+        """The paper's `A_t`: softmax of the scores over the tokens of each layer, shape (layers, tokens).
+
+        A softmax of raw inner products is near uniform where gradients are small; scores compare tokens better.
+        """
+        return self.scores.softmax(dim=-1)
+
+    def total(self) -> Tensor:
+        """Scores summed over the layers, shape (tokens,): the inner product over all weights together."""
+        return self.scores.sum(dim=0)
+
+    def driving(self, count: int) -> list[tuple[int, str, float]]:
+        """The `count` tokens with the highest total, as (position, token, total), highest first."""
+        total = self.total()
+        order = total.argsort(descending=True, stable=True)[:count].tolist()
+        return [(position, self.tokens[position], float(total[position])) for position in order]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Alignment scores of texts.
+
+    Attributes:
+        texts: One entry per text, in the order given.
+        layers: Names of the rows of `scores`; fused weights appear piece by piece, with their rows in brackets.
+        loss: Mean next-token cross-entropy over the predicted tokens of all texts, in nats.
+        left_out: Layers without scores, and why.
+    """
+
+    texts: tuple[AlignedText, ...]
+    layers: tuple[str, ...]
+    loss: float
+    left_out: dict[str, str]
+
+    def to_html(self, path: str | Path) -> Path:
+        """Writes one offline page that colours the texts by their scores.
+
+        Returns:
+            The path.
+
+        Raises:
+            ImportError: The extra `cegm[report]` is not installed.
+        """
+        from cegm.report import explanation
+
+        return explanation.write(self, Path(path))
+
+
+def explain(
+    model: nn.Module,
+    optimizer: CEGM,
+    texts: str | Sequence[str] | Tensor,
+    tokenizer: Any = None,
+    max_length: int | None = None,
+) -> Explanation:
+    """Alignment scores of every token of `texts` at every weight that follows Algorithm 1.
+
+    The loss is the mean next-token cross-entropy over the predicted tokens of all texts together, so that the scores of
+    a layer, summed over all tokens, are the inner product of the gradient of that loss with the entangled gradient
+    `G_t`. Texts are read one at a time, in evaluation mode. Weights, gradients, optimizer, training mode and random
+    state are left as they were.
+
+    Args:
+        model: A causal language model: called with ids of shape (1, tokens), it gives logits or an output with them.
+        optimizer: The `CEGM` that trains it, after at least one step.
+        texts: A text, several texts, or token ids of shape (rows, tokens).
+        tokenizer: As transformers has them. None: the one in the model's own folder or hub repository; not needed for
+            ids.
+        max_length: Longest text in tokens; the rest of a text is cut off. None: no limit.
+
+    Raises:
+        ValueError: Texts without two tokens, no tokenizer, an optimizer that has not stepped or belongs to another
+        model.
+    """
+    while isinstance(model, DistributedDataParallel):
+        model = model.module
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate wraps it
+    assignments = _with_layers(optimizer)
+    rows, tokenizer = _ids(model, texts, tokenizer, max_length)
+    predicted = sum(len(row) - 1 for row in rows)
+    loss, found, left_out = 0.0, [], _without_momentum(optimizer, assignments)
+    seen = [a for a in assignments if a.name not in left_out]
+    with _undisturbed(model):
+        for row in rows:
+            part, scores, missing = _align(model, optimizer, seen, row, predicted)
+            loss += part
+            found.append(scores)
+            left_out |= missing
+    seen = [a for a in seen if a.name not in left_out]
+    if not seen:
+        raise ValueError(f"no layer could be explained ({_first(left_out)}); pass the model that the optimizer trains")
+    return Explanation(
+        tuple(
+            AlignedText(_strings(row, tokenizer), torch.cat([scores[a.name] for a in seen]))
+            for row, scores in zip(rows, found, strict=True)
+        ),
+        tuple(matrix.name for a in seen for matrix in a.matrices()),
+        loss,
+        {a.name.removesuffix(".weight"): left_out[a.name] for a in assignments if a.name in left_out},
+    )
+
+
+# ---------------------------------------------------------------------- what is explained
+
+
+def _with_layers(optimizer: CEGM) -> list[Assignment]:
+    if not isinstance(optimizer, CEGM):
+        raise ValueError(f"explain needs the CEGM optimizer of the model, not {type(optimizer).__name__}")
+    assignments = optimizer.matrices()
+    if not any(a.modules for a in assignments):
+        raise ValueError("the optimizer was built without a model, so its layers are unknown; use CEGM(model, ...)")
+    return assignments
+
+
+def _without_momentum(optimizer: CEGM, assignments: list[Assignment]) -> dict[str, str]:
+    left_out = {a.name: "never updated" for a in assignments if "momentum" not in optimizer.state.get(a.parameter, {})}
+    if len(left_out) == len(assignments):
+        raise ValueError("the optimizer has no entangled gradient yet; call explain after its first step()")
+    return left_out
+
+
+def _first(left_out: dict[str, str]) -> str:
+    return next(f"{name}: {reason}" for name, reason in left_out.items())
+
+
+def _ids(
+    model: nn.Module, texts: str | Sequence[str] | Tensor, tokenizer: Any, max_length: int | None
+) -> tuple[list[Tensor], Any]:
+    """Token ids of every text, each of shape (tokens,), and the tokenizer if there is one."""
+    if max_length is not None and max_length < 2:
+        raise ValueError(f"max_length={max_length} leaves nothing to predict; use at least 2")
+    if isinstance(texts, Tensor):
+        if texts.ndim != 2 or texts.is_floating_point():
+            shape = "x".join(map(str, texts.shape))
+            raise ValueError(
+                f"token ids must be integers of shape (rows, tokens), not {texts.dtype} of shape ({shape})"
+            )
+        rows = list(texts)
+    else:
+        tokenizer = tokenizer or _own_tokenizer(model)
+        listed = [texts] if isinstance(texts, str) else texts
+        rows = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.long) for text in listed]
+    if not rows:
+        raise ValueError("there is no text to explain; pass at least one")
+    for number, row in enumerate(rows, start=1):
+        if len(row) < 2:
+            raise ValueError(f"text {number} has {len(row)} token(s), which leaves nothing to predict; use at least 2")
+    return [row[:max_length] for row in rows], tokenizer
+
+
+def _own_tokenizer(model: nn.Module) -> Any:
+    name = getattr(model, "name_or_path", "")
+    if not name:
+        raise ValueError("the model names no tokenizer; pass tokenizer=..., or token ids in place of text")
+    try:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(name)
+    except (ImportError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"no tokenizer could be loaded from {name!r} ({reason}); pass tokenizer=...") from error
+
+
+def _strings(row: Tensor, tokenizer: Any) -> tuple[str, ...]:
+    """The tokens as they read in the text, with the space before a word; ids without a tokenizer."""
+    ids = row.tolist()
+    if tokenizer is None:
+        return tuple(map(str, ids))
+    texts = []
+    for previous, current in zip([None, *ids], ids, strict=False):
+        alone = _decode(tokenizer, [current])
+        if previous is not None:  # some tokenizers write the space only between two tokens
+            before, both = _decode(tokenizer, [previous]), _decode(tokenizer, [previous, current])
+            alone = both[len(before) :] if both.startswith(before) else alone
+        # A part of a character has no text of its own.
+        texts.append(tokenizer.convert_ids_to_tokens(current) if "\N{REPLACEMENT CHARACTER}" in alone else alone)
+    return tuple(texts)
+
+
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+
+# ---------------------------------------------------------------------- forward and backward
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, gradients on, eager; modes of all modules and random states are put back, whatever happens."""
+    modes = {module: module.training for module in model.modules()}
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    try:
+        model.eval()
+        # A compiled model would not see hooks that are placed after compiling.
+        with torch.random.fork_rng(devices), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _align(
+    model: nn.Module, optimizer: CEGM, assignments: list[Assignment], row: Tensor, predicted: int
+) -> tuple[float, dict[str, Tensor], dict[str, str]]:
+    """One text: its part of the loss, scores (pieces, tokens) by name of the weight, and why some have none."""
+    taps = [_Tap(a, optimizer.state[a.parameter]["momentum"], len(row)) for a in assignments]
+    handles = [module.register_forward_hook(tap) for tap in taps for module in tap.assignment.modules]
+    try:
+        ids = row.to(next(model.parameters()).device)
+        output = model(ids[None])
+        logits = (output if isinstance(output, Tensor) else output.logits)[0, :-1]  # (tokens - 1, vocabulary)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = cross_entropy(logits, ids[1:].to(logits.device), reduction="sum") / predicted
+        carriers = [tap.carrier for tap in taps]
+        with torch.autocast(ids.device.type, enabled=False):  # scores in full precision, whatever the caller has around
+            scores = (
+                torch.autograd.grad(loss, carriers, allow_unused=True) if loss.requires_grad else [None] * len(taps)
+            )
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = {
+        t.assignment.name: t.trouble or "not called, or its output does not reach the loss"
+        for t, s in zip(taps, scores, strict=True)
+        if s is None or t.trouble
+    }
+    found = {t.assignment.name: s.cpu() for t, s in zip(taps, scores, strict=True) if s is not None}
+    return float(loss.detach()), found, missing
+
+
+class _Tap:
+    """Forward hook at the modules of one weight that makes alignment scores the *gradient of a carrier*.
+
+    Autograd then sums over the calls of a module and survives recomputation, as in `cegm.context.layers`.
+
+    Attributes:
+        carrier: Zeros that take part in nothing else, shape (pieces, tokens).
+        trouble: Why the scores cannot be used; empty if they can.
+    """
+
+    def __init__(self, assignment: Assignment, momentum: Tensor, tokens: int) -> None:
+        self.assignment = assignment
+        self.entangled = [matrix.view(momentum) for matrix in assignment.matrices()]
+        dtype = torch.promote_types(momentum.dtype, torch.float32)
+        self.carrier = torch.zeros(len(self.entangled), tokens, dtype=dtype, device=momentum.device, requires_grad=True)
+        self.trouble = ""
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        fed, tokens = inputs[0].shape[:-1].numel(), self.carrier.shape[1]
+        if fed != tokens:
+            self.trouble = f"fed with {fed} vectors, the text has {tokens} tokens"
+            return None
+        tapped: Tensor = _Align.apply(output, inputs[0], self.entangled, self.carrier)  # type: ignore[no-untyped-call]
+        return tapped
+
+
+class _Align(torch.autograd.Function):
+    """Identity on a layer's output whose backward pass yields the alignment scores of the tokens."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, contexts: Tensor, entangled: list[Tensor], carrier: Tensor) -> Tensor:
+        ctx.save_for_backward(contexts)  # (..., inputs)
+        ctx.entangled = entangled  # pieces of (outputs, inputs)
+        return output.clone()  # a view would forbid in-place operations on the output further down
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (contexts,) = ctx.saved_tensors
+        demands = gradients[0].flatten(0, -2).split([len(piece) for piece in ctx.entangled], dim=-1)
+        scores = [alignment(contexts.flatten(0, -2), d, piece) for d, piece in zip(demands, ctx.entangled, strict=True)]
+        return gradients[0], None, None, torch.stack(scores)  # (pieces, tokens)
