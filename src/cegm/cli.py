@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 import typing
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when done, 1 when a comparison has failed runs, 2 when the user has to change something.
     """
+    signal.signal(signal.SIGTERM, _stop)
     try:
         return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
     except (ValueError, OSError, ImportError) as error:
@@ -44,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(KeyboardInterrupt("stopped by the user"), 130)
 
 
+def _stop(number: int, frame: object) -> NoReturn:
+    """Ends as Ctrl-C does, so that nobody leaves processes behind or a file half written."""
+    raise KeyboardInterrupt
+
+
 def _report(error: BaseException, code: int = USER_ERROR) -> int:
     print(f"cegm: error: {' '.join(str(error).split())}", file=sys.stderr)
     return code
@@ -54,6 +61,7 @@ def _dispatch(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _add_train(commands)
     _add_compare(commands)
+    _add_ablate(commands)
     _add_report(commands)
     known, unknown = parser.parse_known_args(_with_underscores(arguments))
     if unknown:
@@ -179,6 +187,35 @@ def _compare(known: argparse.Namespace) -> int:
     page = report.write(folder)
     print(report.table(folder))
     print(f"report: {page}")
+    return 0 if all_finished(folder) else SOME_RUNS_FAILED
+
+
+def _add_ablate(commands: Any) -> None:
+    from cegm.compare.ablation import AblationConfig
+    from cegm.compare.config import OWNED_BY_COMPARE
+
+    parser = commands.add_parser(
+        "ablate", help="change one part of the method at a time and say which part matters", allow_abbrev=False
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
+    group = parser.add_argument_group("ablation")
+    for field in dataclasses.fields(AblationConfig):
+        if field.metadata:
+            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
+    _add_run_flags(parser, omit=OWNED_BY_COMPARE)
+    parser.set_defaults(run=_ablate)
+
+
+def _ablate(known: argparse.Namespace) -> int:
+    from cegm.compare.ablation import from_values
+    from cegm.train.config import read_yaml
+
+    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
+    config = from_values({**(read_yaml(known.config) if known.config else {}), **flags})
+    from cegm.compare.ablate import ablate
+    from cegm.compare.run import all_finished
+
+    folder = ablate(config)
     return 0 if all_finished(folder) else SOME_RUNS_FAILED
 
 

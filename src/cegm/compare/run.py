@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cegm.compare.config import CompareConfig
 from cegm.compare.execute import execute
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
+from cegm.compare.progress import Bars
 from cegm.compare.verdict import write_verdict
 from cegm.train.data import load_corpus
 
@@ -33,7 +31,7 @@ def compare(config: CompareConfig) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     kept = kept_equal_seconds(config, read_plan(folder), main)
     write_plan(folder, main + (kept or []))
-    with _Bars(main) as bars:
+    with Bars(main) as bars:
         results = execute(folder, main, config.workers, bars.watch)
         runs = main
         if config.equal_seconds:
@@ -77,41 +75,3 @@ def write_results(folder: Path, runs: list[PlannedRun], results: dict[str, dict[
 def all_finished(folder: Path) -> bool:
     """Whether no run of the comparison failed."""
     return bool((pd.read_parquet(folder / "results.parquet")["status"] == "finished").all())
-
-
-class _Bars:
-    """One progress bar over the steps of all runs, with the runs in flight beside it."""
-
-    def __init__(self, runs: list[PlannedRun]) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._steps = {run.id: run.config["max_steps"] or 1 for run in runs}
-        self._task: TaskID = self._progress.add_task("starting", total=sum(self._steps.values()))
-        self._finished: set[str] = set()
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def expect(self, runs: list[PlannedRun]) -> None:
-        """Adds runs that were planned later."""
-        self._steps |= {run.id: run.config["max_steps"] or 1 for run in runs}
-        self._progress.update(self._task, total=sum(self._steps.values()))
-
-    def watch(self, running: list[tuple[PlannedRun, int]], finished: Iterable[str]) -> None:
-        """Shows how far all runs are, and which ones are in flight."""
-        self._finished |= set(finished)
-        done = sum(self._steps[run_id] for run_id in self._finished) + sum(step for _, step in running)
-        names = ", ".join(f"{run.method} seed {run.seed}" for run, _ in running)
-        text = f"{len(self._finished)} of {len(self._steps)} runs  {names}"
-        self._progress.update(self._task, completed=done, description=text)

@@ -1,0 +1,45 @@
+"""`cegm ablate` from configuration to the table of effects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cegm.compare.ablation import AblationConfig
+from cegm.compare.config import CompareConfig
+from cegm.compare.cost import measure_costs, read_ratios
+from cegm.compare.effects import COSTS, write_effects
+from cegm.compare.execute import execute
+from cegm.compare.plan import write_plan
+from cegm.compare.progress import Bars
+from cegm.compare.run import require_possible, write_results
+
+
+def ablate(config: AblationConfig) -> Path:
+    """Plans, executes what is missing, times the arms, and writes results and effects.
+
+    Returns:
+        The ablation folder.
+
+    Raises:
+        ValueError: Something that would make every run fail, found before the first starts.
+    """
+    folder = Path(config.output_dir)
+    require_possible(CompareConfig(methods="cegm", seeds="1", shared=config.shared))
+    folder.mkdir(parents=True, exist_ok=True)
+    _execute(config, folder)
+    if config.costs:
+        if not (folder / COSTS).exists():
+            measure_costs(config, folder)
+        config.add_equal_seconds(read_ratios(folder))
+    results = _execute(config, folder)
+    write_results(folder, config.plan(), results)
+    write_effects(folder, config, results)
+    return folder
+
+
+def _execute(config: AblationConfig, folder: Path) -> dict[str, dict[str, Any]]:
+    runs = config.plan()
+    write_plan(folder, runs)
+    with Bars(runs) as bars:
+        return execute(folder, runs, config.workers, bars.watch)
