@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    set_seed,
+)
 
 from cegm.cli import main
 from cegm.train.model import byte_tokenizer
@@ -61,6 +68,14 @@ def test_run_from_flags(words: list[str], tmp_path: Path, capsys: pytest.Capture
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
+def test_run_with_the_entanglement_loss(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--beta", ".1", "--kernel", "rbf", "--stop-gradient", "context"]) == 0
+    assert capsys.readouterr().err == ""
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]
+    assert (config["beta"], config["kernel"], config["stop_gradient"]) == (0.1, "rbf", "context")
+    assert main([*words, "--beta", ".1", "--dry_run", "--output_dir", str(tmp_path / "dry")]) == 0
+
+
 def test_flags_win_over_the_file(words: list[str], tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("max_steps: 1\nseed: 5\nlearning_rate: 1e-4\naux_betas: [0.8, 0.9]\n")
@@ -99,12 +114,44 @@ def test_the_written_configuration_can_be_used_again(words: list[str], tmp_path:
         (["--resume_from_checkpoint", "latest"], "has no checkpoint to resume from"),
         (["--lora_r", "2", "--lora_target_modules", "nothing"], "lora_target_modules='nothing' does not fit"),
         (["--output_dir"], "expected one argument"),
+        (["--beta", "0.1", "--kernel", "cosin"], "kernel 'cosin' does not exist; use one of cosine, rbf, dot"),
+        (["--beta=-2", "--kernel=dot"], "beta=-2.0 with kernel 'dot' has no minimum; use beta of at least -1"),
     ],
 )
 def test_mistakes(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
     assert message in refused([*words, *flags], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def changed_logits(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that divides its logits behind the head."""
+    folder = tmp_path_factory.mktemp("granite")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    settings = GraniteConfig(vocab_size=258, max_position_embeddings=64, logits_scaling=8.0, **sizes)
+    GraniteForCausalLM(settings).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry_run"]])
+def test_entanglement_loss_on_a_model_whose_logits_are_changed(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], changed_logits: str, dry: list[str]
+) -> None:
+    flags = ["--model_name_or_path", changed_logits, "--beta", "0.1", *dry]
+    assert "GraniteForCausalLM changes its logits behind the head (logits_scaling=8.0)" in refused(
+        [*words, *flags], capsys
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_entanglement_loss_needs_an_output_head(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaForCausalLM, "get_output_embeddings", lambda self: None)
+    assert "LlamaForCausalLM has no output head" in refused([*words, "--beta", "0.1"], capsys)
     assert not (tmp_path / "run").exists()
 
 

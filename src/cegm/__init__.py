@@ -1,28 +1,27 @@
 """Context-entangled gradients for language models: an optimizer, an honest comparison, and eyes.
 
-Only torch is needed to use `cegm.CEGM`; training, comparison and reports are extras (`pip install 'cegm[compare]'`).
+Only torch is needed to use `cegm.CEGM`, `cegm.EntanglementLoss` and `cegm.explain`; training, comparison and reports are
+extras (`pip install 'cegm[compare]'`).
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cegm.explanation import explain
+    from cegm.loss import EntanglementLoss
     from cegm.optimizer import CEGM
 
 __version__ = "0.1.0"
-__all__ = ["CEGM", "__version__", "explain"]
+__all__ = ["CEGM", "EntanglementLoss", "__version__", "explain"]
+
+_HOMES = {"CEGM": "cegm.optimizer", "EntanglementLoss": "cegm.loss", "explain": "cegm.explanation"}
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for, and torch with it, when it is first asked for, so that `cegm --help` need not wait."""
-    if name == "CEGM":
-        from cegm.optimizer import CEGM
-
-        return CEGM
-    if name == "explain":
-        from cegm.explanation import explain
-
-        return explain
-    raise AttributeError(f"module 'cegm' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cegm' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

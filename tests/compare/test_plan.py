@@ -1,9 +1,15 @@
+import json
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("yaml")
 
 from cegm.compare.config import from_values
-from cegm.compare.plan import kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
+from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
+from cegm.train.config import from_mapping
+
+STORED = Path(__file__).parents[2] / "benchmarks" / "results" / "world" / "plan.jsonl"
 
 
 def config(**values):
@@ -30,6 +36,21 @@ def test_planning_twice_gives_the_same_ids_wherever_the_results_go():
 @pytest.mark.parametrize("change", [{"max_steps": 101}, {"weight_decay": 0.2}, {"items": 64}, {"retention": False}])
 def test_whatever_decides_the_result_is_in_the_id(change):
     assert not {r.id for r in plan_main(config())} & {r.id for r in plan_main(config(**change))}
+
+
+@pytest.mark.parametrize("given", [{}, {"beta": 0.0, "kernel": "dot", "stop_gradient": "context"}])
+def test_runs_that_were_planned_before_there_was_a_loss_option_keep_their_ids(given):
+    for line in map(json.loads, STORED.read_text(encoding="utf-8").splitlines()):
+        assert not {"beta", "kernel", "stop_gradient"} & set(line["config"])
+        now = from_mapping({**line["config"], **given}, "test").to_dict()
+        run = PlannedRun(**{**{k: v for k, v in line.items() if k != "id"}, "config": now})
+        assert "beta" in run.config
+        assert run.id == line["id"]
+
+
+def test_with_beta_all_options_of_the_loss_are_in_the_id():
+    changes = ({}, {"beta": 0.1}, {"beta": 0.1, "kernel": "dot"}, {"beta": 0.1, "stop_gradient": "context"})
+    assert len({plan_main(config(**change))[0].id for change in changes}) == 4
 
 
 def test_a_change_for_one_method_renames_only_its_runs():

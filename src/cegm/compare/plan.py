@@ -19,6 +19,8 @@ from cegm.train.config import RunConfig
 Role = Literal["main", "equal_seconds"]
 
 NOT_PART_OF_THE_RESULT = ("output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint")
+LOSS_OPTIONS = ("beta", "kernel", "stop_gradient")
+"""Newer than the first finished runs; left out of the hash while `beta` is 0, so that those keep their names."""
 SAME_SECONDS = 0.05
 """Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
 
@@ -44,7 +46,8 @@ class PlannedRun:
     @property
     def id(self) -> str:
         """Hash of whatever decides the result; 12 hexadecimal digits."""
-        relevant = {name: value for name, value in self.config.items() if name not in NOT_PART_OF_THE_RESULT}
+        left_out = NOT_PART_OF_THE_RESULT + (() if self.config.get("beta") else LOSS_OPTIONS)
+        relevant = {name: value for name, value in self.config.items() if name not in left_out}
         text = json.dumps([self.method, self.seed, self.role, relevant, self.evaluation], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from cegm.loss_options import check as check_loss_options
+
 METHODS = ("adamw", "muon", "cegm")
 FRESH_MODELS = ("tiny", "small")
 WORLD = "world"
@@ -88,6 +90,9 @@ class RunConfig:
     aux_lr: float | None = option(None, "peak learning rate of embeddings, head and vectors (default: learning_rate)")
     weight_decay: float = option(0.1, "decoupled weight decay")
     max_grad_norm: float = option(1.0, "gradient norm is clipped to this; 0 switches clipping off")
+    beta: float = option(0.0, "weight of the entanglement loss; the logged training loss is then the total; 0 is off")
+    kernel: str = option("cosine", "of the entanglement loss, between context and gradient: cosine, rbf or dot")
+    stop_gradient: str = option("none", "side of that kernel held constant: none, context or gradient")
     warmup_steps: float = option(0.05, "steps of warm-up, or below 1 the fraction of all steps")
     lr_scheduler_type: str = option("cosine", "schedule of both learning rates: cosine, linear, constant, ...")
     bf16: bool = option(False, "bfloat16 autocast")
@@ -125,6 +130,7 @@ class RunConfig:
     def validate(self) -> None:
         """Checks every value; see the class for what it raises."""
         _check_choice("method", self.method, METHODS)
+        check_loss_options(self.beta, self.kernel, self.stop_gradient)
         for name in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps", "eval_rows"):
             _check_at_least(name, getattr(self, name), 2 if name == "max_length" else 1)
         for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "lora_r", "eval_steps"):

@@ -14,7 +14,7 @@ from cegm.train.folder import RunFolder
 from cegm.train.meter import Meter
 from cegm.train.prepare import Parts, count, prepare, quieten, start
 from cegm.train.rows import validation_rows
-from cegm.train.trainer import build
+from cegm.train.trainer import build, build_loss
 
 TIMED_STEPS = 3
 
@@ -56,7 +56,7 @@ def describe(config: RunConfig) -> str:
 
 def _try_steps(config: RunConfig, parts: Parts, model: nn.Module, meter: Meter) -> str:
     """Times whole steps on random tokens; returns the optimizer's group table."""
-    optimizer = build(config, model)
+    optimizer, entangled = build(config, model), build_loss(config, model)
     generator = torch.Generator().manual_seed(config.seed)
     shape = (config.per_device_train_batch_size, config.max_length)
     model.train()
@@ -65,8 +65,9 @@ def _try_steps(config: RunConfig, parts: Parts, model: nn.Module, meter: Meter) 
         for _ in range(config.gradient_accumulation_steps):
             tokens = torch.randint(len(parts.tokenizer), shape, generator=generator).to(meter.device)
             with torch.autocast(meter.device.type, torch.bfloat16, enabled=config.bf16):
-                loss = model(input_ids=tokens, labels=tokens).loss / config.gradient_accumulation_steps
-            loss.backward()
+                outputs = model(input_ids=tokens, labels=tokens if entangled is None else None)
+            loss = outputs.loss if entangled is None else entangled(outputs, tokens)
+            (loss / config.gradient_accumulation_steps).backward()
         optimizer.step()
         optimizer.zero_grad()
         meter.end_step()

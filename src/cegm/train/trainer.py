@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from cegm.baselines import build_optimizer
+from cegm.loss import EntanglementLoss
 from cegm.train import checkpoints
 from cegm.train.audit import AuditLog
 from cegm.train.callbacks import bare
@@ -48,6 +49,13 @@ def build(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     return build_optimizer(config.method, model, lr=config.learning_rate, weight_decay=config.weight_decay, **options)
 
 
+def build_loss(config: RunConfig, model: nn.Module) -> Callable[..., Tensor] | None:
+    """The entanglement loss of `model`, or None when `beta` is 0 and nothing may change."""
+    if config.beta == 0:
+        return None
+    return EntanglementLoss(config.beta, config.kernel, config.stop_gradient).for_model(model)  # type: ignore[arg-type]
+
+
 class RunTrainer(SFTTrainer):
     """One run.
 
@@ -67,6 +75,11 @@ class RunTrainer(SFTTrainer):
         self._micro_batches: list[tuple[dict[str, Tensor], list[int]]] = []
         self._step_loss: list[Tensor] = []
         self._step_tokens = 0
+        self._entangled = build_loss(config, cast(nn.Module, self.model))
+        if self._entangled is not None and self.aux_loss_enabled:
+            raise ValueError(
+                f"beta={config.beta} does not go with a router's own loss; set router_aux_loss_coef to 0 in the model's config"
+            )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The method's optimizer, built once; one scheduler moves all its groups."""
@@ -100,7 +113,12 @@ class RunTrainer(SFTTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean negative log-likelihood over the tokens of the whole step, as SFTTrainer's; directly where logits are few."""
+        """Mean negative log-likelihood over the tokens of the whole step, as SFTTrainer's; directly where logits are few.
+
+        With `beta` it is the total, entanglement included.
+        """
+        if self._entangled is not None and not return_outputs:
+            return self._entangled_loss(model, inputs, num_items_in_batch)
         few = inputs["input_ids"].numel() * len(self._tokenizer) <= SMALL_LOGITS
         if return_outputs or self.aux_loss_enabled or not few:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
@@ -112,6 +130,12 @@ class RunTrainer(SFTTrainer):
             return total / (labels != IGNORED).sum().clamp(min=1)
         # Counted over all processes, whose gradients DDP averages.
         return total * self.accelerator.num_processes / num_items_in_batch
+
+    def _entangled_loss(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any) -> Tensor:
+        arguments = {name: value for name, value in inputs.items() if name != "labels"}
+        outputs = model(**arguments, use_cache=False)
+        loss = cast(Callable[..., Tensor], self._entangled)(outputs, inputs["labels"], num_items_in_batch)
+        return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Checks loss and gradients, then clips; transformers calls it right before the update, on all processes."""
