@@ -121,6 +121,8 @@ class SlowCEGM:
         self.phi_p = self.phi_q = None
         self.row_moment = torch.zeros(weight.shape[0], 1, dtype=torch.float64)
         self.coefficient = options["entanglement"]
+        if options["coefficient"] == "cosine":
+            self.coefficient = options["coefficient_range"][1]
         self.fast = self.slow = self.best = self.summary = None
         self.steps = self.waited = 0
 

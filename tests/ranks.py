@@ -28,7 +28,9 @@ def train(rank, port, folder, options):
     model, optimizer = setting(options)
     parallel = nn.parallel.DistributedDataParallel(model)
     for batch in batches():
-        parallel(batch.split(4)[rank]).square().mean().backward()
+        loss = parallel(batch.split(4)[rank]).square().mean()
+        loss.backward()
+        optimizer.observe_loss(loss)
         optimizer.step()
         optimizer.zero_grad()
     torch.save(model.state_dict(), f"{folder}/{rank}.pt")

@@ -458,3 +458,33 @@ def test_optimizers_that_cannot_explain():
         blind = CEGM(model.parameters())
     with pytest.raises(ValueError, match="built without a model"):
         cegm.explain(model, blind, ids)
+
+
+class Signal(nn.Module):
+    """Convolutions over the positions of a text, all reading the past alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(11, 6), nn.Linear(6, 11)
+        self.pointwise, self.local = nn.Conv1d(6, 6, 1), nn.Conv1d(6, 6, 3)
+
+    def forward(self, ids):
+        x = torch.tanh(self.pointwise(self.embed(ids).mT))
+        return self.head(torch.tanh(self.local(nn.functional.pad(x, (2, 0)))).mT)
+
+
+def test_a_convolution_over_the_text_has_scores_that_add_up():
+    model = Signal().double()
+    optimizer = CEGM(model, lr=1e-2)
+    ids = torch.randint(11, (1, 9))
+    for _ in range(3):
+        nn.functional.cross_entropy(model(ids)[0, :-1], ids[0, 1:]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    found = cegm.explain(model, optimizer, ids)
+    assert set(found.layers) == {"pointwise", "local", "head"}
+    nn.functional.cross_entropy(model(ids)[0, :-1], ids[0, 1:]).backward()
+    for name, scores in zip(found.layers, found.texts[0].scores, strict=True):
+        weight = getattr(model, name).weight
+        inner = float((weight.grad * optimizer.state[weight]["momentum"]).sum())
+        assert float(scores.sum()) == pytest.approx(inner, rel=1e-9)

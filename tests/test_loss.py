@@ -67,7 +67,7 @@ def gradients(value, *tensors):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_value_and_gradients_are_those_of_double_backpropagation(kernel, stop_gradient, bias, chunk, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_LOGITS", chunk)
-    hidden, head, labels, offset = drawn(bias=bias)
+    hidden, head, labels, offset = drawn(bias=bias and kernel != "dot")
     value = EntanglementLoss(0.7, kernel, stop_gradient)(hidden, head, labels, offset)
     wanted = by_double_backpropagation(0.7, kernel, stop_gradient, hidden, head, labels, offset)
     torch.testing.assert_close(value, wanted)
@@ -77,9 +77,10 @@ def test_value_and_gradients_are_those_of_double_backpropagation(kernel, stop_gr
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_value_is_that_of_loops(kernel):
-    hidden, head, labels, bias = drawn()
+    hidden, head, labels, bias = drawn(bias=kernel != "dot")
     value = EntanglementLoss(-0.4, kernel)(hidden, head, labels, bias)
-    assert value.item() == pytest.approx(by_loops(-0.4, kernel, hidden, head, labels, bias.tolist()), rel=1e-12)
+    offsets = [0.0] * VOCABULARY if bias is None else bias.tolist()
+    assert value.item() == pytest.approx(by_loops(-0.4, kernel, hidden, head, labels, offsets), rel=1e-12)
 
 
 @pytest.mark.parametrize("beta", [-1.0, -0.3, 0.5, 2.0])
@@ -92,6 +93,14 @@ def test_dot_is_a_confidence_penalty(beta):
     torch.testing.assert_close(value, wanted)
     for got, want in zip(gradients(value, hidden, head), gradients(wanted, hidden, head), strict=True):
         torch.testing.assert_close(got, want)
+
+
+def test_dot_with_a_bias_is_refused_because_it_has_no_minimum():
+    hidden, head, labels, bias = drawn()
+    with pytest.raises(ValueError, match=r"beta=0\.1 with kernel 'dot' has no minimum on a head with a bias") as error:
+        EntanglementLoss(0.1, "dot")(hidden, head, labels, bias)
+    assert "\n" not in str(error.value)
+    assert EntanglementLoss(0.0, "dot")(hidden, head, labels, bias) > 0
 
 
 def test_rbf_is_the_exponential_of_the_cosine():
@@ -126,7 +135,7 @@ def test_beta_zero_is_cross_entropy_to_the_bit_and_skips_the_kernel(dtype, monke
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_padding_neither_counts_nor_leaks(kernel):
-    hidden, head, labels, bias = drawn(tokens=6)
+    hidden, head, labels, bias = drawn(tokens=6, bias=kernel != "dot")
     alone = EntanglementLoss(0.5, kernel)(hidden[:4], head, labels[:4], bias)
     padded = torch.cat([hidden[:2], torch.full((2, HIDDEN), math.nan, dtype=torch.float64), hidden[2:4]]).detach()
     padded = padded.view(2, 3, HIDDEN).requires_grad_()
@@ -153,7 +162,7 @@ def test_count_is_the_divisor(count):
 @pytest.mark.parametrize("tokens", [0, 3])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_nothing_to_predict_is_zero_with_zero_gradients(kernel, tokens, count):
-    hidden, head, labels, bias = drawn(tokens)
+    hidden, head, labels, bias = drawn(tokens, bias=kernel != "dot")
     value = EntanglementLoss(0.5, kernel)(hidden, head, torch.full_like(labels, -100), bias, count)
     assert value.item() == 0
     assert not any(gradient.any() for gradient in gradients(value, hidden, head, bias))
@@ -195,13 +204,13 @@ def test_a_sure_token_keeps_its_direction_in_float32(kernel):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_bfloat16_is_computed_in_float32(kernel, autocast):
-    hidden, head, labels, bias = (t.detach() for t in drawn(dtype=torch.float32))
-    halves = [t.bfloat16().requires_grad_() for t in (hidden, head, bias)]
+    hidden, head, labels, bias = drawn(dtype=torch.float32, bias=kernel != "dot")
+    halves = [t.detach().bfloat16().requires_grad_() for t in (hidden, head, bias) if t is not None]
     exact = [t.detach().float().requires_grad_() for t in halves]
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        value = EntanglementLoss(0.5, kernel)(halves[0], halves[1], labels, halves[2])
+        value = EntanglementLoss(0.5, kernel)(halves[0], halves[1], labels, *halves[2:])
     got = gradients(value, *halves)  # outside autocast, where the chunks are computed again
-    wanted = EntanglementLoss(0.5, kernel)(exact[0], exact[1], labels, exact[2])
+    wanted = EntanglementLoss(0.5, kernel)(exact[0], exact[1], labels, *exact[2:])
     assert value.dtype == torch.float32
     assert torch.equal(value, wanted)
     for one, other in zip(got, gradients(wanted, *exact), strict=True):

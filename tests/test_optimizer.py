@@ -138,9 +138,33 @@ def test_plateau_lowers_the_coefficient_when_the_loss_stands_still():
     assert min(seen) >= 0.02
 
 
-@pytest.mark.parametrize("sizes", [(2, 9), (9, 2), (3, 3)])
-def test_wide_tall_and_one_token(sizes):
-    run_beside_oracle({"power": -0.5, "gradient_power": -0.5, "heads": 1}, sizes=sizes, tokens=1)
+@pytest.mark.parametrize("options", [{}, {"scores": "attention"}, {"scores": "alignment"}, {"flow_time": 1.0}])
+@pytest.mark.parametrize(("sizes", "tokens"), [((2, 9), 1), ((9, 2), 1), ((3, 3), 1), ((2, 9), 30), ((9, 2), 30)])
+def test_wide_tall_and_one_token(sizes, tokens, options):
+    both = {"power": -0.5, "gradient_power": -0.5, "heads": 1, "refresh_every": 2}
+    run_beside_oracle({**both, **options}, sizes=sizes, tokens=tokens)
+
+
+def test_contexts_of_zeros_map_nothing():
+    model = nn.Sequential(nn.Linear(4, 3))
+    optimizer = CEGM(model, lr=0.1, power=-0.5, scores="attention", refresh_every=1, heads=1)
+    for _ in range(3):
+        model(torch.zeros(5, 4)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.equal(optimizer.state[model[0].weight]["context_map"], torch.eye(4)[None])
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_a_loss_that_is_not_finite_tells_a_controller_nothing():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False))
+    optimizer = CEGM(model, lr=0.01, coefficient="progress", coefficient_step=0.5)
+    for loss in (1.0, math.nan, math.inf, 1.0, 1.0):
+        model(torch.randn(5, 4)).sum().backward()
+        optimizer.observe_loss(loss)
+        optimizer.step()
+    assert optimizer.param_groups[0]["entanglement"] == 0.05
+    assert optimizer.param_groups[0]["loss_fast"] == 1.0
 
 
 def test_a_fused_projection_is_mapped_piece_by_piece():
@@ -439,6 +463,15 @@ def test_other_architectures_learn(architecture, task, seen):
     assert maps == seen
 
 
+def test_a_convolution_that_leaves_contiguous_memory_is_refused():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3))
+    optimizer = CEGM(model, lr=0.01)
+    model.to(memory_format=torch.channels_last)
+    model(torch.randn(1, 2, 5, 5)).sum().backward()
+    with pytest.raises(RuntimeError, match=r"0\.weight left contiguous memory"):
+        optimizer.step()
+
+
 def test_a_convolution_moves_as_the_linear_layer_over_its_patches():
     convolution, linear = nn.Conv1d(2, 6, 3, bias=False), nn.Linear(6, 6, bias=False)
     linear.weight.data.copy_(convolution.weight.data.flatten(1))
@@ -509,6 +542,21 @@ def test_bfloat16_weights_keep_float32_statistics_through_a_checkpoint():
             for p in group["params"]:
                 assert fresh.state[p]["context"].dtype == fresh.state[p]["demand_map"].dtype == torch.float32
                 assert torch.equal(fresh.state[p]["context"], optimizer.state[p]["context"])
+
+
+def test_a_checkpoint_of_other_layers_is_refused_and_an_older_one_has_new_options_off():
+    model = models.perceptron()
+    saved = CEGM(model, scores="attention").state_dict()
+    with pytest.raises(ValueError, match="made with scores='attention', this optimizer has scores='uniform'"):
+        CEGM(model).load_state_dict(saved)
+    older = CEGM(model).state_dict()
+    for group in older["param_groups"]:
+        for name in ("map_first", "flow_time", "exclude_sink"):
+            group.pop(name)
+    resumed = CEGM(model, flow_time=2.0, map_first=True)
+    resumed.load_state_dict(older)
+    assert resumed.param_groups[0]["flow_time"] == 0.0
+    assert resumed.param_groups[0]["map_first"] is False
 
 
 def test_zero_gradient_is_zero_update():
@@ -586,6 +634,12 @@ def test_a_group_added_later_is_watched():
         (lambda: CEGM([]), "no parameters"),
         (lambda: CEGM(models.perceptron(), lr=-1.0), "lr=-1.0"),
         (
+            lambda: CEGM(
+                [{"params": [torch.nn.Parameter(torch.ones(3, 3))], "entanglement": 5.0}], model=nn.Identity()
+            ),
+            r"entanglement=5.0 is outside \(0, 1\]",
+        ),
+        (
             lambda: CEGM(models.perceptron((6, 10)), heads=4),
             "heads=4 does not divide the 10 features of the outputs of 0.weight",
         ),
@@ -654,7 +708,12 @@ def test_a_compiled_model_trains_like_the_eager_one():
 
 
 @pytest.mark.parametrize(
-    "options", [{"scores": "gradient"}, {"scores": "attention"}, {"scores": "alignment", "hierarchy": "model"}]
+    "options",
+    [
+        {"scores": "gradient", "coefficient": "progress", "coefficient_step": 0.5},
+        {"scores": "attention"},
+        {"scores": "alignment", "hierarchy": "model"},
+    ],
 )
 def test_two_ranks_equal_one_process(tmp_path, options):
     import socket
@@ -668,7 +727,9 @@ def test_two_ranks_equal_one_process(tmp_path, options):
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     model, optimizer = ranks.setting(options)
     for batch in ranks.batches():
-        model(batch).square().mean().backward()
+        loss = model(batch).square().mean()
+        loss.backward()
+        optimizer.observe_loss(loss)
         optimizer.step()
         optimizer.zero_grad()
     for name, weight in model.state_dict().items():

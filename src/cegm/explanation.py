@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from cegm.context.alignment import alignment
+from cegm.context.patches import Geometry, context_rows, demand_rows, geometry
 from cegm.groups import Assignment
 from cegm.optimizer import CEGM
 
@@ -283,11 +284,12 @@ class _Tap:
         self.trouble = ""
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        fed, tokens = inputs[0].shape[:-1].numel(), self.carrier.shape[1]
+        walk, tokens = geometry(module), self.carrier.shape[1]
+        fed = demand_rows(output, walk).shape[:-1].numel()
         if fed != tokens:
             self.trouble = f"fed with {fed} vectors, the text has {tokens} tokens"
             return None
-        tapped: Tensor = _Align.apply(output, inputs[0], self.entangled, self.carrier)  # type: ignore[no-untyped-call]
+        tapped: Tensor = _Align.apply(output, inputs[0], self.entangled, walk, self.carrier)  # type: ignore[no-untyped-call]
         return tapped
 
 
@@ -295,14 +297,17 @@ class _Align(torch.autograd.Function):
     """Identity on a layer's output whose backward pass yields the alignment scores of the tokens."""
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, contexts: Tensor, entangled: list[Tensor], carrier: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, output: Tensor, contexts: Tensor, entangled: list[Tensor], walk: Geometry | None, carrier: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(contexts)  # (..., inputs)
-        ctx.entangled = entangled  # pieces of (outputs, inputs)
+        ctx.entangled, ctx.walk = entangled, walk  # pieces of (outputs, inputs)
         return output.clone()  # a view would forbid in-place operations on the output further down
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (contexts,) = ctx.saved_tensors
-        demands = gradients[0].flatten(0, -2).split([len(piece) for piece in ctx.entangled], dim=-1)
-        scores = [alignment(contexts.flatten(0, -2), d, piece) for d, piece in zip(demands, ctx.entangled, strict=True)]
-        return gradients[0], None, None, torch.stack(scores)  # (pieces, tokens)
+        rows, demands = context_rows(contexts, ctx.walk), demand_rows(gradients[0], ctx.walk)
+        pieces = demands.reshape(-1, demands.shape[-1]).split([len(piece) for piece in ctx.entangled], dim=-1)
+        scores = [alignment(rows, d, piece) for d, piece in zip(pieces, ctx.entangled, strict=True)]
+        return gradients[0], None, None, None, torch.stack(scores)  # (pieces, tokens)

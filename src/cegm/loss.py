@@ -46,15 +46,15 @@ class EntanglementLoss:
     - `cosine`: `cos(h, g)`, 0 where either is zero.
     - `rbf`: `exp(-|h^ - g^|^2 / 2)` over unit vectors, which is `exp(cos(h, g) - 1)`. Hidden states are tens of times as
       long as gradients, so over the vectors themselves it would be 0, and flat, for every token.
-    - `dot`: `h . g`. Without a bias this is exactly `sum_v p_v z_v - z_y = L_x - H(p_x)`, `H` the entropy of the
+    - `dot`: `h . g`. This is exactly `sum_v p_v z_v - z_y = L_x - H(p_x)`, `H` the entropy of the
       prediction: `L + beta E = (1 + beta) L - beta H` is a confidence penalty (arXiv 1701.06548). Below `beta = -1` it
-      has no minimum.
+      has no minimum, nor with a bias, whose logits are then free; both are refused.
 
     Tokens are taken in chunks whose logits are computed again in the backward pass, so no (tokens x vocabulary) tensor
     is kept. Half-precision inputs are computed in float32.
 
     Args:
-        beta: Weight of `E`; positive turns contexts away from their gradients. 0 is cross-entropy to the bit.
+        beta: Weight of `E`; positive turns contexts away from their gradients. 0 is cross-entropy, to the bit where one chunk holds all tokens.
         kernel: `cosine`, `rbf` or `dot`.
         stop_gradient: `none`; `context` (`h` inside the kernel is a constant) or `gradient` (`g` is a constant).
 
@@ -87,12 +87,17 @@ class EntanglementLoss:
             count: Divisor of the sum over tokens; None: the number of predicted tokens. No token gives 0.
 
         Raises:
-            ValueError: Shapes that do not fit.
+            ValueError: Shapes that do not fit, or a bias with the `dot` kernel.
         """
         if hidden.shape[:-1] != labels.shape or head_weight.shape[1:] != hidden.shape[-1:]:
             raise ValueError(
                 f"hidden {tuple(hidden.shape)}, head_weight {tuple(head_weight.shape)} and labels {tuple(labels.shape)} "
                 "do not fit; give (..., hidden), (vocabulary, hidden) and (...), with the whole head on every process"
+            )
+        if bias is not None and self.kernel == "dot" and self.beta:
+            raise ValueError(
+                f"beta={self.beta:g} with kernel 'dot' has no minimum on a head with a bias, which could pay for any context;"
+                " use kernel 'cosine' or 'rbf', or a head without bias"
             )
         hidden = hidden.to(head_weight.device)
         labels = labels.to(head_weight.device).flatten()

@@ -18,24 +18,16 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from cegm.context.scores import Scores
 from cegm.groups import Assignment, Matrix, Role, assign, assign_without_model, table
-from cegm.mapping.coefficient import (
-    FAST,
-    FOLLOWS_LOSS,
-    SLOW,
-    Coefficient,
-    adjust,
-    agreement,
-    cosine,
-    plateau,
-    progress,
-    smooth,
-)
+from cegm.mapping.coefficient import FOLLOWS_LOSS, INITIAL, Coefficient, advance, observe
 from cegm.mapping.normalize import Normalize, balance_rows, frobenius_norms, normalize
 from cegm.mapping.spectrum import map_left, map_right
-from cegm.options import Hierarchy, LayerScale, Precision, Preset, polar_dtype, resolve
-from cegm.refresh import Contexts
+from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, check, polar_dtype, resolve
+from cegm.refresh import Contexts, mean_over_ranks
 
 ADAMW_EPS = 1e-8
+
+SHAPES_LAYERS = ("power", "gradient_power", "scores", "exclude_sink", "hierarchy", "heads")
+"""Options that decide what a layer records."""
 
 
 class CEGM(Optimizer):
@@ -67,7 +59,8 @@ class CEGM(Optimizer):
             of their log-scores. Sharing keeps the output gradients of all sharers until the backward pass has left the
             last of them, on steps that record; it breaks a `torch.compile` graph at each layer.
         heads: Blocks into which inputs and outputs are split; divides both. None: at least eight, by what divides.
-        recurrence: `r` in [0, 1) *per step*; a refresh after k steps keeps `r^k` of the past.
+        recurrence: `r` in [0, 1) *per step*; a refresh after k steps keeps `r^k` of the past. With a `GradScaler` leave it
+            at 0: output gradients carry the scale, so `T_t` would weigh steps by its square.
         refresh_every: Steps between two looks at the contexts, >= 1; the other steps record nothing.
         power: `p` of the context map over the inputs. 0 switches it off, +1 is the paper's.
         gradient_power: `q` of the context map over the output gradients.
@@ -82,7 +75,8 @@ class CEGM(Optimizer):
         layer_scale: `match_adamw` (.2 sqrt(max(m, n))), `spectral` (sqrt(max(1, m/n))) or `none`.
         coefficient: Line 12: `constant`; `progress` (follows the smoothed loss); `plateau` (falls when the smoothed loss
             stands still); both need the loss, by `observe_loss` or a closure; `cosine` (falls over
-            `coefficient_period`); `hypergradient` (rises while new gradients agree with the last mapped one).
+            `coefficient_period`, from the upper bound of the range to the lower, whatever `entanglement` says);
+            `hypergradient` (rises while the group's new gradients agree with its last mapped ones).
         coefficient_step: `Dl` of line 12, in [0, 1].
         coefficient_range: Bounds of `l`.
         coefficient_period: Steps in which `cosine` goes from the upper bound to the lower.
@@ -186,7 +180,11 @@ class CEGM(Optimizer):
         part = {"params": members, "role": "adamw" if kind == "vector" else kind, "steps": 0, **group}
         if kind == "matrix":
             part.setdefault("lr", options["lr"])
-            part.update(loss_fast=None, loss_slow=None, loss_best=None, waited=0, agreement=0.0)
+            part.update(INITIAL)
+            merged = {**options, **part}
+            check(merged)
+            if merged["coefficient"] == "cosine":
+                part["entanglement"] = merged["coefficient_range"][1]
             return part
         part.setdefault("lr", options["lr"] if options["aux_lr"] is None else options["aux_lr"])
         decay = options["weight_decay"] if options["aux_weight_decay"] is None else options["aux_weight_decay"]
@@ -251,15 +249,18 @@ class CEGM(Optimizer):
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
+            if parameter.ndim > 2 and not parameter.is_contiguous():
+                raise RuntimeError(
+                    f"{self._assignments[parameter].name} left contiguous memory; build CEGM after model.to(memory_format=...)"
+                )
             if parameter.grad.is_sparse:
                 raise RuntimeError(
                     f"{self._assignments[parameter].name} has a sparse gradient; use a dense one or AdamW"
                 )
             state = self.state[parameter]
             if "momentum" not in state:
-                state["momentum"] = torch.zeros_like(
-                    parameter.grad, memory_format=torch.preserve_format
-                )  # G_0 = 0, line 2
+                layout = torch.contiguous_format if parameter.ndim > 2 else torch.preserve_format
+                state["momentum"] = torch.zeros_like(parameter.grad, memory_format=layout)  # G_0 = 0, line 2
             for matrix in self._assignments[parameter].matrices():
                 maps = tuple(state[key].shape[-1] if key in state else 0 for key in ("context_map", "demand_map"))
                 batches[(*matrix.shape, *maps, parameter.dtype, parameter.device)].append(matrix)
@@ -359,12 +360,16 @@ class CEGM(Optimizer):
     # ------------------------------------------------------------------ entanglement coefficient (line 12)
 
     def observe_loss(self, loss: float | Tensor) -> None:
-        """Tells the coefficient controller the loss of this step; needed for `coefficient="progress"`, ignored by `constant`."""
-        for group in self.param_groups:
-            if group["role"] == "matrix" and group["coefficient"] in FOLLOWS_LOSS:
-                value = float(loss.detach()) if isinstance(loss, Tensor) else loss
-                group["loss_fast"] = smooth(group["loss_fast"], value, FAST)
-                group["loss_slow"] = smooth(group["loss_slow"], value, SLOW)
+        """Tells the coefficient controllers that follow it the loss of this step; a loss that is not finite tells them nothing.
+
+        Every data-parallel process has to call it; the mean over processes counts, so that all keep the same coefficient.
+        """
+        groups = [g for g in self.param_groups if g["role"] == "matrix" and g["coefficient"] in FOLLOWS_LOSS]
+        value = mean_over_ranks(float(torch.as_tensor(loss).detach())) if groups else math.nan
+        if not math.isfinite(value):
+            return
+        for group in groups:
+            observe(group, value)
 
     def _compare(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> None:
         """Adds up how far the new gradient agrees with the last mapped one, which `hypergradient` follows."""
@@ -378,34 +383,16 @@ class CEGM(Optimizer):
         for group in self.param_groups:
             group["steps"] += 1
             if group["role"] == "matrix" and group["coefficient"] != "constant":
-                self._adjust_coefficient(group)
-
-    def _adjust_coefficient(self, group: dict[str, Any]) -> None:
-        kind, (low, high) = group["coefficient"], group["coefficient_range"]
-        if kind in FOLLOWS_LOSS and group["loss_fast"] is None:
-            raise ValueError(
-                f"coefficient={kind!r} follows the loss: call optimizer.observe_loss(loss) before step(), or pass a closure"
-            )
-        if kind == "cosine":
-            group["entanglement"] = cosine(group["steps"], group["coefficient_period"], low, high)
-            return
-        if kind == "progress":
-            signal = progress(group["loss_fast"], group["loss_slow"])
-        elif kind == "plateau":
-            signal, group["loss_best"], group["waited"] = plateau(
-                group["loss_fast"], group["loss_best"], group["waited"]
-            )
-        else:
-            signal, group["agreement"] = agreement(float(group["agreement"])), 0.0
-        group["entanglement"] = adjust(group["entanglement"], group["coefficient_step"], signal, low, high)
+                advance(group)
 
     # ------------------------------------------------------------------ state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads as torch does, but keeps the float32 of contexts and moments when the weights have fewer bits."""
+        self._require_same_layers(state_dict["param_groups"])
         super().load_state_dict(state_dict)
-        for group in self.param_groups:  # saved before an option existed: it was off
-            for name, value in self.defaults.items():
+        for group in self.param_groups:  # saved before an option existed: it was off, as the recommended preset has it
+            for name, value in RECOMMENDED.items():
                 group.setdefault(name, value)
         order = [p for group in self.param_groups for p in group["params"]]
         for index, saved in state_dict["state"].items():
@@ -413,6 +400,16 @@ class CEGM(Optimizer):
                 if isinstance(value, Tensor) and key != "step":
                     self.state[order[index]][key] = value.to(device=order[index].device, copy=True)
         self._contexts.arm(self.state, self.param_groups)
+
+    def _require_same_layers(self, saved_groups: list[dict[str, Any]]) -> None:
+        """Options that shaped the entanglement layers cannot change with a checkpoint."""
+        for group, saved in zip(self.param_groups, saved_groups, strict=False):
+            for name in SHAPES_LAYERS if group["role"] == "matrix" else ():
+                if saved.get(name, RECOMMENDED[name]) != group[name]:
+                    raise ValueError(
+                        f"the checkpoint was made with {name}={saved.get(name, RECOMMENDED[name])!r}, this optimizer has "
+                        f"{name}={group[name]!r}; build it with the same option"
+                    )
 
     # ------------------------------------------------------------------ what a person sees
 

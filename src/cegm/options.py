@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -85,7 +86,7 @@ def resolve(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"preset {preset!r} does not exist; {nearest(preset, PRESETS)}")
     explicit = {name: value for name, value in given.items() if value is not None}
     options = {**RECOMMENDED, **PRESETS[preset], **explicit}
-    _check(options)
+    check(options)
     return options
 
 
@@ -95,7 +96,8 @@ def nearest(word: str, choices: Any) -> str:
     return f"did you mean {close[0]!r}?" if close else "use one of " + ", ".join(str(choice) for choice in choices)
 
 
-def _check(options: Mapping[str, Any]) -> None:
+def check(options: Mapping[str, Any]) -> None:
+    """Raises ValueError, in one line, for a value that cannot work."""
     choices = {
         "scores": SCORES,
         "hierarchy": get_args(Hierarchy),
@@ -122,10 +124,13 @@ def _check(options: Mapping[str, Any]) -> None:
     }
     for name, (low, high) in ranges.items():
         value = options.get(name)
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"{name}={value} is outside [{low:g}, {high:g}]; give a value inside")
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
+            raise ValueError(f"{name}={value} is outside [{low:g}, {high:g}]; give a finite value inside")
     if options["recurrence"] == 1.0:
         raise ValueError("recurrence=1 never lets a context in; use a value below 1, such as 0.95")
+    for name in ("coefficient_range", "aux_betas"):
+        if not isinstance(options[name], (tuple, list)) or len(options[name]) != 2:
+            raise ValueError(f"{name}={options[name]!r} must be two numbers, such as {RECOMMENDED[name]}")
     low, high = options["coefficient_range"]
     if not 0.0 < low <= high <= 1.0:
         raise ValueError(f"coefficient_range={(low, high)} must satisfy 0 < low <= high <= 1")
@@ -135,13 +140,15 @@ def _check(options: Mapping[str, Any]) -> None:
         )
     for name in ("heads", "refresh_every", "coefficient_period"):
         value = options[name]
-        if value is not None and (value != int(value) or value < 1):
+        if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name}={value} must be a whole number of at least 1")
     for name, beta in zip(("first", "second"), options["aux_betas"], strict=True):
         if not 0.0 <= beta < 1.0:
             raise ValueError(f"aux_betas={options['aux_betas']}: the {name} must be in [0, 1)")
     for name in ("power", "gradient_power"):
         power = options[name]
+        if not math.isfinite(power):
+            raise ValueError(f"{name}={power} is no power; give a finite number, such as -0.5")
         if options["damping"] == 0.0 and (power < 0 or power != int(power)):
             raise ValueError(
                 f"{name}={power} with damping=0 inverts what no context has shown; use damping above 0, such as 0.1"

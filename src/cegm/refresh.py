@@ -20,16 +20,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cegm.context.aggregate import effective_rank, recur
-from cegm.context.layers import EntanglementLayer, Sharers
+from cegm.context.hierarchy import Sharers
+from cegm.context.layers import EntanglementLayer
 from cegm.context.scores import Scores
 from cegm.groups import Assignment, Matrix, block_of
-from cegm.mapping.flow import flow, growth
+from cegm.mapping.flow import flow, spectral_radius
 from cegm.mapping.spectrum import context_map
 from cegm.options import Hierarchy, block_width
 
 logger = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 3
+RANK_BITS = 28
+"""Ranks draw from seeds this far apart, above those of steps and layers and below those of forward passes."""
 
 MAP_OPTIONS = ("damping", "flow_time", "flow_gain", "flow_decay")
 """Options of a group that decide its maps beside the power, in the order of `Contexts._refresh_maps`."""
@@ -104,8 +107,8 @@ class Contexts:
                 layer = self._layers.get(parameter)
                 if layer is not None:
                     layer.recording = due
-                    layer.seed.fill_(group["steps"] * len(group["params"]) + index)
-                    layer.guide = self._guide(state, parameter, group["scores"])
+                    layer.seed.fill_(group["steps"] * len(group["params"]) + index + (_rank() << RANK_BITS))
+                    layer.guide = self._guide(state, parameter, group["scores"]) if due else None
 
     def _guide(self, state: State, parameter: Tensor, scores: Scores) -> Tensor | None:
         """What the scores of a layer compare with: its summary, or its entangled gradient; None before the first step."""
@@ -121,6 +124,8 @@ class Contexts:
         """Forgets what was recorded for a step that was given up."""
         for layer in self._layers.values():
             layer.clear()
+        for sharers in self._sharers.values():
+            sharers.clear()
 
     def refresh(self, state: State, groups: Groups) -> None:
         """`C_t` from the backward passes of this step, `S_t` from it and the past, and the maps from `S_t`.
@@ -182,7 +187,7 @@ class Contexts:
         finite = maps.isfinite().flatten(1).all(dim=1)  # (members,)
         if time:
             flowing = [m for m, good in zip(members, finite.tolist(), strict=True) if good]
-            self._require_stable(flowing, growth(maps[finite], gain).amax(dim=-1).tolist(), gain, decay)
+            self._require_stable(flowing, spectral_radius(maps[finite]).amax(dim=-1).tolist(), gain, decay)
             maps[finite] = flow(maps[finite], time, gain, decay)
         for member, new, good in zip(members, maps, finite.tolist(), strict=True):
             own, key = state[member.parameter], f"{member.side}_map"
@@ -194,13 +199,13 @@ class Contexts:
                 own[key] = self._identity(member.parameter, member.side, new)
             _blocks(own[key], member.part).copy_(new)
 
-    def _require_stable(self, members: list[_Due], growths: list[float], gain: float, decay: float) -> None:
-        for member, fed in zip(members, growths, strict=True):
-            if fed >= decay:
+    def _require_stable(self, members: list[_Due], radii: list[float], gain: float, decay: float) -> None:
+        for member, radius in zip(members, radii, strict=True):
+            if gain * radius >= decay:
                 side = "inputs" if member.side == "context" else "outputs"
                 raise ValueError(
                     f"{self._assignments[member.parameter].name}: the flow over its {side} is unstable, flow_gain {gain:g} x"
-                    f" spectral radius {fed / gain:.4g} = {fed:.4g} is not below flow_decay {decay:g}; lower flow_gain"
+                    f" spectral radius {radius:.4g} = {gain * radius:.4g} is not below flow_decay {decay:g}; lower flow_gain"
                 )
 
     def _identity(self, parameter: Tensor, side: str, like: Tensor) -> Tensor:
@@ -247,9 +252,28 @@ def _blocks(statistics: Tensor, part: Matrix | None) -> Tensor:
     return statistics if part is None else part.blocks(statistics)
 
 
+def _distributed() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def mean_over_ranks(value: float) -> float:
+    """Of a number that every data-parallel process has; not finite if one of them is not."""
+    if not _distributed():
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total) / dist.get_world_size()
+
+
+def _rank() -> int:
+    return dist.get_rank() if _distributed() else 0
+
+
 def _reduce_over_ranks(layers: list[EntanglementLayer]) -> None:
     """Sums numerators and denominators over data-parallel ranks; a layer that one rank did not call counts as zero there."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not _distributed():
         return
     for carrier in (c for layer in layers for c in layer.carriers()):
         if carrier.grad is None:

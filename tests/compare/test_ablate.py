@@ -74,8 +74,11 @@ def test_costs_are_ratios_of_interleaved_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "_Timed", Timed)
     cost.measure_costs(config, tmp_path, rounds=1)
     a = "gradient_power=0"
-    assert order[:6] == ["base", a, a, "base", "base", a]
+    assert order[:6] == [a, "base", a, "base", "base", a]
     assert cost.read_ratios(tmp_path) == pytest.approx({a: 0.5, "beta=0.1, kernel=rbf": 1.5})
+    order.clear()
+    cost.measure_costs(config, tmp_path, rounds=1)
+    assert order == [], "what was timed is not timed again"
 
 
 @pytest.mark.parametrize("changes", [{}, {"beta": 0.1}])

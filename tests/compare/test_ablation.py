@@ -161,6 +161,22 @@ def test_effects_are_paired_differences_with_a_word(changes):
     assert AblationConfig(changes=changes, seeds="8").seed_list == list(range(8))
 
 
+def test_a_claim_needs_a_small_p_after_holm(changes):
+    """With 8 seeds an interval that excludes zero is not enough when many changes were tried."""
+    config = AblationConfig(changes=changes, seeds="8")
+
+    def loss(name, seed):
+        clear = {"gradient_power=0": 0.5, "scores=random": 0.01 * (seed != 0) - 0.002 * (seed == 0)}
+        return 2.0 + clear.get(name, 0.0) + 1e-4 * seed * (name != "base")
+
+    arms = {arm["name"]: arm for arm in effects.effects(config, results_of(config, loss), {})["arms"]}
+    assert arms["gradient_power=0"]["word"] == "worse"
+    assert arms["gradient_power=0"]["p_holm"] <= 0.05
+    unsure = arms["scores=random"]
+    assert unsure["difference"]["low"] > 0
+    assert (unsure["word"] == "worse") == (unsure["p_holm"] <= 0.05)
+
+
 def test_a_change_under_which_a_run_failed_is_never_better(changes):
     config = AblationConfig(changes=changes, seeds="4")
 

@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import oracle
-from cegm.context.layers import EntanglementLayer, Sharers
+from cegm.context.hierarchy import Sharers
+from cegm.context.layers import EntanglementLayer
 
 
 def watched(module, heads=1, scores="uniform", demands=True, **options):
@@ -177,6 +178,41 @@ def test_bfloat16_contexts_are_summed_in_float32():
     assert torch.allclose(layer.collect()["context"][0].double(), oracle.context_matrix(x, weights, 1), atol=1e-5)
 
 
+def test_a_backward_pass_under_autocast_sums_in_float32():
+    linear, x, d = nn.Linear(8, 6), torch.randn(300, 8), torch.randn(300, 6)
+    layer = watched(linear)
+    output = linear(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output.backward(d)
+    assert_recorded(layer, x, d)
+
+
+def test_a_single_vector_and_a_named_input_are_tokens_too():
+    linear, x, d = nn.Linear(4, 6), torch.randn(4), torch.randn(6)
+    layer = watched(linear)
+    linear(input=x).backward(d)
+    assert_recorded(layer, x[None], d[None])
+
+
+@pytest.mark.parametrize("scores", ["random", "shuffled"])
+def test_micro_batches_draw_anew_and_again_the_same_from_the_same_seed(scores):
+    linear, x, d = nn.Linear(4, 6), torch.randn(1, 4), torch.ones(1, 6)
+    layer = watched(linear, scores=scores)
+
+    def masses():
+        layer.seed.fill_(5)
+        found = []
+        for _ in range(4):
+            layer.clear()
+            linear(x).backward(d)
+            found.append(float(layer.mass_carrier.grad))
+        return found
+
+    first = masses()
+    assert first == masses()
+    assert len(set(first)) == (4 if scores == "random" else 1)  # one token can only be dealt its own weight
+
+
 # ---------------------------------------------------------------------- layers that share scores
 
 
@@ -234,56 +270,90 @@ def test_sharers_weigh_tokens_by_the_mean_of_their_log_scores():
 def test_sharers_over_micro_batches_after_a_forward_pass_that_was_given_up():
     linears, layers = two_layers()
     x, d = torch.randn(4, 5, 4), torch.randn(4, 5, 3)
-    forward(linears, torch.randn(2, 4))  # never run backward
+    forward(linears, torch.randn(1, 2, 4))  # never run backward
     for row in range(4):
-        forward(linears, x[row])[1].backward(d[row])
+        forward(linears, x[row : row + 1])[1].backward(d[row : row + 1])
     assert_shared(layers, demands_of(linears, x, d))
 
 
 def test_two_forward_passes_before_their_backward_passes_do_not_mix():
     linears, layers = two_layers()
     x, d = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
-    outputs = [forward(linears, x[row])[1] for row in range(2)]
+    outputs = [forward(linears, x[row : row + 1])[1] for row in range(2)]
     for row in range(2):
-        outputs[row].backward(d[row])
+        outputs[row].backward(d[row : row + 1])
     assert_shared(layers, demands_of(linears, x, d))
+
+
+def test_two_forward_passes_with_one_backward_pass_do_not_mix():
+    linears, layers = two_layers()
+    x, d = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    outputs = torch.cat([forward(linears, x[row : row + 1])[1] for row in range(2)])
+    outputs.backward(d)
+    assert_shared(layers, demands_of(linears, x, d))
+
+
+def test_a_layer_called_more_often_than_the_others_keeps_its_own_scores():
+    linears, layers = two_layers()
+    cell, sharers = nn.Linear(4, 4, bias=False), layers[0].sharers
+    repeated = watched(cell, scores="gradient", sharers=sharers)
+    x, d = torch.randn(3, 5, 4), torch.randn(3, 5, 3)
+    inputs, hidden = [], x
+    for _ in range(2):
+        inputs.append(hidden.detach())
+        hidden = cell(hidden)
+        hidden.retain_grad()
+        inputs.append(hidden)
+    forward(linears, hidden)[1].backward(d)
+    contexts, demands = torch.cat(inputs[::2]), torch.cat([y.grad for y in inputs[1::2]])
+    weights = oracle.weights_of_tokens("gradient", demands.flatten(0, 1))
+    recorded = repeated.collect()["context"][0].double()
+    assert torch.allclose(recorded, oracle.context_matrix(contexts.flatten(0, 1), weights, 1), rtol=1e-4, atol=1e-6)
+    assert_shared(layers, demands_of(linears, inputs[-1].detach(), d))
+
+
+def test_what_a_broken_backward_pass_left_is_forgotten():
+    linears, layers = two_layers()
+    x, d = torch.randn(3, 5, 4), torch.randn(3, 5, 3)
+    z = torch.randn(3, 5, 4, requires_grad=True)
+    torch.autograd.grad(forward(linears, z)[1].sum(), z)  # never reaches the carriers
+    layers[0].sharers.clear()
+    for layer in layers:
+        layer.clear()
+    forward(linears, x)[1].backward(d)
+    assert_shared(layers, demands_of(linears, x, d))
+
+
+def test_a_model_can_be_copied_between_forward_and_backward_pass():
+    linears, _ = two_layers()
+    forward(linears, torch.randn(3, 5, 4))
+    assert copy.deepcopy(nn.ModuleList(linears))[0].weight.shape == (6, 4)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_a_checkpointed_block_of_sharers(reentrant):
     linears, layers = two_layers()
-    x, d = torch.randn(5, 4, requires_grad=True), torch.randn(5, 3)
+    x, d = torch.randn(1, 5, 4, requires_grad=True), torch.randn(1, 5, 3)
     checkpoint(lambda z: forward(linears, z)[1], x, use_reentrant=reentrant).backward(d)
     assert_shared(layers, demands_of(linears, x.detach(), d))
 
 
-def test_layers_that_saw_other_numbers_of_tokens_keep_their_own_scores():
+@pytest.mark.parametrize("tokens", [4, 6])
+def test_loose_tokens_keep_their_own_scores(tokens):
+    """As a mixture's experts see them: equally many tokens need not be the same ones."""
     linears, layers = two_layers()
-    x = torch.randn(6, 4)
-    hidden = torch.tanh(linears[0](x))
-    linears[1](hidden[:4]).sum().backward()  # as an expert that sees some tokens
-    for layer, part in zip(layers, demands_of_routed(linears, x), strict=True):
+    x, d = torch.randn(6, 4), torch.randn(6, 6)
+    y, e = torch.randn(tokens, 6), torch.randn(tokens, 3)
+    (linears[0](x) * d).sum().add((linears[1](y) * e).sum()).backward()
+    for layer, part in zip(layers, [(x, d), (y, e)], strict=True):
         (expected,) = shared_means([part])
         for recorded, mean in zip(layer.collect().values(), expected, strict=True):
             assert torch.allclose(recorded[0].double(), mean, rtol=1e-4, atol=1e-6)
 
 
-def demands_of_routed(linears, x):
-    bare = [copy.deepcopy(linear) for linear in linears]
-    for linear in bare:
-        linear._forward_hooks.clear()
-    first = bare[0](x)
-    first.retain_grad()
-    hidden = torch.tanh(first)
-    second = bare[1](hidden[:4])
-    second.retain_grad()
-    second.sum().backward()
-    return [(x, first.grad), (hidden[:4].detach(), second.grad)]
-
-
 def test_a_compiled_model_shares_the_same():
     linears, layers = two_layers()
-    x = torch.randn(7, 4)
+    x = torch.randn(2, 7, 4)
     model = nn.Sequential(linears[0], nn.Tanh(), linears[1])
     torch.compile(model, backend="aot_eager")(x).square().sum().backward()
     compiled = [layer.collect() for layer in layers]

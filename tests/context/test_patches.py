@@ -40,6 +40,7 @@ def test_a_linear_layer_keeps_its_rows():
     assert demand_rows(x, None) is x
 
 
-def test_half_precision_contexts_become_float32():
-    assert context_rows(torch.randn(3, 4).bfloat16(), None).dtype == torch.float32
-    assert context_rows(torch.randn(1, 3, 9).bfloat16(), geometry(nn.Conv1d(3, 4, 3))).dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_rows_keep_their_precision(dtype):
+    assert context_rows(torch.randn(3, 4, dtype=dtype), None).dtype == dtype
+    assert context_rows(torch.randn(1, 3, 9, dtype=dtype), geometry(nn.Conv1d(3, 4, 3))).dtype == dtype

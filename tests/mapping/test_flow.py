@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import oracle
-from cegm.mapping.flow import flow, growth
+from cegm.mapping.flow import flow, spectral_radius
 from cegm.mapping.spectrum import context_map
 
 
@@ -33,14 +33,14 @@ def test_without_time_nothing_flows_and_without_context_it_only_fades():
     assert torch.allclose(fading, torch.eye(4) * torch.tensor(-3.0).exp())
 
 
-def test_growth_is_the_gain_times_the_largest_eigenvalue():
-    phi = torch.diag(torch.tensor([0.5, 2.0, 4.0]))[None]
-    assert growth(phi, 0.3).tolist() == pytest.approx([1.2])
+def test_the_spectral_radius_is_the_largest_eigenvalue():
+    maps = torch.stack([torch.diag(torch.tensor([0.5, 2.0, 4.0])), torch.ones(3, 3)])
+    assert spectral_radius(maps).tolist() == pytest.approx([4.0, 3.0])
 
 
 def test_a_stable_flow_shrinks_every_gradient_and_an_unstable_one_does_not():
     phi, gradient = a_map(5), torch.randn(2, 5, dtype=torch.float64)
-    limit = 1.0 / float(growth(phi, 1.0))
+    limit = 1.0 / float(spectral_radius(phi))
     shrunk = gradient @ flow(phi, 50.0, 0.9 * limit, 1.0)
     grown = gradient @ flow(phi, 50.0, 1.1 * limit, 1.0)
     assert float(shrunk.norm()) < float(gradient.norm()) < float(grown.norm())

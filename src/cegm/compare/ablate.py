@@ -8,7 +8,7 @@ from typing import Any
 from cegm.compare.ablation import AblationConfig
 from cegm.compare.config import CompareConfig
 from cegm.compare.cost import measure_costs, read_ratios
-from cegm.compare.effects import COSTS, write_effects
+from cegm.compare.effects import write_effects
 from cegm.compare.execute import execute
 from cegm.compare.plan import write_plan
 from cegm.compare.progress import Bars
@@ -29,8 +29,7 @@ def ablate(config: AblationConfig) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     _execute(config, folder)
     if config.costs:
-        if not (folder / COSTS).exists():
-            measure_costs(config, folder)
+        measure_costs(config, folder)
         config.add_equal_seconds(read_ratios(folder))
     results = _execute(config, folder)
     write_results(folder, config.plan(), results)

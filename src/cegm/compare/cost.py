@@ -12,7 +12,7 @@ import torch
 
 from cegm.compare.ablation import AblationConfig, Arm
 from cegm.compare.effects import COSTS
-from cegm.compare.statistics import paired_ratio
+from cegm.compare.statistics import Difference, paired_ratio
 from cegm.train.config import RunConfig
 
 BLOCK = 25
@@ -20,7 +20,9 @@ BLOCK = 25
 
 
 def measure_costs(config: AblationConfig, folder: Path, rounds: int = 2) -> Path:
-    """Times every arm beside the base and writes `costs.json`: arm, base, base, arm in each round, after a warm-up block.
+    """Times every arm beside the base: arm, base, base, arm in each round, after a warm-up block.
+
+    `costs.json` grows arm by arm, so that an interrupted measurement goes on where it stopped.
 
     Args:
         config: The ablation.
@@ -31,23 +33,28 @@ def measure_costs(config: AblationConfig, folder: Path, rounds: int = 2) -> Path
         Path of the file: `how`, and by name of the arm the ratio of seconds per step with its interval.
     """
     torch.set_num_threads(1)
+    how = f"whole steps, {rounds} rounds of changed, base, base, changed in blocks of {BLOCK}, one process, one thread"
+    path = folder / COSTS
+    ratios = json.loads(path.read_text(encoding="utf-8"))["ratios"] if path.exists() else {}
+    missing = [arm for arm in config.arms[1:] if arm.name not in ratios]
+    if not missing:
+        return path
     base = _Timed(_run(config, config.arms[0]))
+    for arm in missing:
+        ratios[arm.name] = asdict(_ratio(_Timed(_run(config, arm)), base, rounds))
+        path.write_text(json.dumps({"how": how, "ratios": ratios}, indent=1), encoding="utf-8")
+    return path
+
+
+def _ratio(changed: _Timed, base: _Timed, rounds: int) -> Difference:
+    changed.block()  # warm-up of both
     base.block()
-    ratios = {}
-    for arm in config.arms[1:]:
-        timed = _Timed(_run(config, arm))
-        timed.block()
-        changed, same = [], []
-        for _ in range(rounds):
-            first, second, third, fourth = timed.block(), base.block(), base.block(), timed.block()
-            changed += [first, fourth]
-            same += [second, third]
-        ratios[arm.name] = asdict(paired_ratio(changed, same))
-    how = (
-        f"whole steps, {rounds} rounds of changed-base-base-changed blocks of {BLOCK} steps in one process, one thread"
-    )
-    (folder / COSTS).write_text(json.dumps({"how": how, "ratios": ratios}, indent=1), encoding="utf-8")
-    return folder / COSTS
+    first, second = [], []
+    for _ in range(rounds):
+        outer, inner, inner_again, outer_again = changed.block(), base.block(), base.block(), changed.block()
+        first += [outer, outer_again]
+        second += [inner, inner_again]
+    return paired_ratio(first, second)
 
 
 def read_ratios(folder: Path) -> dict[str, float]:

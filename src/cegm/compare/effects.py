@@ -11,6 +11,7 @@ from typing import Any
 from cegm.compare.ablation import AblationConfig, Arm
 from cegm.compare.statistics import CLAIM_SEEDS, Difference, holm, paired_difference
 
+LEVEL = 0.05
 MEASURE = "validation loss, nats per token"
 COSTS = "costs.json"
 EFFECTS = "effects.json"
@@ -50,7 +51,7 @@ def effects(
     adjusted = holm([arm["difference"] and arm["difference"]["p"] for arm in arms])
     for arm, p in zip(arms, adjusted, strict=True):
         arm["p_holm"] = p
-        arm["word"] = _word(arm["difference"], bool(arm["failed"]))
+        arm["word"] = _word(arm["difference"], p, bool(arm["failed"]))
         arm["cost"] = costs.get("ratios", {}).get(arm["name"])
     arms.sort(key=lambda arm: (arm["difference"] is None, (arm["difference"] or {}).get("estimate", 0.0)))
     return {
@@ -92,12 +93,17 @@ def _difference(losses: Mapping[str, float], base: Mapping[str, float]) -> dict[
     return asdict(paired_difference([losses[seed] for seed in seeds], [base[seed] for seed in seeds]))
 
 
-def _word(difference: Mapping[str, Any] | None, failed: bool) -> str:
-    """`better` and `worse` when the 95 % interval excludes zero; a change under which a run failed is never better."""
+def _word(difference: Mapping[str, Any] | None, p_holm: float | None, failed: bool) -> str:
+    """`better` and `worse` when the 95 % interval excludes zero; a change under which a run failed is never better.
+
+    With `CLAIM_SEEDS` seeds or more, when a Holm-adjusted p of .05 can be reached, it has to be.
+    """
     if difference is None:
         return "failed"
     found = Difference(**difference)
     if found.low is None or found.high is None or found.low <= 0 <= found.high:
+        return "no evidence"
+    if found.seeds >= CLAIM_SEEDS and (p_holm is None or p_holm > LEVEL):
         return "no evidence"
     if found.low > 0:
         return "worse"

@@ -5,71 +5,20 @@ pass, and in the backward pass it hands the statistics of the micro-batch to aut
 leaf tensors that take part in nothing else. Autograd then does the bookkeeping that a hook with side effects gets
 wrong: micro-batches sum, a layer called twice sums, activation checkpointing recomputes without counting twice,
 `no_grad` records nothing, and `torch.compile` sees a pure function.
-
-Layers that share scores (`Sharers`) need all of them before the first statistic can be formed. Their taps only show
-what they see; a node that every one of them depends on runs after the last of them, and forms the statistics there.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cegm.context.aggregate import weighted_gram
-from cegm.context.patches import Geometry, context_rows, demand_rows, geometry
-from cegm.context.scores import NEEDS_CONTEXTS, Scores, reached_tokens, token_weights
-
-
-class Recipe(NamedTuple):
-    """What is formed from a micro-batch.
-
-    Attributes:
-        context_heads: Blocks of the context matrix; 0 when it is not wanted.
-        demand_heads: Blocks of the demand matrix; 0 when it is not wanted.
-        scores: Which context score weighs the tokens.
-        exclude_sink: Whether the first position of a row is left out.
-    """
-
-    context_heads: int
-    demand_heads: int
-    scores: Scores
-    exclude_sink: bool
-
-    @property
-    def needs_contexts(self) -> bool:
-        """Whether the contexts have to be kept for the backward pass."""
-        return self.context_heads > 0 or self.scores in NEEDS_CONTEXTS
-
-    @property
-    def needs_summary(self) -> bool:
-        """Whether the weighted mean of the contexts is gathered too."""
-        return self.scores == "attention"
-
-
-def score(
-    recipe: Recipe, contexts: Tensor | None, gradient: Tensor, walk: Geometry | None, seed: Tensor, guide: Tensor | None
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Rows and weights of one micro-batch: contexts (tokens, inputs) or None, demands (tokens, outputs), weights (tokens,)."""
-    rows = None if contexts is None else context_rows(contexts, walk)
-    demands = demand_rows(gradient, walk)
-    reached = reached_tokens(demands, recipe.exclude_sink)
-    demands = demands.flatten(0, -2).float()
-    return rows, demands, token_weights(recipe.scores, rows, demands, reached, seed, guide)
-
-
-def sums(recipe: Recipe, contexts: Tensor | None, demands: Tensor, weights: Tensor) -> list[Tensor | None]:
-    """Numerators and denominator, in the order of `EntanglementLayer.all_carriers`: context, demand, summary, mass."""
-    seen = contexts if contexts is not None else demands  # read only where the recipe needs contexts
-    return [
-        weighted_gram(seen, weights, recipe.context_heads) if recipe.context_heads else None,
-        weighted_gram(demands, weights, recipe.demand_heads) if recipe.demand_heads else None,
-        weights @ seen if recipe.needs_summary else None,
-        weights.sum(),
-    ]
+from cegm.context.hierarchy import Sharers
+from cegm.context.patches import Geometry, geometry
+from cegm.context.scores import DRAWN, SEED_STRIDE, Scores
+from cegm.context.statistics import Recipe, score, sums
 
 
 class _Tap(torch.autograd.Function):
@@ -95,93 +44,10 @@ class _Tap(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         contexts, seed, guide = ctx.saved_tensors
-        rows, demands, weights = score(ctx.recipe, contexts, gradient, ctx.walk, seed, guide)
-        return gradient, None, None, None, None, None, *sums(ctx.recipe, rows, demands, weights)
-
-
-class _Show(torch.autograd.Function):
-    """Identity on a layer's output whose backward pass shows contexts and demands to the layers that share its scores."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, output: Tensor, contexts: Tensor, slot: Tensor, walk: Geometry | None, layer: EntanglementLayer
-    ) -> Tensor:
-        ctx.layer, ctx.walk = layer, walk
-        ctx.save_for_backward(contexts if layer.recipe.needs_contexts else None)
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,), (contexts,), layer = gradients, ctx.saved_tensors, ctx.layer
-        assert layer.sharers is not None
-        layer.sharers.shown.append((layer, *score(layer.recipe, contexts, gradient, ctx.walk, layer.seed, layer.guide)))
-        return gradient, None, layer.seed.new_zeros((), dtype=torch.float32), None, None
-
-
-class _Gather(torch.autograd.Function):
-    """Its backward pass runs after those of all taps that hold its slot, and yields the statistics of all their layers."""
-
-    @staticmethod
-    def forward(ctx: Any, sharers: Sharers, *carriers: Tensor) -> Tensor:
-        ctx.sharers = sharers
-        return carriers[0].new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.sharers.gather()
-
-
-class Sharers:
-    """Layers that share one set of scores: the mean of their log-scores (hierarchy `block` or `model`).
-
-    Tokens are matched by position, so only layers that were fed equally many tokens share; a mixture's experts, which
-    see some tokens each, share with nobody. On steps that record, the output gradients of all sharers are kept until
-    the backward pass has left the last of them.
-
-    Attributes:
-        shown: (layer, contexts, demands, weights) of the backward pass under way.
-    """
-
-    def __init__(self) -> None:
-        self.layers: list[EntanglementLayer] = []
-        self.shown: list[tuple[EntanglementLayer, Tensor | None, Tensor, Tensor]] = []
-        # What every tap depends on until a backward pass has gone through; a forward pass without one leaves it be.
-        self._slot: Tensor | None = None
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def tap(self, layer: EntanglementLayer, output: Tensor, contexts: Tensor, walk: Geometry | None) -> Tensor:
-        """The output of `layer`, which will show what it sees."""
-        if self._slot is None:
-            carriers = [carrier for each in self.layers for carrier in each.carriers()]
-            self._slot = _Gather.apply(self, *carriers)  # type: ignore[no-untyped-call]
-        tapped: Tensor = _Show.apply(output, contexts, self._slot, walk, layer)  # type: ignore[no-untyped-call]
-        return tapped
-
-    def gather(self) -> list[Tensor | None]:
-        """Gradients of all carriers of all layers, from what was shown."""
-        shown, self.shown, self._slot = self.shown, [], None
-        shared = self._shared_weights(shown)
-        totals: dict[Tensor, Tensor] = {}
-        for layer, contexts, demands, own in shown:
-            weights = shared[len(own)] * (own > 0)
-            for carrier, part in zip(layer.all_carriers(), sums(layer.recipe, contexts, demands, weights), strict=True):
-                if carrier is not None and part is not None:
-                    totals[carrier] = totals[carrier] + part if carrier in totals else part
-        return [totals.get(carrier) for layer in self.layers for carrier in layer.carriers()]
-
-    @staticmethod
-    def _shared_weights(shown: Sequence[tuple[Any, Any, Any, Tensor]]) -> dict[int, Tensor]:
-        """By number of tokens, `exp` of the mean log-score over the layers that reached a token, shape (tokens,)."""
-        members: dict[int, list[Tensor]] = defaultdict(list)
-        for *_, weights in shown:
-            members[len(weights)].append(weights)
-        shared = {}
-        for count, rows in members.items():
-            stacked = torch.stack(rows)  # (layers, tokens)
-            reached = stacked > 0
-            logarithms = torch.where(reached, stacked, 1.0).log().sum(dim=0)
-            shared[count] = (logarithms / reached.sum(dim=0).clamp_min(1)).exp()
-        return shared
+        with torch.autocast(gradient.device.type, enabled=False):  # a backward pass may run inside the caller's
+            rows, demands, weights = score(ctx.recipe, contexts, gradient, ctx.walk, seed, guide)
+            statistics = sums(ctx.recipe, rows, demands, weights)
+        return gradient, None, None, None, None, None, *statistics
 
 
 def _carrier(shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -207,7 +73,8 @@ class EntanglementLayer:
 
     Attributes:
         recording: Whether backward passes are recorded now.
-        seed: 0-D int64 tensor that decides the draw of the control scores; its owner sets it before each recorded step.
+        seed: 0-D int64 tensor that decides the draws of the control scores; its owner sets it before each recorded step,
+            and each forward pass of the step takes the next one.
         guide: What `attention` and `alignment` scores compare with; its owner sets it before each recorded step.
     """
 
@@ -237,18 +104,29 @@ class EntanglementLayer:
         if sharers is not None:
             sharers.layers.append(self)
         for module in modules:
-            module.register_forward_hook(self._tap)
+            module.register_forward_hook(self._tap, with_kwargs=True)
 
-    def _tap(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+    def _tap(
+        self, module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Tensor
+    ) -> Tensor | None:
         if not (self.recording and module.training and torch.is_grad_enabled() and output.requires_grad):
             return None
-        walk = geometry(module)
+        contexts, walk = inputs[0] if inputs else named["input"], geometry(module)
         if self.sharers is not None:
-            return self.sharers.tap(self, output, inputs[0], walk)
-        tapped: Tensor = _Tap.apply(  # type: ignore[no-untyped-call]
-            output, inputs[0], self.seed, self.guide, walk, self.recipe, *self.all_carriers()
+            tapped: Tensor = self.sharers.tap(self, output, contexts, walk)
+            return tapped
+        tapped = _Tap.apply(  # type: ignore[no-untyped-call]
+            output, contexts, self.next_seed(), self.guide, walk, self.recipe, *self.all_carriers()
         )
         return tapped
+
+    def next_seed(self) -> Tensor:
+        """Of one forward pass; without draws always the same tensor, so that nothing is computed."""
+        if self.recipe.scores not in DRAWN:
+            return self.seed
+        drawn = self.seed.clone()
+        self.seed += SEED_STRIDE
+        return drawn
 
     def all_carriers(self) -> tuple[Tensor | None, ...]:
         """Places of context, demand, summary and mass, in the order of `sums`; None where one is not wanted."""

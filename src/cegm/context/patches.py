@@ -48,15 +48,15 @@ def _rows_and_columns(sizes: tuple[int, ...]) -> tuple[int, int]:
 
 
 def context_rows(inputs: Tensor, walk: Geometry | None) -> Tensor:
-    """Contexts `c_i` in float32, shape (tokens, inputs); of a convolution, its patches.
+    """Contexts `c_i`, shape (tokens, inputs); of a convolution, its patches.
 
     Args:
         inputs: Of a linear layer (..., inputs); of a convolution ([images,] channels, [rows,] columns).
         walk: Of the convolution, None for a linear layer.
     """
     if walk is None:
-        return inputs.flatten(0, -2).float()
-    images = inputs.float() if inputs.ndim == walk.dimensions + 2 else inputs.float()[None]
+        return inputs.reshape(-1, inputs.shape[-1])
+    images = inputs if inputs.ndim == walk.dimensions + 2 else inputs[None]
     images = F.pad(images, walk.padding, walk.padding_mode)
     images = images.unsqueeze(-2) if walk.dimensions == 1 else images  # (images, channels, rows, columns)
     patches = F.unfold(images, walk.kernel, walk.dilation, stride=walk.stride)  # (images, inputs, patches)

@@ -6,7 +6,8 @@ apart.
 
 A token whose output gradient is exactly zero took no part in the loss (padding, a masked prompt behind the last layer)
 and carries no weight, whatever its score. A score depends on its own token and on what the layer remembers of earlier
-steps, never on its neighbours, so documents packed into one row do not see each other.
+steps, never on its neighbours, so documents packed into one row do not see each other (the control `shuffled` alone
+deals weights across a micro-batch).
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ SMALLEST = 1e-18
 NEEDS_CONTEXTS = ("attention", "alignment")
 """Scores that look at the contexts themselves; the others need the output gradients alone."""
 
+DRAWN = ("random", "shuffled")
+"""Controls that draw numbers."""
+
+SEED_STRIDE = 1 << 40
+"""Between the seeds of two forward passes of one step; steps, layers and ranks lie in between."""
+
 ATTENTION_HEADS = 8
 SHARPEST = 16.0
 """Largest score: `exp` of it, summed over any batch, stays far inside float32, so no maximum has to be known beforehand
@@ -41,7 +48,8 @@ def reached_tokens(demands: Tensor, exclude_sink: bool = False) -> Tensor:
     Args:
         demands: Output gradients `d_i`, shape (..., positions, outputs).
         exclude_sink: Leave out the first reached position of each row too, on which attention heads dump their
-            weight (arXiv 2309.17453). Tokens that come without rows (two dimensions) have no first position.
+            weight (arXiv 2309.17453). Tokens that come without rows (two dimensions) have no first position, and where
+            packed documents begin inside a row is not known here.
 
     Returns:
         Float32, shape (tokens,), rows one after the other.
@@ -49,7 +57,7 @@ def reached_tokens(demands: Tensor, exclude_sink: bool = False) -> Tensor:
     reached = (demands != 0).any(dim=-1)  # (..., positions)
     if exclude_sink and reached.ndim > 1:
         reached = reached & (reached.cumsum(dim=-1) > 1)
-    return reached.flatten().float()
+    return reached.reshape(-1).float()
 
 
 def token_weights(

@@ -1,13 +1,13 @@
 """The entanglement coefficient `l` over time: `l += Dl g(L)` (Algorithm 1, line 12), always clipped to a range.
 
-A controller is a pure function of plain numbers kept in the optimizer's parameter groups, so it is saved, restored and
-logged with them.
+A controller works on plain numbers kept in the optimizer's parameter groups, so it is saved, restored and logged with
+them.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Coefficient = Literal["constant", "progress", "plateau", "cosine", "hypergradient"]
 COEFFICIENT: tuple[str, ...] = get_args(Coefficient)
@@ -20,6 +20,39 @@ FAST, SLOW = 0.1, 0.01
 
 PATIENCE, THRESHOLD = 20, 1e-3
 """`plateau` acts when the smoothed loss has not fallen by this fraction for this many steps."""
+
+
+INITIAL: dict[str, Any] = {"loss_fast": None, "loss_slow": None, "loss_best": None, "waited": 0, "agreement": 0.0}
+"""What a group remembers for its controller, before the first step."""
+
+
+def observe(group: dict[str, Any], loss: float) -> None:
+    """Takes a loss into the running means of a group."""
+    group["loss_fast"] = smooth(group["loss_fast"], loss, FAST)
+    group["loss_slow"] = smooth(group["loss_slow"], loss, SLOW)
+
+
+def advance(group: dict[str, Any]) -> None:
+    """Line 12: the coefficient of the next step, from what the group remembers.
+
+    Raises:
+        ValueError: The controller follows the loss, and was never told one.
+    """
+    kind, (low, high) = group["coefficient"], group["coefficient_range"]
+    if kind in FOLLOWS_LOSS and group["loss_fast"] is None:
+        raise ValueError(
+            f"coefficient={kind!r} follows the loss: call optimizer.observe_loss(loss) before step(), or pass a closure"
+        )
+    if kind == "cosine":
+        group["entanglement"] = cosine(group["steps"], group["coefficient_period"], low, high)
+        return
+    if kind == "progress":
+        signal = progress(group["loss_fast"], group["loss_slow"])
+    elif kind == "plateau":
+        signal, group["loss_best"], group["waited"] = plateau(group["loss_fast"], group["loss_best"], group["waited"])
+    else:
+        signal, group["agreement"] = agreement(float(group["agreement"])), 0.0
+    group["entanglement"] = adjust(group["entanglement"], group["coefficient_step"], signal, low, high)
 
 
 def progress(fast: float, slow: float) -> float:

@@ -26,6 +26,6 @@ def flow(context_map: Tensor, time: float, gain: float, decay: float) -> Tensor:
     return torch.linalg.matrix_exp(time * (gain * context_map - decay * identity))
 
 
-def growth(context_map: Tensor, gain: float) -> Tensor:
-    """`g rho(Phi)` of each member: the flow is stable where this is below the decay; shape of the batch dimensions."""
-    return gain * torch.linalg.eigvalsh(context_map).abs().amax(dim=-1)
+def spectral_radius(context_map: Tensor) -> Tensor:
+    """`rho(Phi)` of each member, shape of the batch dimensions; the flow is stable where `g rho(Phi) < d`."""
+    return torch.linalg.eigvalsh(context_map).abs().amax(dim=-1)
