@@ -1,4 +1,4 @@
-"""Copies what a claim rests on from a comparison folder into the repository: numbers and logs as text, one picture; no weights.
+"""Copies what a claim rests on from a comparison or ablation folder into the repository: numbers and logs as text, one picture; no weights.
 
 python benchmarks/keep.py runs/novels benchmarks/results/novels
 """
@@ -17,13 +17,16 @@ from cegm import report
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("comparison", type=Path)
+    parser.add_argument("source", type=Path, help="comparison or ablation folder")
     parser.add_argument("place", type=Path)
     arguments = parser.parse_args()
-    source, place = arguments.comparison, arguments.place
+    source, place = arguments.source, arguments.place
     (place / "metrics").mkdir(parents=True, exist_ok=True)
-    for name in ("plan.jsonl", "verdict.json"):
+    is_ablation = (source / "effects.json").exists()
+    for name in ("plan.jsonl", "effects.json" if is_ablation else "verdict.json"):
         shutil.copyfile(source / name, place / name)
+    if (source / "costs.json").exists():
+        shutil.copyfile(source / "costs.json", place / "costs.json")
     rows = pd.read_parquet(source / "results.parquet")
     rows.to_csv(place / "results.csv", index=False)
     items = pd.read_parquet(source / "items.parquet")
@@ -33,7 +36,10 @@ def main() -> None:
             place / "retention.csv", index=False
         )
     for run in sorted((source / "runs").iterdir()):
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        metrics = run / "metrics.jsonl"
+        if not metrics.exists():  # died before its first line; results.csv has the error
+            continue
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
         for line in lines:
             line.pop("layers", None)  # nine tenths of the bytes; the page of the comparison has them
         (place / "metrics" / f"{run.name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""The command line: `cegm train | compare | report`. Parses, calls, and turns every user error into one line and exit code 2."""
+"""The command line: `cegm train | compare | ablate | report`. Parses, calls, and turns every user error into one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -212,18 +212,22 @@ def _ablate(known: argparse.Namespace) -> int:
 
     flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
     config = from_values({**(read_yaml(known.config) if known.config else {}), **flags})
+    from cegm import report
     from cegm.compare.ablate import ablate
     from cegm.compare.run import all_finished
 
     folder = ablate(config)
+    page = report.write(folder)
+    print(report.table(folder))
+    print(f"report: {page}")
     return 0 if all_finished(folder) else SOME_RUNS_FAILED
 
 
 def _add_report(commands: Any) -> None:
     parser = commands.add_parser(
-        "report", help="draw the page of a comparison or a run again from its folder", allow_abbrev=False
+        "report", help="draw the page of a comparison, an ablation or a run again from its folder", allow_abbrev=False
     )
-    parser.add_argument("folder", help="comparison or run folder")
+    parser.add_argument("folder", help="comparison, ablation or run folder")
     parser.set_defaults(run=_redraw)
 
 

@@ -14,6 +14,8 @@ Record = dict[str, Any]
 
 METHOD_ORDER = ("cegm", "muon", "adamw")
 
+EFFECTS = "effects.json"
+
 
 @dataclass
 class Run:
@@ -70,6 +72,47 @@ class Folder:
         names = {run.method for run in self.runs}
         known = [method for method in METHOD_ORDER if method in names]
         return known[:-1] + sorted(names - set(METHOD_ORDER)) + known[-1:]
+
+
+@dataclass
+class Ablation:
+    """What an ablation folder holds beside its runs.
+
+    Attributes:
+        path: The folder.
+        effects: Content of `effects.json`; its schema stands at `cegm.compare.effects.effects`.
+        base: Configuration of the base run, from `plan.jsonl`; empty without one.
+    """
+
+    path: Path
+    effects: Record
+    base: Record
+
+    @property
+    def arms(self) -> list[Record]:
+        """The changes, lowest effect first and those without one last."""
+        arms: list[Record] = self.effects["arms"]
+        return arms
+
+
+def is_ablation(path: Path) -> bool:
+    """Whether the folder is that of a finished ablation."""
+    return (path / EFFECTS).exists()
+
+
+def read_ablation(path: Path) -> Ablation:
+    """Reads an ablation folder.
+
+    Raises:
+        ValueError: If one of its files is damaged.
+    """
+    file = path / EFFECTS
+    effects = _json(file.read_text(encoding="utf-8"), file)
+    missing = {"measure", "seeds", "claim", "costs", "base", "parts", "arms"} - set(effects)
+    if missing:
+        raise ValueError(f"{file} lacks {', '.join(sorted(missing))}; run the ablation again to write it anew")
+    plan = _lines(path / "plan.jsonl")
+    return Ablation(path, effects, plan[0].get("config", {}) if plan else {})  # the base on the first seed comes first
 
 
 def read(path: Path) -> Folder:

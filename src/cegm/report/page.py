@@ -101,7 +101,7 @@ def render(folder: Folder) -> str:
         pairing_rows=tables.pairing_rows(folder) if folder.is_comparison else [],
         run_rows=tables.run_rows(folder),
         claim_rows=tables.claim_rows(folder) if folder.is_comparison else [],
-        library=_library(),
+        library=library(),
         config=style.CONFIG,
     )
 
@@ -127,7 +127,7 @@ def sections(folder: Folder) -> list[Section]:
     ]
 
 
-def _figure(title: str, meaning: str, chart: Any, height: int | None = 260, wide: bool = False) -> list[Figure]:
+def figure(title: str, meaning: str, chart: Any, height: int | None = 260, wide: bool = False) -> list[Figure]:
     """A figure as wide as its place on the page; none without a chart."""
     if chart is None:
         return []
@@ -143,12 +143,12 @@ def _learning(folder: Folder) -> list[Figure]:
     meaning = "Lower is better. Lines are means over seeds, bands reach from the best seed to the worst."
     if not folder.is_comparison:
         meaning = "Lower is better."
-    figures = _figure("Validation loss", meaning, curves.learning_curves(folder))
-    figures += _figure(
+    figures = figure("Validation loss", meaning, curves.learning_curves(folder))
+    figures += figure(
         "Second half, enlarged", "The same curves where they part.", curves.learning_curves(folder, ending=True)
     )
     if not folder.is_comparison:
-        figures += _figure(
+        figures += figure(
             "Training loss", "Loss of the batch that was learned from, step by step.", curves.training_loss(folder)
         )
     return figures
@@ -157,21 +157,21 @@ def _learning(folder: Folder) -> list[Figure]:
 def _final(folder: Folder) -> list[Figure]:
     meaning = "Each mark is one seed, the upright bar is the mean, and thin lines join runs of the same seed."
     chart = dots.every_seed(folder, "bits_per_byte", "bits per byte; lower is better")
-    found = _figure("Final validation loss", meaning, chart, 200)
+    found = figure("Final validation loss", meaning, chart, 200)
     meaning = (
         "Mean within seeds, with its 95 % interval. Left of the dashed line favours the first; across it, nothing."
     )
     chart = dots.differences(folder, "bits_per_byte", "bits per byte, first minus second")
-    return found + _figure("Difference between methods", meaning, chart, 200)
+    return found + figure("Difference between methods", meaning, chart, 200)
 
 
 def _equal_seconds(folder: Folder) -> list[Figure]:
     meaning = "Every method trains as long as CEGM does, with more or fewer steps. Each mark is one seed."
     chart = dots.every_seed(folder, "equal_seconds", "bits per byte; lower is better")
-    found = _figure("Loss at equal seconds", meaning, chart, 200)
+    found = figure("Loss at equal seconds", meaning, chart, 200)
     meaning = "Mean within seeds, with its 95 % interval. Left of the dashed line favours the first."
     chart = dots.differences(folder, "equal_seconds", "bits per byte, first minus second")
-    return found + _figure("Difference at equal seconds", meaning, chart, 200)
+    return found + figure("Difference at equal seconds", meaning, chart, 200)
 
 
 def _target(folder: Folder) -> list[Figure]:
@@ -182,18 +182,18 @@ def _target(folder: Folder) -> list[Figure]:
         f"First evaluation at or below {target:.4f} nats per token, the mean final loss of AdamW. "
         "A cross is a seed that never got there, drawn at its last step."
     )
-    return _figure("Steps needed, every seed", meaning, dots.steps_to_target(folder), 220, wide=True)
+    return figure("Steps needed, every seed", meaning, dots.steps_to_target(folder), 220, wide=True)
 
 
 def _costs(folder: Folder) -> list[Figure]:
     return [
-        *_figure(
+        *figure(
             "Time of one step", "Median over the steps of all seeds; shorter is better.", dots.step_time(folder), 150
         ),
-        *_figure(
+        *figure(
             "Peak memory", "Most memory the training process held.", dots.cost(folder, "memory", "MiB", ",.0f"), 150
         ),
-        *_figure(
+        *figure(
             "Optimizer state",
             "Memory the optimizer keeps for every parameter of the model.",
             dots.cost(folder, "state", "bytes per parameter", ".2f"),
@@ -204,11 +204,11 @@ def _costs(folder: Folder) -> list[Figure]:
 
 def _retention(folder: Folder) -> list[Figure]:
     meaning = "Share of questions about a fact in the text answered correctly. The dashed line is guessing."
-    found = _figure("Right answers by length", meaning, curves.retention(folder))
+    found = figure("Right answers by length", meaning, curves.retention(folder))
     meaning = (
         "How far the right answer is ahead of the best wrong one, in log probability; above the dashed line it wins."
     )
-    return found + _figure("Margin of the right answer", meaning, curves.retention(folder, "score"))
+    return found + figure("Margin of the right answer", meaning, curves.retention(folder, "score"))
 
 
 def _layers(folder: Folder) -> list[Figure]:
@@ -217,19 +217,19 @@ def _layers(folder: Folder) -> list[Figure]:
         cut = "" if one.layers == one.layers_in_all else f" {one.layers} of {one.layers_in_all} layers are shown."
         chart = layers.heat_map(one)
         title = f"{one.diagnostic.title}: {style.name(one.method)}"
-        figures += _figure(title, one.diagnostic.meaning + cut, chart, height=None)
+        figures += figure(title, one.diagnostic.meaning + cut, chart, height=None)
     return figures
 
 
 def _rates(folder: Folder) -> list[Figure]:
     return [
-        *_figure(
+        *figure(
             "Weight matrices",
             "Size of the steps of the method itself.",
             curves.learning_rates(folder, "lr_matrix"),
             200,
         ),
-        *_figure(
+        *figure(
             "Embeddings, head and vectors",
             "These are trained by AdamW in all methods.",
             curves.learning_rates(folder, "lr_adamw"),
@@ -239,7 +239,7 @@ def _rates(folder: Folder) -> list[Figure]:
 
 
 @functools.cache  # bundling takes seconds
-def _library() -> str:
+def library() -> str:
     """The chart library as script text that may stand in a page."""
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
     return bundle.replace("</script", "<\\/script")

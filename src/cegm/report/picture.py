@@ -31,9 +31,7 @@ def export_picture(comparison_dir: Path, path: Path) -> Path:
     Raises:
         ValueError: If the ending is another one or the folder has nothing to draw.
     """
-    path = Path(path)
-    if path.suffix not in (".svg", ".png"):
-        raise ValueError(f"cannot write a picture to {path.name}: end the name in .svg or .png")
+    require_ending(path)
     folder = read(Path(comparison_dir))
     panels = [
         ("Validation loss, second half of training", curves.learning_curves(folder, ending=True)),
@@ -45,7 +43,18 @@ def export_picture(comparison_dir: Path, path: Path) -> Path:
     ]
     if not drawn:
         raise ValueError(f"{comparison_dir} has no finished run to draw: see its result.json files for the errors")
-    spec: dict[str, Any] = alt.hconcat(*drawn, spacing=40).resolve_scale(color="shared").to_dict()
+    return save(alt.hconcat(*drawn, spacing=40).resolve_scale(color="shared"), path)
+
+
+def require_ending(path: Path) -> None:
+    """Raises ValueError unless the name ends in `.svg` or `.png`."""
+    if path.suffix not in (".svg", ".png"):
+        raise ValueError(f"cannot write a picture to {path.name}: end the name in .svg or .png")
+
+
+def save(chart: Any, path: Path) -> Path:
+    """Writes a chart as its ending says; a `.png` has twice the pixels."""
+    spec: dict[str, Any] = chart.to_dict()
     spec["padding"] = 12
     if path.suffix == ".svg":
         path.write_text(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=style.CONFIG), encoding="utf-8")

@@ -26,6 +26,13 @@ SPARE_LOOKS: list[tuple[str, list[int], str]] = [
     ("#000000", [12, 4], "triangle-left"),
 ]
 
+WORDS: dict[str, tuple[str, str]] = {
+    "better": ("#009E73", "triangle-up"),
+    "no evidence": (MUTED, "circle"),
+    "worse": ("#D55E00", "triangle-down"),
+}
+"""Colour and shape of each word of a verdict, as the tables mark them."""
+
 CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif",

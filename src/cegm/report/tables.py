@@ -49,8 +49,8 @@ def verdict_rows(verdict: Record) -> list[Record]:
                     "pair": f"{first} against {second}",
                     "effect": words.effect(measure, entry["effect"]) if measured else "not measured",
                     "interval": words.NONE if entry["p"] is None else words.bounds(measure, entry),
-                    "p": _p(entry["p"]),
-                    "p_holm": _p(entry["p_holm"]),
+                    "p": p_value(entry["p"]),
+                    "p_holm": p_value(entry["p_holm"]),
                     "n": entry["n"],
                     "smallest": words.NONE if smallest is None else words.effect(measure, smallest).lstrip("+"),
                     "word": entry["word"] if measured else words.NONE,
@@ -208,7 +208,8 @@ def _failures(failed: list[Record]) -> list[str]:
     return [f"{method} seed{'s' * (len(own) > 1)} {', '.join(own)}" for method, own in seeds.items()]
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """A p-value as a table shows it."""
     return words.NONE if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 

@@ -31,7 +31,7 @@ def table(folder: Path) -> str:
         if sentence.kind in ("cost", "warning"):
             lines.append(textwrap.fill(sentence.text, WIDTH, subsequent_indent="  "))
     lines += [f"failed: {row['name']}: {row['error']}" for row in tables.run_rows(content) if row["status"] == "failed"]
-    return "\n".join(_printable(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
@@ -39,6 +39,6 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters, so that an error message cannot steer the terminal."""
     return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
