@@ -1,8 +1,10 @@
 """CEGM against Muon (the limit without context), against the slow oracle, and in every way a training loop can call it."""
 
 import copy
+import json
 import math
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -688,6 +690,37 @@ def test_repr_and_summary_show_every_option_and_group():
     assert "preset: lite" in text
     assert "heads: 4" in text
     assert "embedding" in optimizer.summary()
+
+
+BEFORE = {
+    "recommended": {},
+    "paper": {"preset": "paper"},
+    "lite": {"preset": "lite", "heads": 2},
+    "gradient scores": {"scores": "gradient", "power": -0.5, "recurrence": 0.9},
+    "random scores": {"scores": "random"},
+    "progress": {"coefficient": "progress"},
+    "muon": {"power": 0, "gradient_power": 0, "row_moment": False},
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_later_options_when_off_leave_earlier_results_alone(name):
+    """Losses that version 0.1.0 gave, before there was a flow, a hierarchy or a guided score; equal to the bit on the machine
+    that wrote them, and to rounding elsewhere."""
+    golden = json.loads((Path(__file__).parent / "golden.json").read_text())[name]
+    torch.manual_seed(0)
+    model = models.perceptron((6, 10, 4))
+    optimizer = CEGM(model, lr=0.03, refresh_every=2, precision="float32", **BEFORE[name])
+    losses = []
+    for _ in range(12):
+        x = torch.randn(16, 6)
+        loss = (model(x) - x[:, :4]).square().mean()
+        loss.backward()
+        optimizer.observe_loss(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses == pytest.approx(golden, rel=1e-4)
 
 
 # ---------------------------------------------------------------------- compile, ranks
