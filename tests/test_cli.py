@@ -114,7 +114,7 @@ def test_the_written_configuration_can_be_used_again(words: list[str], tmp_path:
         (["--resume_from_checkpoint", "latest"], "has no checkpoint to resume from"),
         (["--lora_r", "2", "--lora_target_modules", "nothing"], "lora_target_modules='nothing' does not fit"),
         (["--output_dir"], "expected one argument"),
-        (["--beta", "0.1", "--kernel", "cosin"], "kernel 'cosin' does not exist; use one of cosine, rbf, dot"),
+        (["--beta", "0.1", "--kernel", "cosin"], "kernel 'cosin' does not exist; did you mean 'cosine'?"),
         (["--beta=-2", "--kernel=dot"], "beta=-2.0 with kernel 'dot' has no minimum; use beta of at least -1"),
     ],
 )

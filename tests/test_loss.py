@@ -249,7 +249,7 @@ def test_memory_stays_within_that_of_cross_entropy():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kernel": "cosin"}, "kernel 'cosin' does not exist; use one of cosine, rbf, dot"),
+        ({"kernel": "cosin"}, "kernel 'cosin' does not exist; did you mean 'cosine'?"),
         ({"stop_gradient": "both"}, "stop_gradient 'both' does not exist; use one of none, context, gradient"),
         ({"beta": math.nan}, "beta=nan must be a finite number"),
         ({"beta": -math.inf}, "beta=-inf must be a finite number"),

@@ -80,10 +80,10 @@ def _with_underscores(arguments: list[str]) -> list[str]:
 
 
 def _refuse(word: str) -> NoReturn:
-    from cegm.train.config import nearest
+    from cegm.train.config import nearest_option
 
     name = word.split("=", 1)[0].lstrip("-")
-    raise ValueError(f"unknown option {word.split('=', 1)[0]!r}; {nearest(name)}")
+    raise ValueError(f"unknown option {word.split('=', 1)[0]!r}; {nearest_option(name)}")
 
 
 # ---------------------------------------------------------------------- train

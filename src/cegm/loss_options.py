@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
+from cegm.spelling import nearest
+
 Kernel = Literal["cosine", "rbf", "dot"]
 StopGradient = Literal["none", "context", "gradient"]
 
@@ -20,7 +22,7 @@ def check(beta: float, kernel: str, stop_gradient: str) -> None:
     """
     for name, value, choices in (("kernel", kernel, KERNELS), ("stop_gradient", stop_gradient, STOP_GRADIENTS)):
         if value not in choices:
-            raise ValueError(f"{name} {value!r} does not exist; use one of {', '.join(choices)}")
+            raise ValueError(f"{name} {value!r} does not exist; {nearest(value, choices)}")
     if not math.isfinite(beta):
         raise ValueError(f"beta={beta} must be a finite number, such as 0.1")
     if kernel == "dot" and beta < -1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ import torch
 from cegm.context.scores import SCORES
 from cegm.mapping.coefficient import COEFFICIENT
 from cegm.mapping.normalize import NORMALIZE
+from cegm.spelling import nearest
 
 Hierarchy = Literal["layer", "block", "model"]
 Preset = Literal["recommended", "paper", "lite"]
@@ -88,12 +88,6 @@ def resolve(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     options = {**RECOMMENDED, **PRESETS[preset], **explicit}
     check(options)
     return options
-
-
-def nearest(word: str, choices: Any) -> str:
-    """`did you mean 'x'?` when something is close, otherwise the list of choices."""
-    close = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1)
-    return f"did you mean {close[0]!r}?" if close else "use one of " + ", ".join(str(choice) for choice in choices)
 
 
 def check(options: Mapping[str, Any]) -> None:

@@ -225,17 +225,6 @@ def test_no_items_is_an_error() -> None:
         statistics.item_difference(pd.DataFrame({"seed": [], "level": [], "cluster": [], "difference": []}))
 
 
-def test_median_ratio_covers_a_known_slowdown() -> None:
-    rng = np.random.default_rng(0)
-    base = rng.gamma(50, 0.002, 300)
-    ratio, low, high = statistics.median_ratio(1.05 * rng.gamma(50, 0.002, 300), base)
-    assert low < 1.05 < high
-    assert ratio == pytest.approx(1.05, abs=0.04)
-    assert statistics.median_ratio(base, base)[0] == 1.0
-    with pytest.raises(ValueError, match="2 step times"):
-        statistics.median_ratio([1.0], [1.0, 2.0])
-
-
 def test_time_to_target_takes_the_first_evaluation_or_misses() -> None:
     assert statistics.time_to_target([0, 100, 200], [5.0, 3.0, 2.0], 3.0) == 100
     assert statistics.time_to_target([0, 100, 200], [5.0, 3.0, 2.0], 1.9) is None

@@ -16,7 +16,7 @@ from torch.optim.optimizer import Optimizer
 from cegm.baselines.adamw import AdamW
 from cegm.baselines.muon import Muon
 from cegm.optimizer import CEGM
-from cegm.options import nearest
+from cegm.spelling import nearest
 
 METHODS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "muon": Muon, "cegm": CEGM}
 

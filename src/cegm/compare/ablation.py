@@ -12,7 +12,8 @@ import yaml
 
 from cegm.compare.config import CompareConfig
 from cegm.compare.plan import SAME_SECONDS, PlannedRun
-from cegm.train.config import DEFAULT_STEPS, convert, nearest, option
+from cegm.spelling import nearest
+from cegm.train.config import DEFAULT_STEPS, convert, option
 
 METHOD = "cegm"
 BASE = "base"

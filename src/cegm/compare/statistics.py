@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -242,34 +241,6 @@ def item_difference(items: pd.DataFrame) -> Difference:
     spread = (high - low) / 2 / _t_quantile(seeds) * math.sqrt(seeds)
     detectable = smallest_detectable_difference(spread, seeds)
     return Difference(estimate, low, high, sign_flip_p(per_seed), seeds, detectable, method)
-
-
-def median_ratio(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
-    """Ratio of two medians with a 95 % percentile bootstrap interval, for the step times of interleaved runs.
-
-    Args:
-        first: Positive step times in seconds, at least two, after warm-up.
-        second: Positive step times in seconds, at least two, after warm-up.
-
-    Returns:
-        `(median(first) / median(second), low, high)`.
-
-    Raises:
-        ValueError: If a sample has fewer than two values.
-    """
-    if min(len(first), len(second)) < 2:
-        raise ValueError(
-            f"a ratio of medians needs 2 step times per method, got {len(first)} and {len(second)}: run more"
-        )
-
-    def ratio(numerator: Any, denominator: Any, axis: int = -1) -> Any:
-        return np.median(numerator, axis=axis) / np.median(denominator, axis=axis)
-
-    samples = (np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64))
-    interval = stats.bootstrap(
-        samples, ratio, n_resamples=RESAMPLES, batch=500, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return float(ratio(*samples)), float(interval.low), float(interval.high)
 
 
 def time_to_target(times: Sequence[float], losses: Sequence[float], target: float) -> float | None:

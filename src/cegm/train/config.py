@@ -6,11 +6,10 @@ Names are those of Hugging Face and TRL. No heavy import here: the command line 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from cegm.loss_options import check as check_loss_options
+from cegm.spelling import nearest
 
 METHODS = ("adamw", "muon", "cegm")
 FRESH_MODELS = ("tiny", "small")
@@ -192,7 +192,7 @@ def from_mapping(values: Mapping[str, Any], source: str) -> RunConfig:
         elif name in OPTIMIZER_OPTIONS:
             options[name] = convert(name, value, OPTIMIZER_OPTIONS[name][0])
         else:
-            raise ValueError(f"{source}: unknown option {str(name)!r}; {nearest(str(name))}")
+            raise ValueError(f"{source}: unknown option {str(name)!r}; {nearest_option(str(name))}")
     return RunConfig(**fields, optimizer_options=options)
 
 
@@ -214,13 +214,10 @@ def read_yaml(path: str) -> dict[str, Any]:
     return values
 
 
-def nearest(name: str, choices: Iterable[str] | None = None) -> str:
-    """`did you mean x?` for the choice most like `name`, or where to look."""
-    known = [*field_types(), *OPTIMIZER_OPTIONS, "config"] if choices is None else list(choices)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return "use one of " + ", ".join(known) if choices is not None else "see 'cegm train --help'"
+def nearest_option(name: str) -> str:
+    """`did you mean 'x'?` for the option of a run most like `name`, or where to look."""
+    suggestion = nearest(name, [*field_types(), *OPTIMIZER_OPTIONS, "config"])
+    return suggestion if suggestion.startswith("did") else "see 'cegm train --help'"
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:
