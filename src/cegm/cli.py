@@ -8,6 +8,7 @@ import signal
 import sys
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 USER_ERROR = 2
@@ -147,22 +148,29 @@ def _train(known: argparse.Namespace) -> int:
     return 0
 
 
-# ---------------------------------------------------------------------- compare, report
+# ---------------------------------------------------------------------- compare, ablate, report
+
+
+def _add_many_runs(commands: Any, name: str, purpose: str, fields: Any) -> argparse.ArgumentParser:
+    """A command that plans many runs: its own fields, then those of a run that all of them share."""
+    from cegm.compare.config import OWNED_BY_COMPARE
+
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=purpose, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
+    group = parser.add_argument_group(name)
+    for field in fields:
+        if field.metadata:
+            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
+    _add_run_flags(parser, omit=OWNED_BY_COMPARE)
+    return parser
 
 
 def _add_compare(commands: Any) -> None:
     from cegm.compare.config import OWNED_BY_COMPARE, CompareConfig
     from cegm.train.config import METHODS, OPTIMIZER_OPTIONS, field_types
 
-    parser = commands.add_parser(
-        "compare", help="train with every method on the same seeds and say which is better", allow_abbrev=False
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
-    group = parser.add_argument_group("comparison")
-    for field in dataclasses.fields(CompareConfig):
-        if field.metadata:
-            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
-    _add_run_flags(parser, omit=OWNED_BY_COMPARE)
+    purpose = "train with every method on the same seeds and say which is better"
+    parser = _add_many_runs(commands, "compare", purpose, dataclasses.fields(CompareConfig))
     group = parser.add_argument_group(
         "one method",
         "any run or optimizer option for one method only, such as --cegm.heads 4 or --muon.learning_rate 0.02",
@@ -176,47 +184,43 @@ def _add_compare(commands: Any) -> None:
 
 def _compare(known: argparse.Namespace) -> int:
     from cegm.compare.config import from_values
-    from cegm.train.config import read_yaml
 
-    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
-    config = from_values({**(read_yaml(known.config) if known.config else {}), **flags})
-    from cegm import report
-    from cegm.compare.run import all_finished, compare
+    config = from_values(_given(known))
+    from cegm.compare.run import compare
 
-    folder = compare(config)
-    page = report.write(folder)
-    print(report.table(folder))
-    print(f"report: {page}")
-    return 0 if all_finished(folder) else SOME_RUNS_FAILED
+    return _show(compare(config))
 
 
 def _add_ablate(commands: Any) -> None:
     from cegm.compare.ablation import AblationConfig
-    from cegm.compare.config import OWNED_BY_COMPARE
 
-    parser = commands.add_parser(
-        "ablate", help="change one part of the method at a time and say which part matters", allow_abbrev=False
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
-    group = parser.add_argument_group("ablation")
-    for field in dataclasses.fields(AblationConfig):
-        if field.metadata:
-            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
-    _add_run_flags(parser, omit=OWNED_BY_COMPARE)
+    purpose = "change one part of the method at a time and say which part matters"
+    parser = _add_many_runs(commands, "ablate", purpose, dataclasses.fields(AblationConfig))
     parser.set_defaults(run=_ablate)
 
 
 def _ablate(known: argparse.Namespace) -> int:
     from cegm.compare.ablation import from_values
+
+    config = from_values(_given(known))
+    from cegm.compare.ablate import ablate
+
+    return _show(ablate(config))
+
+
+def _given(known: argparse.Namespace) -> dict[str, Any]:
+    """What the user set: the file's values, over them the flags."""
     from cegm.train.config import read_yaml
 
     flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
-    config = from_values({**(read_yaml(known.config) if known.config else {}), **flags})
+    return {**(read_yaml(known.config) if known.config else {}), **flags}
+
+
+def _show(folder: Path) -> int:
+    """Draws the page of a folder of runs, prints its table, and tells whether all runs finished."""
     from cegm import report
-    from cegm.compare.ablate import ablate
     from cegm.compare.run import all_finished
 
-    folder = ablate(config)
     page = report.write(folder)
     print(report.table(folder))
     print(f"report: {page}")
@@ -232,8 +236,6 @@ def _add_report(commands: Any) -> None:
 
 
 def _redraw(known: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from cegm import report
 
     print(f"report: {report.write(Path(known.folder))}")
