@@ -27,11 +27,11 @@ def ablate(config: AblationConfig) -> Path:
     folder = Path(config.output_dir)
     require_possible(CompareConfig(methods="cegm", seeds="1", shared=config.shared))
     folder.mkdir(parents=True, exist_ok=True)
-    _execute(config, folder)
+    results = _execute(config, folder)
     if config.costs:
         measure_costs(config, folder)
         config.add_equal_seconds(read_ratios(folder))
-    results = _execute(config, folder)
+        results = _execute(config, folder)  # the arms just added; the results of the others are only read again
     write_results(folder, config.plan(), results)
     write_effects(folder, config, results)
     return folder

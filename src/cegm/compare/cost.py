@@ -19,7 +19,7 @@ BLOCK = 25
 """Steps timed together: as many as lie between two refreshes of the recommended preset."""
 
 
-def measure_costs(config: AblationConfig, folder: Path, rounds: int = 2) -> Path:
+def measure_costs(config: AblationConfig, folder: Path, rounds: int = 4) -> Path:
     """Times every arm beside the base: arm, base, base, arm in each round, after a warm-up block.
 
     `costs.json` grows arm by arm, so that an interrupted measurement goes on where it stopped.
