@@ -24,7 +24,7 @@ CONTEXT_BYTES_PER_WEIGHT = 4
 RECOMMENDED: dict[str, Any] = {
     "weight_decay": 0.1,
     "cautious": False,
-    "entanglement": 0.05,
+    "entanglement": 0.1,
     "nesterov": True,
     "scores": "uniform",
     "exclude_sink": False,
