@@ -18,7 +18,14 @@ from cegm.options import RECOMMENDED
 
 transformers = pytest.importorskip("transformers")
 
-MUON = {"power": 0, "gradient_power": 0, "scores": "uniform", "row_moment": False, "cautious": False, "entanglement": 0.05}
+MUON = {
+    "power": 0,
+    "gradient_power": 0,
+    "scores": "uniform",
+    "row_moment": False,
+    "cautious": False,
+    "entanglement": 0.05,
+}
 
 
 def torchs_muon(model, optimizer, lr):
