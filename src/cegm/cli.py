@@ -166,8 +166,9 @@ def _add_many_runs(commands: Any, name: str, purpose: str, fields: Any) -> argpa
 
 
 def _add_compare(commands: Any) -> None:
+    from cegm.baselines import METHODS
     from cegm.compare.config import OWNED_BY_COMPARE, CompareConfig
-    from cegm.train.config import METHODS, OPTIMIZER_OPTIONS, field_types
+    from cegm.train.config import OPTIMIZER_OPTIONS, field_types
 
     purpose = "train with every method on the same seeds and say which is better"
     parser = _add_many_runs(commands, "compare", purpose, dataclasses.fields(CompareConfig))

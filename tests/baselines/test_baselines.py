@@ -30,7 +30,7 @@ def test_all_methods_agree_on_groups():
         )
         for m in METHODS
     ]
-    assert seen[0] == seen[1] == seen[2]
+    assert all(groups == seen[0] for groups in seen)
 
 
 @pytest.mark.parametrize("method", METHODS)

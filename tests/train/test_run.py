@@ -13,9 +13,10 @@ import yaml
 from scipy.stats import binomtest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cegm.baselines import METHODS
 from cegm.train import trainer as trainer_module
 from cegm.train.audit import verify
-from cegm.train.config import METHODS, RunConfig, from_mapping
+from cegm.train.config import RunConfig, from_mapping
 from cegm.train.health import NonFiniteError
 from cegm.train.model import weights_hash
 from cegm.train.run import RunSummary, train
@@ -43,6 +44,11 @@ def events(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(folder) / "audit.jsonl").read_text().splitlines()]
 
 
+def own(method: str) -> dict[str, Any]:
+    """What a method cannot do without."""
+    return {"method": method, **({"lr_scheduler_type": "constant_with_warmup"} if method == "schedule_free" else {})}
+
+
 @pytest.fixture(scope="module")
 def finished(model_folder: str, text_file: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunSummary]:
     """The same short run with every method."""
@@ -51,7 +57,7 @@ def finished(model_folder: str, text_file: str, tmp_path_factory: pytest.TempPat
         "model_name_or_path": model_folder, "data": text_file, "max_length": 32, "per_device_train_batch_size": 4, "max_steps": 8,
         "logging_steps": 1, "eval_steps": 4, "eval_rows": 4, "learning_rate": 1e-2, "threads": 1, "warmup_steps": 2, "aux_lr": 5e-3,
     }  # fmt: skip
-    return {m: train(from_mapping({**config, "method": m, "output_dir": str(root / m)}, "test")) for m in METHODS}
+    return {m: train(from_mapping({**config, **own(m), "output_dir": str(root / m)}, "test")) for m in METHODS}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -87,7 +93,7 @@ def test_metrics(finished: dict[str, RunSummary], method: str) -> None:
         assert record["clip_factor"] == pytest.approx(min(1.0, 1.0 / record["gradient_norm"]), rel=1e-4)
         for layer in record.get("layers", {}).values():
             assert set(layer) == LAYER_KEYS
-    assert trained[-1]["lr_matrix"] < trained[2]["lr_matrix"]  # decayed
+    assert trained[-1]["lr_matrix"] < trained[2]["lr_matrix"] or method == "schedule_free"  # decayed
     seconds = [record["seconds"] for record in trained]
     assert seconds == sorted(seconds)
     assert seconds[-1] == pytest.approx(
@@ -105,8 +111,9 @@ def test_metrics(finished: dict[str, RunSummary], method: str) -> None:
 def test_methods_share_weights_and_batches(finished: dict[str, RunSummary]) -> None:
     assert len({summary.initial_hash for summary in finished.values()}) == 1
     assert len({summary.batch_hash for summary in finished.values()}) == 1
-    assert len({summary.final_hash for summary in finished.values()}) == 3
-    assert len({read(summary.output_dir, "validation")[0]["loss"] for summary in finished.values()}) == 1
+    assert len({summary.final_hash for summary in finished.values()}) == len(METHODS)
+    untrained = [read(summary.output_dir, "validation")[0]["loss"] for summary in finished.values()]
+    assert untrained == pytest.approx(untrained[:1] * len(METHODS), rel=1e-5)  # MAC's attention rounds differently
 
 
 def test_saved_model_is_the_trained_one(finished: dict[str, RunSummary]) -> None:
@@ -139,7 +146,7 @@ def test_another_seed_is_another_run(run_config: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_accumulation_changes_nothing_but_rounding(run_config: Make, tmp_path: Path, method: str) -> None:
-    given = {"method": method, "max_steps": 30, "learning_rate": 3e-3}
+    given = {**own(method), "max_steps": 30, "learning_rate": 3e-3}
     whole = train(run_config(**given, per_device_train_batch_size=8, output_dir=str(tmp_path / "8x1")))
     parts = train(
         run_config(
@@ -148,8 +155,9 @@ def test_accumulation_changes_nothing_but_rounding(run_config: Make, tmp_path: P
     )
     assert whole.batch_hash == parts.batch_hash
     pairs = list(zip(losses(tmp_path / "8x1"), losses(tmp_path / "1x8"), strict=True))
+    # SOAP divides by second moments in a basis that turns with the last bits of small eigenvalues.
     for one, other in pairs:
-        assert other == pytest.approx(one, rel=1e-5)
+        assert other == pytest.approx(one, rel=1e-3 if method == "soap" else 1e-5)
     differences = [other - one for one, other in pairs if other != one]
     above = sum(difference > 0 for difference in differences)
     assert binomtest(above, len(differences)).pvalue > 0.01, f"drift: {above} of {len(differences)} losses are above"
@@ -168,7 +176,7 @@ def test_direct_loss_is_that_of_trl(run_config: Make, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("method", METHODS)
 def test_resume_repeats_the_rest_to_the_bit(run_config: Make, tmp_path: Path, method: str) -> None:
-    given = {"method": method, "max_steps": 9, "num_train_epochs": None, "optimizer_options": {}}
+    given = {**own(method), "max_steps": 9, "num_train_epochs": None, "optimizer_options": {}}
     whole = train(run_config(**given, output_dir=str(tmp_path / "whole"), save_steps=4))
     checkpoint = tmp_path / "whole" / "checkpoints" / "step-4"
     resumed = train(run_config(**given, output_dir=str(tmp_path / "resumed"), resume_from_checkpoint=str(checkpoint)))

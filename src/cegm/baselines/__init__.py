@@ -1,24 +1,33 @@
 """The peers that CEGM is compared with, and the one place where a method's name becomes an optimizer.
 
 Every method gets the same groups (`cegm.groups`) and the same AdamW for embeddings, output head and vectors, so that a
-difference comes from the update of the matrices alone.
+difference comes from the update of the matrices alone; only schedule-free AdamW brings its own, being AdamW itself.
 """
 
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from cegm.baselines.adamw import AdamW
-from cegm.baselines.muon import Muon
-from cegm.optimizer import CEGM
 from cegm.spelling import nearest
 
-METHODS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "muon": Muon, "cegm": CEGM}
+METHODS = {
+    "adamw": "cegm.baselines.adamw:AdamW",
+    "muon": "cegm.baselines.muon:Muon",
+    "normuon": "cegm.baselines.normuon:NorMuon",
+    "newton_muon": "cegm.baselines.newton_muon:NewtonMuon",
+    "soap": "cegm.baselines.soap:SOAP",
+    "shampoo": "cegm.baselines.shampoo:OneSidedShampoo",
+    "mac": "cegm.baselines.mac:MAC",
+    "schedule_free": "cegm.baselines.schedule_free:ScheduleFreeAdamW",
+    "cegm": "cegm.optimizer:CEGM",
+}
+"""Where each method lives; it is imported when it is used, because some need a library that the others do not."""
 
 
 def build_optimizer(method: str, model: nn.Module, **options: Any) -> Optimizer:
@@ -33,15 +42,23 @@ def build_optimizer(method: str, model: nn.Module, **options: Any) -> Optimizer:
     Raises:
         ValueError: Unknown method or option; the message suggests the nearest name.
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} does not exist; {nearest(method, METHODS)}")
     known = option_names(method)
     for name in options:
         if name not in known:
             raise ValueError(f"{method} has no option {name!r}; {nearest(name, known)}")
-    return METHODS[method](model, **options)
+    return _class(method)(model, **options)
 
 
 def option_names(method: str) -> list[str]:
     """Names of the options that `method` takes, `lr` included."""
-    return [name for name in inspect.signature(METHODS[method]).parameters if name not in ("params", "model")]
+    return [name for name in inspect.signature(_class(method)).parameters if name not in ("params", "model")]
+
+
+def _class(method: str) -> Callable[..., Optimizer]:
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} does not exist; {nearest(method, METHODS)}")
+    try:
+        found: Callable[..., Optimizer] = pkgutil.resolve_name(METHODS[method])
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{method} needs {error.name}; install it with pip install 'cegm[compare]'") from error
+    return found

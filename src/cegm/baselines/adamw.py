@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from cegm.baselines.paired import rest_of
 from cegm.groups import Role, assign, table
 
 
@@ -37,16 +38,10 @@ class AdamW(torch.optim.AdamW):
         group_patterns: Sequence[tuple[str, Role]] = (),
     ) -> None:
         self.assignments = assign(model, group_patterns)
-        decay = weight_decay if aux_weight_decay is None else aux_weight_decay
-        aux = {"role": "adamw", "lr": lr if aux_lr is None else aux_lr, "betas": aux_betas}
         matrices = [a.parameter for a in self.assignments if a.role == "matrix"]
-        others = [a.parameter for a in self.assignments if a.role == "adamw"]
-        groups = [
-            {"params": matrices, "role": "matrix", "lr": lr, "betas": betas, "weight_decay": weight_decay},
-            {"params": [p for p in others if p.ndim > 1], **aux, "weight_decay": decay},
-            {"params": [p for p in others if p.ndim < 2], **aux, "weight_decay": 0.0},
-        ]
-        super().__init__([group for group in groups if group["params"]], lr=lr)
+        own = {"params": matrices, "role": "matrix", "lr": lr, "betas": betas, "weight_decay": weight_decay}
+        rest = rest_of(self.assignments, lr, weight_decay, aux_lr, aux_betas, aux_weight_decay)
+        super().__init__([*([own] if matrices else []), *rest], lr=lr)
 
     def summary(self) -> str:
         """The group table."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from cegm.baselines import METHODS
 from cegm.spelling import nearest
-from cegm.train.config import METHODS, WORLD, RunConfig, convert, from_mapping, option
+from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 OWNED_BY_COMPARE = ("method", "seed", "output_dir", "threads", "resume_from_checkpoint", "dry_run", "progress")

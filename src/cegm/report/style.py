@@ -11,7 +11,17 @@ Drawing: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
 INK = "#1b1b1b"
 MUTED = "#5f6368"
 
-NAMES = {"cegm": "CEGM", "muon": "Muon", "adamw": "AdamW"}
+NAMES = {
+    "cegm": "CEGM",
+    "muon": "Muon",
+    "adamw": "AdamW",
+    "normuon": "NorMuon",
+    "newton_muon": "Newton-Muon",
+    "soap": "SOAP",
+    "shampoo": "Shampoo",
+    "mac": "MAC",
+    "schedule_free": "Schedule-free",
+}
 
 # Okabe-Ito; the first three differ in lightness too.
 LOOKS: dict[str, tuple[str, list[int], str]] = {

@@ -120,21 +120,24 @@ class Validation(TrainerCallback):
     ) -> None:
         """Step 0, unless the run is resumed."""
         if state.global_step == 0:
-            self._validate(0, kwargs["model"])
+            self._validate(0, **kwargs)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """When it is time."""
         if self._every and state.global_step % self._every == 0:
-            self._validate(state.global_step, kwargs["model"])
+            self._validate(state.global_step, **kwargs)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """The end, unless it was just done."""
         if self._step != state.global_step:
-            self._validate(state.global_step, kwargs["model"])
+            self._validate(state.global_step, **kwargs)
 
-    def _validate(self, step: int, model: Any) -> None:
+    def _validate(self, step: int, model: Any, optimizer: Any, **_: Any) -> None:
+        show_average = getattr(bare(optimizer), "eval", None)
+        if show_average is not None:  # of schedule-free methods; the trainer switches back before the next step
+            show_average()
         self.last = validate(model, self.held_out)
         self._step = step
         if self._metrics is not None:

@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
+from cegm.baselines import METHODS
 from cegm.loss_options import check as check_loss_options
 from cegm.spelling import nearest
 
-METHODS = ("adamw", "muon", "cegm")
 FRESH_MODELS = ("tiny", "small")
 WORLD = "world"
 DEFAULT_STEPS = 300
@@ -53,8 +53,10 @@ OPTIMIZER_OPTIONS: dict[str, tuple[Any, str]] = {
     "aux_betas": (tuple[float, float], "AdamW betas of embeddings, head and vectors, such as 0.9,0.95"),
     "aux_weight_decay": (float, "weight decay of embeddings and head"),
     "eps": (float, "smallest norm that is divided by"),
-    "momentum": (float, "momentum of Muon"),
-    "betas": (tuple[float, float], "AdamW betas of the matrices when the method is adamw, such as 0.9,0.95"),
+    "momentum": (float, "momentum of muon"),
+    "betas": (tuple[float, float], "betas of the matrices in adamw, soap, shampoo, mac and schedule_free"),
+    "precondition_frequency": (int, "steps between two new preconditioners of soap and shampoo"),
+    "mean_beta": (float, "how much of the mean activation mac keeps per step"),
 }
 """Options that go to the optimizer as they are: name, type, meaning. Which of them a method knows, the method decides."""
 
@@ -76,7 +78,7 @@ class RunConfig:
     data: str = option(
         WORLD, "world (generated), a .jsonl, .txt or .md file, a folder of .txt and .md, or a hub data set"
     )
-    method: str = option("cegm", "optimizer: adamw, muon or cegm")
+    method: str = option("cegm", f"optimizer: {', '.join(METHODS)}")
     output_dir: str = option("runs/cegm", "run folder; must not hold a run yet unless it is resumed")
     seed: int = option(0, "decides initial weights, data order and the generated text, whatever the method")
     max_length: int = option(256, "tokens per row")
@@ -129,7 +131,11 @@ class RunConfig:
 
     def validate(self) -> None:
         """Checks every value; see the class for what it raises."""
-        _check_choice("method", self.method, METHODS)
+        _check_choice("method", self.method, tuple(METHODS))
+        if self.method == "schedule_free" and not self.lr_scheduler_type.startswith("constant"):
+            raise ValueError(
+                f"lr_scheduler_type={self.lr_scheduler_type!r}: schedule_free averages steps instead; use constant_with_warmup"
+            )
         check_loss_options(self.beta, self.kernel, self.stop_gradient)
         for name in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps", "eval_rows"):
             _check_at_least(name, getattr(self, name), 2 if name == "max_length" else 1)

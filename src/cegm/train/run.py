@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import torch
+from torch.utils._pytree import tree_leaves
 from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
@@ -213,8 +214,8 @@ class _Run:
 
     def _summary(self) -> RunSummary:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        states = bare(self.trainer.optimizer).state.values()
-        tensors = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        states = dict(bare(self.trainer.optimizer).state)
+        tensors = [leaf for leaf in tree_leaves(list(states.values())) if isinstance(leaf, torch.Tensor)]
         return RunSummary(
             output_dir=self.config.output_dir,
             steps=self.trainer.state.global_step,
