@@ -63,6 +63,7 @@ def _dispatch(arguments: list[str]) -> int:
     _add_train(commands)
     _add_compare(commands)
     _add_ablate(commands)
+    _add_tune(commands)
     _add_report(commands)
     known, unknown = parser.parse_known_args(_with_underscores(arguments))
     if unknown:
@@ -207,6 +208,25 @@ def _ablate(known: argparse.Namespace) -> int:
     from cegm.compare.ablate import ablate
 
     return _show(ablate(config))
+
+
+def _add_tune(commands: Any) -> None:
+    from cegm.compare.tuning import TuneConfig
+
+    purpose = "search learning rate, weight decay and momentum with equal trials for every method"
+    parser = _add_many_runs(commands, "tune", purpose, dataclasses.fields(TuneConfig))
+    parser.set_defaults(run=_tune)
+
+
+def _tune(known: argparse.Namespace) -> int:
+    from cegm.compare.tuning import from_values
+
+    config = from_values(_given(known))
+    from cegm.compare.tune import tune
+
+    path = tune(config)
+    print(path.read_text(encoding="utf-8") + f"use it with: cegm compare --tuned {path}")
+    return 0
 
 
 def _given(known: argparse.Namespace) -> dict[str, Any]:

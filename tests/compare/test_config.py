@@ -19,7 +19,7 @@ def test_shared_settings_reach_every_run_and_own_ones_only_their_method():
 def test_tuned_settings_are_the_default_for_either_kind_of_text():
     for data, kind in (("world", "world"), ("book.txt", "text")):
         config = CompareConfig(shared={"data": data})
-        for method, settings in tuned_settings(kind).items():
+        for method, settings in tuned_settings("", kind).items():
             assert config.run(method, 0).learning_rate == settings["learning_rate"]
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from cegm.baselines import METHODS
 from cegm.spelling import nearest
-from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option
+from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option, read_yaml
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 OWNED_BY_COMPARE = ("method", "seed", "output_dir", "threads", "resume_from_checkpoint", "dry_run", "progress")
@@ -33,6 +33,9 @@ class CompareConfig:
     processes: int = option(0, "runs at a time; 0 takes one per core")
     equal_seconds: bool = option(True, "give every method CEGM's training time too, in runs of their own")
     retention: bool = option(True, "measure context retention after each run")
+    tuned: str = option(
+        "", "file of `cegm tune` with each method's settings (default: those that come with the package)"
+    )
     items: int = option(128, "retention questions per context length")
     shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -49,6 +52,7 @@ class CompareConfig:
         for name in OWNED_BY_COMPARE:
             if name in self.shared:
                 raise ValueError(f"{name!r} is set by the comparison itself; see 'cegm compare --help'")
+        self._tuned = tuned_settings(self.tuned, "world" if self.shared.get("data", WORLD) == WORLD else "text")
         for method in self.method_list:
             self.run(method, self.seed_list[0])
 
@@ -59,9 +63,9 @@ class CompareConfig:
 
     @property
     def seed_list(self) -> list[int]:
-        """Test seeds; a single number counts them from 0."""
+        """Test seeds; a single number without a comma counts them from 0."""
         try:
-            numbers = [int(part) for part in self.seeds.split(",")]
+            numbers = [int(part) for part in self.seeds.split(",") if part.strip()]
         except ValueError:
             raise ValueError(f"seeds={self.seeds!r} must be a count such as 3, or a list such as 0,1,2") from None
         if len(numbers) == 1 and "," not in self.seeds:
@@ -77,21 +81,30 @@ class CompareConfig:
 
     def run(self, method: str, seed: int, **changes: Any) -> RunConfig:
         """The configuration of one run: shared settings, then the method's tuned ones, then what the user set for it."""
-        data = self.shared.get("data", WORLD)
-        tuned = tuned_settings("world" if data == WORLD else "text")[method]
-        values = {**tuned, **self.shared, **self.own.get(method, {}), **changes}
+        values = {**self._tuned.get(method, {}), **self.shared, **self.own.get(method, {}), **changes}
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
 
 
-def tuned_settings(kind: str) -> dict[str, dict[str, Any]]:
-    """Settings that equal tuning budgets found for each method, by kind of text (`world` or `text`).
+def tuned_settings(path: str, kind: str) -> dict[str, dict[str, Any]]:
+    """Settings that equal tuning budgets found for each method.
 
-    They hold for the `tiny` model at the default length of training; benchmarks/tune.py finds them on seeds that no
-    comparison uses.
+    Those that come with the package hold for the `tiny` model at the default length of training.
+
+    Args:
+        path: `tuned.yaml` of `cegm tune`; empty for the settings that come with the package.
+        kind: Which of those: `world` or `text`.
+
+    Raises:
+        ValueError: Missing or broken file, in one line.
     """
-    text = resources.files("cegm.compare").joinpath("tuned.yaml").read_text(encoding="utf-8")
-    settings: Mapping[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
-    return settings[kind]
+    if not path:
+        built_in = resources.files("cegm.compare").joinpath("tuned.yaml").read_text(encoding="utf-8")
+        packaged: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(built_in)
+        return packaged[kind]
+    found = read_yaml(path)
+    if not all(isinstance(found[method], Mapping) for method in found):
+        raise ValueError(f"{path} must hold settings by method, as cegm tune writes them")
+    return found
 
 
 def from_values(values: Mapping[str, Any]) -> CompareConfig:

@@ -1,0 +1,165 @@
+"""What `cegm tune` searches: declared ranges per method, and how a point in them becomes the settings of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cegm.compare.config import CompareConfig
+from cegm.compare.plan import PlannedRun
+from cegm.train.config import convert, option
+
+KNOBS = ("learning_rate", "weight_decay", "one_minus_momentum")
+SECOND_BETA = 0.95
+
+MOMENTUM = {
+    "muon": "momentum",
+    "normuon": "entanglement",
+    "newton_muon": "entanglement",
+    "cegm": "entanglement",
+}
+"""The option in which a method keeps its momentum; `betas` for all others."""
+
+EDGE = 0.1
+"""A point lies at an edge when it is closer to it than this part of the range, on the logarithmic scale."""
+
+WIDER = 2.0
+"""The factor by which a range grows at an edge."""
+
+Range = tuple[float, float]
+Point = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where one method is searched.
+
+    Attributes:
+        ranges: Lowest and highest value of each of `KNOBS`, above 0.
+        start: The first trial.
+        fixed: Options that all trials share.
+    """
+
+    ranges: dict[str, Range]
+    start: dict[str, float]
+    fixed: dict[str, Any]
+
+    def widened(self, best: Point) -> Space:
+        """The space with every range doubled at whose edge `best` lies; the same space when it lies at none."""
+        ranges = {name: _widened(*self.ranges[name], best[name]) for name in KNOBS}
+        low, high = ranges["one_minus_momentum"]
+        ranges["one_minus_momentum"] = low, min(high, 1.0)  # no momentum is the end
+        return Space(ranges, self.start, self.fixed)
+
+
+def _widened(low: float, high: float, value: float) -> Range:
+    place = math.log(value / low) / math.log(high / low)
+    return (low / WIDER if place < EDGE else low), (high * WIDER if place > 1 - EDGE else high)
+
+
+def settings(method: str, point: Point) -> dict[str, Any]:
+    """Options of a run at a point of the space, in the method's own words."""
+    rate, decay, newest = (float(f"{point[name]:.3g}") for name in KNOBS)
+    kept = round(1.0 - newest, 6)
+    own = MOMENTUM.get(method, "betas")
+    momentum = {"betas": [kept, SECOND_BETA], "momentum": kept, "entanglement": newest}[own]
+    return {"learning_rate": rate, "weight_decay": decay, own: momentum}
+
+
+@dataclass
+class TuneConfig:
+    """One search. Every field is a flag of `cegm tune`; the flags of `cegm train` say what all its trials share.
+
+    Raises:
+        ValueError: In one line, for anything that could not run.
+    """
+
+    output_dir: str = option("runs/tune", "search folder; trials that it already holds are not repeated")
+    methods: str = option("adamw,muon,cegm", "methods, comma-separated")
+    trials: int = option(9, "trials of each method")
+    seeds: str = option("1000,", "seeds that each trial is run on, such as 1000,1001 or, for one, 1000, with its comma")
+    extensions: int = option(2, "how often a range may grow because the best trial lies at its edge")
+    space: str = option("", "YAML file with the ranges (default: those that come with the package)")
+    storage: str = option("", "URL of Optuna's database (default: SQLite in the search folder)")
+    processes: int = option(0, "runs at a time; 0 takes one per core")
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or self.extensions < 0:
+            raise ValueError(f"trials={self.trials} must be at least 1 and extensions={self.extensions} at least 0")
+        self.runs = CompareConfig(
+            output_dir=self.output_dir,
+            methods=self.methods,
+            seeds=self.seeds,
+            processes=self.processes,
+            retention=False,
+            shared=self.shared,
+        )
+        self.spaces = read_spaces(self.space, self.runs.method_list)
+        for method, space in self.spaces.items():
+            self.planned(method, space.fixed, space.start)
+
+    def planned(self, method: str, fixed: Mapping[str, Any], point: Point) -> list[PlannedRun]:
+        """The runs of one trial, one per seed."""
+        runs = [self.runs.run(method, seed, **fixed, **settings(method, point)) for seed in self.runs.seed_list]
+        return [PlannedRun(method, run.seed, "main", run.to_dict(), {"retention": False}) for run in runs]
+
+
+def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:
+    """The declared space of each method.
+
+    Args:
+        path: YAML file; empty for the ranges that come with the package.
+        methods: Which ones are needed.
+
+    Raises:
+        ValueError: Missing or broken file, or a method without ranges, in one line.
+    """
+    if path and not Path(path).is_file():
+        raise ValueError(f"space file {path} does not exist")
+    built_in = resources.files("cegm.compare").joinpath("spaces.yaml")
+    try:
+        declared = yaml.safe_load((Path(path) if path else built_in).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    spaces = {}
+    for method in methods:
+        entry = declared.get(method) if isinstance(declared, Mapping) else None
+        if not isinstance(entry, Mapping) or not _is_space(entry):
+            raise ValueError(
+                f"{path or 'the package'} must give {method} a start, and a range [low, high] above 0 for {', '.join(KNOBS)}"
+            )
+        ranges = {name: (float(entry[name][0]), float(entry[name][1])) for name in KNOBS}
+        spaces[method] = Space(
+            ranges, {name: float(entry["start"][name]) for name in KNOBS}, dict(entry.get("fixed", {}))
+        )
+    return spaces
+
+
+def _is_space(entry: Mapping[str, Any]) -> bool:
+    start = entry.get("start")
+    return (
+        isinstance(start, Mapping)
+        and all(isinstance(start.get(name), (int, float)) for name in KNOBS)
+        and all(isinstance(entry.get(name), list) and len(entry[name]) == 2 for name in KNOBS)
+        and all(
+            0 < entry[name][0] <= start[name] <= entry[name][1] and entry[name][0] < entry[name][1] for name in KNOBS
+        )
+    )
+
+
+def from_values(values: Mapping[str, Any]) -> TuneConfig:
+    """A search from flat names: its own fields, and names of a run for all trials.
+
+    Raises:
+        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
+    """
+    kinds = {f.name: type(f.default) for f in fields(TuneConfig) if f.metadata}
+    own = {name: convert(name, value, kinds[name]) for name, value in values.items() if name in kinds}
+    return TuneConfig(**own, shared={name: value for name, value in values.items() if name not in kinds})

@@ -1,0 +1,91 @@
+import pytest
+
+pytest.importorskip("optuna")
+
+from cegm.baselines import METHODS
+from cegm.compare.config import CompareConfig
+from cegm.compare.tuning import KNOBS, Space, TuneConfig, from_values, read_spaces, settings
+
+POINT = {"learning_rate": 0.012345, "weight_decay": 0.1, "one_minus_momentum": 0.2}
+
+
+def test_every_method_has_a_space_with_its_start_inside():
+    spaces = read_spaces("", list(METHODS))
+    assert list(spaces) == list(METHODS)
+    for space in spaces.values():
+        for name in KNOBS:
+            low, high = space.ranges[name]
+            assert low <= space.start[name] <= high
+
+
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [("adamw", {"betas": [0.8, 0.95]}), ("muon", {"momentum": 0.8}), ("cegm", {"entanglement": 0.2})],
+)
+def test_momentum_in_the_methods_own_words(method, own):
+    assert settings(method, POINT) == {"learning_rate": 0.0123, "weight_decay": 0.1, **own}
+
+
+def test_ranges_double_only_at_the_edge_where_the_best_trial_lies():
+    ranges = {"learning_rate": (0.001, 0.1), "weight_decay": (0.01, 1.0), "one_minus_momentum": (0.05, 0.8)}
+    space = Space(ranges, {}, {})
+    middle = {"learning_rate": 0.01, "weight_decay": 0.1, "one_minus_momentum": 0.2}
+    assert space.widened(middle) == space
+    low = space.widened({**middle, "learning_rate": 0.0011}).ranges
+    assert low == {**ranges, "learning_rate": (0.0005, 0.1)}
+    high = space.widened({**middle, "weight_decay": 0.9, "one_minus_momentum": 0.79}).ranges
+    assert high == {**ranges, "weight_decay": (0.01, 2.0), "one_minus_momentum": (0.05, 1.0)}  # no momentum is the end
+
+
+def test_one_seed_with_its_comma_is_that_seed():
+    assert TuneConfig(seeds="1000,").runs.seed_list == [1000]
+    assert CompareConfig(seeds="2").seed_list == [0, 1]
+
+
+def test_trials_share_everything_but_the_point():
+    config = from_values({"methods": "muon,cegm", "seeds": "7,8", "max_steps": 5, "trials": "3"})
+    runs = [run for method in ("muon", "cegm") for run in config.planned(method, {"aux_lr": 0.1}, POINT)]
+    assert [(run.method, run.seed) for run in runs] == [("muon", 7), ("muon", 8), ("cegm", 7), ("cegm", 8)]
+    assert {(r.config["max_steps"], r.config["aux_lr"], r.config["learning_rate"]) for r in runs} == {(5, 0.1, 0.0123)}
+    assert config.trials == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trials": 0}, "trials=0"),
+        ({"extensions": -1}, "extensions=-1"),
+        ({"methods": "moun"}, "did you mean 'muon'"),
+        ({"space": "nowhere.yaml"}, "nowhere.yaml does not exist"),
+        ({"max_stepz": 1}, "did you mean 'max_steps'"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_line(values, message):
+    with pytest.raises(ValueError, match=message) as error:
+        from_values(values)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "muon: 3",
+        "muon: {learning_rate: [0.1, 0.2]}",
+        "adamw: {}",
+        "muon: {start: {learning_rate: 1, weight_decay: 1, one_minus_momentum: 1}, learning_rate: [2, 3],"
+        " weight_decay: [1, 2], one_minus_momentum: [0.5, 1]}",
+    ],
+)
+def test_a_space_without_ranges_names_the_method(tmp_path, text):
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="must give muon a start, and a range"):
+        read_spaces(str(path), ["muon"])
+
+
+def test_a_broken_file_is_one_line(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("muon: [1,\n2")
+    with pytest.raises(ValueError, match="is not valid YAML") as error:
+        read_spaces(str(path), ["muon"])
+    assert "\n" not in str(error.value)
