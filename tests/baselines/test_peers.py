@@ -172,6 +172,21 @@ def test_mac_weighs_values_by_causal_attention():
     torch.testing.assert_close(state["mean"].double() / 0.05, total / count, rtol=1e-4, atol=1e-6)
 
 
+def test_mac_refuses_attention_that_hides_its_weights():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.v_proj = nn.Linear(4, 4, bias=False)
+
+        def forward(self, x):
+            return self.v_proj(x)
+
+    model = nn.Sequential(Attention())
+    build_optimizer("mac", model)
+    with pytest.raises(ValueError, match="no attention weights"):
+        model(torch.ones(2, 3, 4))
+
+
 def test_schedule_free_evaluates_the_average():
     """Evaluation sees the mean of the iterates `z`, all of equal weight at a constant rate."""
     model = layer()

@@ -133,7 +133,7 @@ class _MeanActivation:
         contexts, self._waiting = self._waiting, None
         if contexts is None or not (module.training and torch.is_grad_enabled()):
             return
-        attention = output[1]  # (rows, heads, queries, keys)
+        attention = output[1] if isinstance(output, tuple) else None  # (rows, heads, queries, keys)
         if attention is None:
             raise ValueError("MAC found no attention weights; load the model with attn_implementation='eager'")
         received = attention.detach().float().mean(dim=1).sum(dim=1)  # (rows, keys)
