@@ -8,19 +8,27 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions."""
+    """Causal self-attention with rotary positions; its weights are formed, and returned too, only when `eager` is set."""
+
+    eager = False
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(hidden, hidden, bias=False) for _ in range(4))
 
-    def forward(self, x: Tensor) -> Tensor:  # (rows, length, hidden)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:  # (rows, length, hidden)
         q, k, v = (
             p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj)
         )
-        y = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True)  # (rows, heads, length, width)
-        return self.o_proj(y.transpose(1, 2).flatten(-2))
+        q, k, weights = rotate(q), rotate(k), None
+        if self.eager:
+            later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+            weights = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(later, -torch.inf).softmax(dim=-1)
+            y = weights @ v
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (rows, heads, length, width)
+        return self.o_proj(y.transpose(1, 2).flatten(-2)), weights
 
 
 def rotate(x: Tensor) -> Tensor:
@@ -45,7 +53,7 @@ class Block(nn.Module):
         self.down_proj = nn.Linear(intermediate, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x))
+        x = x + self.attention(self.attention_norm(x))[0]
         y = self.mlp_norm(x)
         return x + self.down_proj(F.silu(self.gate_proj(y)) * self.up_proj(y))
 
@@ -59,6 +67,11 @@ class LanguageModel(nn.Module):
         nn.init.normal_(self.embed.weight, std=0.02)
         self.blocks = nn.ModuleList(Block(hidden, heads, 3 * hidden) for _ in range(layers))
         self.norm = nn.RMSNorm(hidden)
+
+    def set_attn_implementation(self, name: str) -> None:
+        """`eager` forms attention weights, anything else does not; named as in transformers."""
+        for block in self.blocks:
+            block.attention.eager = name == "eager"
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Mean loss in nats per token of rows of tokens, (rows, length)."""

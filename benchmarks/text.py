@@ -1,0 +1,30 @@
+"""Byte-level text from a folder, cut into training and validation parts; needs numpy only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+VALIDATION_PART = 20
+"""One file in so many is held out; of a single file, its last such part."""
+
+
+def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation bytes, (bytes,) uint8 each, of a file or of all .txt and .md files in a folder."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".md"))
+    if not files:
+        raise SystemExit(f"{path} holds no .txt or .md file")
+    texts = [np.frombuffer(file.read_bytes(), dtype=np.uint8) for file in files]
+    if len(texts) == 1:
+        cut = len(texts[0]) * (VALIDATION_PART - 1) // VALIDATION_PART
+        return texts[0][:cut], texts[0][cut:]
+    held_out = texts[::VALIDATION_PART]
+    training = [text for index, text in enumerate(texts) if index % VALIDATION_PART]
+    return np.concatenate(training), np.concatenate(held_out)
+
+
+def rows(text: np.ndarray, count: int, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows at random places, (count, length) int64."""
+    starts = rng.integers(0, len(text) - length, count)
+    return text[starts[:, None] + np.arange(length)].astype(np.int64)
