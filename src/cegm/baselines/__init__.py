@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from cegm.baselines.paired import Shared
 from cegm.spelling import nearest
 
 METHODS = {
@@ -51,7 +52,9 @@ def build_optimizer(method: str, model: nn.Module, **options: Any) -> Optimizer:
 
 def option_names(method: str) -> list[str]:
     """Names of the options that `method` takes, `lr` included."""
-    return [name for name in inspect.signature(_class(method)).parameters if name not in ("params", "model")]
+    parameters = inspect.signature(_class(method)).parameters
+    common = list(Shared.__annotations__) if "shared" in parameters else []
+    return [name for name in parameters if name not in ("params", "model", "shared")] + common
 
 
 def _class(method: str) -> Callable[..., Optimizer]:

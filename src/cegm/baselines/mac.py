@@ -8,15 +8,14 @@ causal, and AdamW follows the map, as plain descent does not train these models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from cegm.baselines.paired import Paired
-from cegm.groups import Role
+from cegm.baselines.paired import Paired, Shared
 
 VALUE = "v_proj"
 """Name of value projections in the models of transformers that do not fuse them."""
@@ -31,14 +30,10 @@ class MAC(Paired):
     Args:
         model: The model.
         lr: Learning rate of the matrices.
-        weight_decay: Decoupled weight decay of the matrices.
         betas: AdamW's betas of the matrices.
         mean_beta: Of the running mean activation, in [0, 1).
         damping: `rho` > 0, relative to `|m|^2 / n`, so that it does not depend on the scale of activations.
-        aux_lr: Learning rate of embeddings, head and vectors; None: `lr`.
-        aux_betas: Their betas.
-        aux_weight_decay: Weight decay of embeddings and head; None: `weight_decay`.
-        group_patterns: As in `CEGM`.
+        **shared: See `Shared`.
     """
 
     def __init__(
@@ -46,14 +41,10 @@ class MAC(Paired):
         model: nn.Module,
         lr: float = 2.5e-3,
         *,
-        weight_decay: float = 0.1,
         betas: tuple[float, float] = (0.9, 0.95),
         mean_beta: float = 0.95,
         damping: float = 1.0,
-        aux_lr: float | None = None,
-        aux_betas: tuple[float, float] = (0.9, 0.95),
-        aux_weight_decay: float | None = None,
-        group_patterns: Sequence[tuple[str, Role]] = (),
+        **shared: Unpack[Shared],
     ) -> None:
         if not 0.0 <= mean_beta < 1.0 or damping <= 0.0:
             raise ValueError(f"mean_beta={mean_beta} must be in [0, 1) and damping={damping} above 0")
@@ -61,12 +52,8 @@ class MAC(Paired):
             model,
             torch.optim.AdamW,
             {"betas": betas},
-            lr=lr,
-            weight_decay=weight_decay,
-            aux_lr=aux_lr,
-            aux_betas=aux_betas,
-            aux_weight_decay=aux_weight_decay,
-            group_patterns=group_patterns,
+            lr,
+            **shared,
         )
         self._mean_beta, self._damping = mean_beta, damping
         choose_attention = getattr(model, "set_attn_implementation", None)

@@ -7,15 +7,15 @@ iteration runs in float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from cegm.baselines.paired import Paired
-from cegm.groups import Role
+from cegm.baselines.paired import Paired, Shared
 from cegm.mapping.normalize import polar
 from cegm.options import Precision, multiplies_bfloat16
 
@@ -26,15 +26,11 @@ class Muon(Paired):
     Args:
         model: The model.
         lr: Learning rate of the matrices, scaled as `match_rms_adamw`.
-        weight_decay: Decoupled weight decay of the matrices.
         momentum: Weight of the past.
         nesterov: Look ahead.
         precision: Of the orthogonalisation: `bfloat16` is torch's, `float32` the same iteration in float32, `auto` the
             first unless the parameters are on a processor that emulates bfloat16.
-        aux_lr: Learning rate of embeddings, head and vectors; None: `lr`.
-        aux_betas: Their betas.
-        aux_weight_decay: Weight decay of embeddings and head; None: `weight_decay`.
-        group_patterns: As in `CEGM`.
+        **shared: See `Shared`.
     """
 
     def __init__(
@@ -42,25 +38,17 @@ class Muon(Paired):
         model: nn.Module,
         lr: float = 3e-4,
         *,
-        weight_decay: float = 0.1,
         momentum: float = 0.95,
         nesterov: bool = True,
         precision: Precision = "auto",
-        aux_lr: float | None = None,
-        aux_betas: tuple[float, float] = (0.9, 0.95),
-        aux_weight_decay: float | None = None,
-        group_patterns: Sequence[tuple[str, Role]] = (),
+        **shared: Unpack[Shared],
     ) -> None:
         super().__init__(
             model,
             torch.optim.Muon,
             {"momentum": momentum, "nesterov": nesterov, "adjust_lr_fn": "match_rms_adamw"},
-            lr=lr,
-            weight_decay=weight_decay,
-            aux_lr=aux_lr,
-            aux_betas=aux_betas,
-            aux_weight_decay=aux_weight_decay,
-            group_patterns=group_patterns,
+            lr,
+            **shared,
         )
         on_processor = self.param_groups[0]["params"][0].device.type == "cpu"
         self._float32 = precision == "float32" or (precision == "auto" and on_processor and not multiplies_bfloat16())

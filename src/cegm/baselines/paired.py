@@ -1,58 +1,66 @@
-"""A library's optimizer for the matrices and torch's AdamW for the rest, behind one `Optimizer`.
+"""What every peer shares: its groups, and a way to let a library's optimizer for matrices work beside torch's AdamW.
 
-Every peer is built on this, so that two methods differ in the update of the matrices and in nothing else.
+Two methods differ in the update of the matrices and in nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.optimizer import Optimizer
+from typing_extensions import Unpack
 
 from cegm.groups import Assignment, Role, assign, table
 
 
-def matrices_of(assignments: Sequence[Assignment], method: str) -> list[Tensor]:
-    """The parameters that a method for matrices updates.
+class Shared(TypedDict, total=False):
+    """Options that every peer takes.
 
-    Raises:
-        ValueError: There is none.
+    Attributes:
+        weight_decay: Decoupled weight decay of the matrices, .1 unless given; vectors have none.
+        aux_lr: Learning rate of embeddings, head and vectors; None: `lr`.
+        aux_betas: Their betas, (.9, .95) unless given.
+        aux_weight_decay: Weight decay of embeddings and head; None: `weight_decay`.
+        group_patterns: As in `CEGM`.
     """
-    matrices = [a.parameter for a in assignments if a.role == "matrix"]
-    if not matrices:
-        raise ValueError(f"the model has no matrix for {method} (no trainable linear layer); use AdamW for it")
-    return matrices
+
+    weight_decay: float
+    aux_lr: float | None
+    aux_betas: tuple[float, float]
+    aux_weight_decay: float | None
+    group_patterns: Sequence[tuple[str, Role]]
 
 
-def rest_of(
-    assignments: Sequence[Assignment],
-    lr: float,
-    weight_decay: float,
-    aux_lr: float | None,
-    aux_betas: tuple[float, float],
-    aux_weight_decay: float | None,
-) -> list[dict[str, Any]]:
-    """AdamW's groups: embeddings and head, and apart from them the vectors, which have no weight decay.
+def grouped(
+    model: nn.Module, lr: float, **shared: Unpack[Shared]
+) -> tuple[list[Assignment], list[dict[str, Any]], list[dict[str, Any]]]:
+    """All trainable parameters of a model by role.
 
     Args:
-        assignments: All parameters.
-        lr: Of the matrices; what `aux_lr` is when left at None.
-        weight_decay: Of the matrices; what `aux_weight_decay` is when left at None.
-        aux_lr: Learning rate.
-        aux_betas: Betas.
-        aux_weight_decay: Weight decay.
+        model: The model.
+        lr: Learning rate of the matrices.
+        **shared: See `Shared`.
+
+    Returns:
+        The assignments; the group of the matrices, or none if there are none; AdamW's groups, vectors apart.
     """
+    assignments = assign(model, shared.get("group_patterns", ()))
+    weight_decay, aux_lr, aux_decay = (
+        shared.get("weight_decay", 0.1),
+        shared.get("aux_lr"),
+        shared.get("aux_weight_decay"),
+    )
+    matrices = [a.parameter for a in assignments if a.role == "matrix"]
     others = [a.parameter for a in assignments if a.role == "adamw"]
-    decay = weight_decay if aux_weight_decay is None else aux_weight_decay
-    shared = {"role": "adamw", "lr": lr if aux_lr is None else aux_lr, "betas": aux_betas}
-    groups = [
-        {"params": [p for p in others if p.ndim > 1], **shared, "weight_decay": decay},
-        {"params": [p for p in others if p.ndim < 2], **shared, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    first = {"params": matrices, "role": "matrix", "lr": lr, "weight_decay": weight_decay}
+    aux = {"role": "adamw", "lr": lr if aux_lr is None else aux_lr, "betas": shared.get("aux_betas", (0.9, 0.95))}
+    decays = [weight_decay if aux_decay is None else aux_decay, 0.0]
+    parts = [[p for p in others if p.ndim > 1], [p for p in others if p.ndim < 2]]
+    rest = [{"params": part, **aux, "weight_decay": decay} for part, decay in zip(parts, decays, strict=True) if part]
+    return assignments, [first] if matrices else [], rest
 
 
 class Paired(Optimizer):
@@ -63,11 +71,10 @@ class Paired(Optimizer):
         kind: Class of the optimizer of the matrices.
         own: Its own options.
         lr: Learning rate of the matrices.
-        weight_decay: Decoupled weight decay of the matrices.
-        aux_lr: Learning rate of embeddings, head and vectors; None: `lr`.
-        aux_betas: Their betas.
-        aux_weight_decay: Weight decay of embeddings and head; None: `weight_decay`.
-        group_patterns: As in `CEGM`.
+        **shared: See `Shared`.
+
+    Raises:
+        ValueError: The model has no matrix.
     """
 
     def __init__(
@@ -75,18 +82,14 @@ class Paired(Optimizer):
         model: nn.Module,
         kind: Callable[..., Optimizer],
         own: dict[str, Any],
-        *,
         lr: float,
-        weight_decay: float,
-        aux_lr: float | None,
-        aux_betas: tuple[float, float],
-        aux_weight_decay: float | None,
-        group_patterns: Sequence[tuple[str, Role]],
+        **shared: Unpack[Shared],
     ) -> None:
-        self.assignments = assign(model, group_patterns)
-        matrices = matrices_of(self.assignments, type(self).__name__)
-        self._first = kind([{"params": matrices, "role": "matrix", "lr": lr, "weight_decay": weight_decay}], **own)
-        rest = rest_of(self.assignments, lr, weight_decay, aux_lr, aux_betas, aux_weight_decay)
+        self.assignments, first, rest = grouped(model, lr, **shared)
+        if not first:
+            method = type(self).__name__
+            raise ValueError(f"the model has no matrix for {method} (no trainable linear layer); use AdamW for it")
+        self._first = kind(first, **own)
         self._rest = torch.optim.AdamW(rest, lr=lr) if rest else None
         super().__init__([*self._first.param_groups, *(self._rest.param_groups if self._rest else [])], {})
         self._share()

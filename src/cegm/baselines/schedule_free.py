@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import schedulefree
 from torch import nn
+from typing_extensions import Unpack
 
-from cegm.baselines.paired import rest_of
-from cegm.groups import Role, assign, table
+from cegm.baselines.paired import Shared, grouped
+from cegm.groups import table
 
 
 class ScheduleFreeAdamW(schedulefree.AdamWScheduleFree):  # type: ignore[misc]
@@ -20,12 +19,8 @@ class ScheduleFreeAdamW(schedulefree.AdamWScheduleFree):  # type: ignore[misc]
     Args:
         model: The model.
         lr: Learning rate of the linear layers' matrices.
-        weight_decay: Weight decay of the matrices, at the point where gradients are taken; vectors have none.
         betas: Interpolation and second moment, of the matrices.
-        aux_lr: Learning rate of embeddings, head and vectors; None: `lr`.
-        aux_betas: Their betas.
-        aux_weight_decay: Weight decay of embeddings and head; None: `weight_decay`.
-        group_patterns: As in `CEGM`.
+        **shared: See `Shared`.
     """
 
     def __init__(
@@ -33,18 +28,11 @@ class ScheduleFreeAdamW(schedulefree.AdamWScheduleFree):  # type: ignore[misc]
         model: nn.Module,
         lr: float = 2.5e-3,
         *,
-        weight_decay: float = 0.1,
         betas: tuple[float, float] = (0.9, 0.95),
-        aux_lr: float | None = None,
-        aux_betas: tuple[float, float] = (0.9, 0.95),
-        aux_weight_decay: float | None = None,
-        group_patterns: Sequence[tuple[str, Role]] = (),
+        **shared: Unpack[Shared],
     ) -> None:
-        self.assignments = assign(model, group_patterns)
-        matrices = [a.parameter for a in self.assignments if a.role == "matrix"]
-        own = {"params": matrices, "role": "matrix", "lr": lr, "betas": betas, "weight_decay": weight_decay}
-        rest = rest_of(self.assignments, lr, weight_decay, aux_lr, aux_betas, aux_weight_decay)
-        super().__init__([*([own] if matrices else []), *rest], lr=lr)
+        self.assignments, matrices, rest = grouped(model, lr, **shared)
+        super().__init__([{**group, "betas": betas} for group in matrices] + rest, lr=lr)
         self.train()
 
     def summary(self) -> str:

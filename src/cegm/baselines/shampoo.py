@@ -6,15 +6,15 @@ The nearest relative of `gradient_power = -1/2`: there the factor is summed over
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
+from typing_extensions import Unpack
 
-from cegm.baselines.paired import Paired
-from cegm.groups import Role
+from cegm.baselines.paired import Paired, Shared
 
 
 class OneSidedShampoo(Paired):
@@ -26,14 +26,10 @@ class OneSidedShampoo(Paired):
     Args:
         model: The model.
         lr: Learning rate of the matrices.
-        weight_decay: Decoupled weight decay of the matrices.
         betas: Of momentum and of the factor.
         precondition_frequency: Steps between two inverse roots, >= 1.
         eps: Relative to the mean eigenvalue of the factor, > 0.
-        aux_lr: Learning rate of embeddings, head and vectors; None: `lr`.
-        aux_betas: Their betas.
-        aux_weight_decay: Weight decay of embeddings and head; None: `weight_decay`.
-        group_patterns: As in `CEGM`.
+        **shared: See `Shared`.
     """
 
     def __init__(
@@ -41,25 +37,17 @@ class OneSidedShampoo(Paired):
         model: nn.Module,
         lr: float = 3e-3,
         *,
-        weight_decay: float = 0.1,
         betas: tuple[float, float] = (0.95, 0.95),
         precondition_frequency: int = 10,
         eps: float = 1e-6,
-        aux_lr: float | None = None,
-        aux_betas: tuple[float, float] = (0.9, 0.95),
-        aux_weight_decay: float | None = None,
-        group_patterns: Sequence[tuple[str, Role]] = (),
+        **shared: Unpack[Shared],
     ) -> None:
         super().__init__(
             model,
             _OneSided,
             {"betas": betas, "precondition_frequency": precondition_frequency, "eps": eps},
-            lr=lr,
-            weight_decay=weight_decay,
-            aux_lr=aux_lr,
-            aux_betas=aux_betas,
-            aux_weight_decay=aux_weight_decay,
-            group_patterns=group_patterns,
+            lr,
+            **shared,
         )
 
 
