@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from importlib import resources
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from cegm.compare.config import CompareConfig
+from cegm.compare.config import CompareConfig, read_declared, split
 from cegm.compare.plan import SAME_SECONDS, PlannedRun
 from cegm.spelling import nearest
-from cegm.train.config import DEFAULT_STEPS, convert, option
+from cegm.train.config import DEFAULT_STEPS, option
 
 METHOD = "cegm"
 BASE = "base"
@@ -122,13 +118,7 @@ def read_parts(path: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: Missing or broken file, in one line.
     """
-    if path and not Path(path).is_file():
-        raise ValueError(f"changes file {path} does not exist")
-    built_in = resources.files("cegm.compare").joinpath("ablation.yaml")
-    try:
-        parts = yaml.safe_load((Path(path) if path else built_in).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    parts = read_declared(path, "ablation.yaml")
     if not isinstance(parts, list) or not all(_is_part(entry) for entry in parts):
         raise ValueError(f"{path} must list entries such as '- {{part: powers, changes: [{{power: -0.5}}]}}'")
     return parts
@@ -149,6 +139,5 @@ def from_values(values: Mapping[str, Any]) -> AblationConfig:
     Raises:
         ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
     """
-    kinds = {f.name: type(f.default) for f in fields(AblationConfig) if f.metadata}
-    own = {name: convert(name, value, kinds[name]) for name, value in values.items() if name in kinds}
-    return AblationConfig(**own, shared={name: value for name, value in values.items() if name not in kinds})
+    own, shared = split(AblationConfig, values)
+    return AblationConfig(**own, shared=shared)

@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cegm.baselines import METHODS
 from cegm.spelling import nearest
-from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option, read_yaml
+from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 OWNED_BY_COMPARE = ("method", "seed", "output_dir", "threads", "resume_from_checkpoint", "dry_run", "progress")
@@ -97,14 +98,11 @@ def tuned_settings(path: str, kind: str) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: Missing or broken file, in one line.
     """
-    if not path:
-        built_in = resources.files("cegm.compare").joinpath("tuned.yaml").read_text(encoding="utf-8")
-        packaged: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(built_in)
-        return packaged[kind]
-    found = read_yaml(path)
-    if not all(isinstance(found[method], Mapping) for method in found):
+    found = read_declared(path, "tuned.yaml")
+    settings: dict[str, dict[str, Any]] = found if path else found[kind]
+    if not isinstance(settings, Mapping) or not all(isinstance(own, Mapping) for own in settings.values()):
         raise ValueError(f"{path} must hold settings by method, as cegm tune writes them")
-    return found
+    return settings
 
 
 def from_values(values: Mapping[str, Any]) -> CompareConfig:
@@ -113,16 +111,43 @@ def from_values(values: Mapping[str, Any]) -> CompareConfig:
     Raises:
         ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
     """
-    kinds = {f.name: type(f.default) for f in fields(CompareConfig) if f.metadata}
+    mine, rest = split(CompareConfig, values)
     own: dict[str, dict[str, Any]] = {}
-    mine: dict[str, Any] = {}
     shared: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in rest.items():
         method, dot, option_name = name.partition(".")
         if dot and method in METHODS:
             own.setdefault(method, {})[option_name] = value
-        elif name in kinds:
-            mine[name] = convert(name, value, kinds[name])
         else:
             shared[name] = value
     return CompareConfig(**mine, shared=shared, own=own)
+
+
+def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values that are fields of `kind`, converted to their types, and the others, which all its runs share.
+
+    Raises:
+        ValueError: A value of the wrong type.
+    """
+    kinds = {f.name: type(f.default) for f in fields(kind) if f.metadata}
+    own = {name: convert(name, value, kinds[name]) for name, value in values.items() if name in kinds}
+    return own, {name: value for name, value in values.items() if name not in kinds}
+
+
+def read_declared(path: str, built_in: str) -> Any:
+    """Content of a YAML file.
+
+    Args:
+        path: The user's file; empty for the one that comes with the package.
+        built_in: Name of that one.
+
+    Raises:
+        ValueError: Missing or broken file, in one line.
+    """
+    if path and not Path(path).is_file():
+        raise ValueError(f"{path} does not exist")
+    file = Path(path) if path else resources.files("cegm.compare").joinpath(built_in)
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from importlib import resources
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from cegm.compare.config import CompareConfig
+from cegm.compare.config import CompareConfig, read_declared, split
 from cegm.compare.plan import PlannedRun
-from cegm.train.config import convert, option
+from cegm.train.config import option
 
 KNOBS = ("learning_rate", "weight_decay", "one_minus_momentum")
 SECOND_BETA = 0.95
@@ -121,13 +117,7 @@ def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:
     Raises:
         ValueError: Missing or broken file, or a method without ranges, in one line.
     """
-    if path and not Path(path).is_file():
-        raise ValueError(f"space file {path} does not exist")
-    built_in = resources.files("cegm.compare").joinpath("spaces.yaml")
-    try:
-        declared = yaml.safe_load((Path(path) if path else built_in).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    declared = read_declared(path, "spaces.yaml")
     spaces = {}
     for method in methods:
         entry = declared.get(method) if isinstance(declared, Mapping) else None
@@ -160,6 +150,5 @@ def from_values(values: Mapping[str, Any]) -> TuneConfig:
     Raises:
         ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
     """
-    kinds = {f.name: type(f.default) for f in fields(TuneConfig) if f.metadata}
-    own = {name: convert(name, value, kinds[name]) for name, value in values.items() if name in kinds}
-    return TuneConfig(**own, shared={name: value for name, value in values.items() if name not in kinds})
+    own, shared = split(TuneConfig, values)
+    return TuneConfig(**own, shared=shared)
