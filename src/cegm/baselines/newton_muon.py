@@ -11,6 +11,7 @@ from cegm.optimizer import CEGM
 
 NewtonMuon = partial(
     CEGM,
+    entanglement=0.05,
     power=-1.0,
     gradient_power=0.0,
     damping=0.2,

@@ -6,4 +6,4 @@ from functools import partial
 
 from cegm.optimizer import CEGM
 
-NorMuon = partial(CEGM, power=0.0, gradient_power=0.0, row_moment=True)
+NorMuon = partial(CEGM, entanglement=0.05, power=0.0, gradient_power=0.0, row_moment=True)
