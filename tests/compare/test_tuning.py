@@ -42,9 +42,14 @@ def test_one_seed_with_its_comma_is_that_seed():
     assert CompareConfig(seeds="2").seed_list == [0, 1]
 
 
+def test_schedule_free_keeps_its_rate():
+    (run,) = TuneConfig(methods="schedule_free").planned("schedule_free", POINT)
+    assert run.config["lr_scheduler_type"] == "constant_with_warmup"
+
+
 def test_trials_share_everything_but_the_point():
-    config = from_values({"methods": "muon,cegm", "seeds": "7,8", "max_steps": 5, "trials": "3"})
-    runs = [run for method in ("muon", "cegm") for run in config.planned(method, {"aux_lr": 0.1}, POINT)]
+    config = from_values({"methods": "muon,cegm", "seeds": "7,8", "max_steps": 5, "trials": "3", "aux_lr": 0.1})
+    runs = [run for method in ("muon", "cegm") for run in config.planned(method, POINT)]
     assert [(run.method, run.seed) for run in runs] == [("muon", 7), ("muon", 8), ("cegm", 7), ("cegm", 8)]
     assert {(r.config["max_steps"], r.config["aux_lr"], r.config["learning_rate"]) for r in runs} == {(5, 0.1, 0.0123)}
     assert config.trials == 3

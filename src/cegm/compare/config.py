@@ -60,7 +60,7 @@ class CompareConfig:
     @property
     def method_list(self) -> list[str]:
         """Methods in the order given, each once."""
-        return list(dict.fromkeys(part.strip() for part in self.methods.split(",") if part.strip()))
+        return listed(self.methods)
 
     @property
     def seed_list(self) -> list[int]:
@@ -84,6 +84,11 @@ class CompareConfig:
         """The configuration of one run: shared settings, then the method's tuned ones, then what the user set for it."""
         values = {**self._tuned.get(method, {}), **self.shared, **self.own.get(method, {}), **changes}
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
+
+
+def listed(text: str) -> list[str]:
+    """The comma-separated parts of a text, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def tuned_settings(path: str, kind: str) -> dict[str, dict[str, Any]]:

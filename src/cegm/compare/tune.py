@@ -84,7 +84,7 @@ class _Search:
     def __init__(self, config: TuneConfig, method: str, space: Space, storage: optuna.storages.RDBStorage) -> None:
         self.config, self.method, self.space, self._storage = config, method, space, storage
         # Only these trials belong together: another text, model or space is another search in the same database.
-        runs = " ".join(run.id for run in config.planned(method, space.fixed, space.start))
+        runs = " ".join(run.id for run in config.planned(method, space.start))
         self._name = f"{method} {hashlib.sha256(f'{runs} {space}'.encode()).hexdigest()[:12]}"
         self._owner = f"{socket.gethostname()} {Path(config.output_dir).resolve()}"
         self._round = 0
@@ -109,7 +109,7 @@ class _Search:
 
     def planned(self, trial: FrozenTrial) -> list[PlannedRun]:
         """Its runs, one per seed."""
-        return self.config.planned(self.method, self.space.fixed, trial.params)
+        return self.config.planned(self.method, trial.params)
 
     def tell(self, trial: FrozenTrial, results: list[dict[str, Any]]) -> None:
         """The mean final loss over the seeds; a trial with a failed run fails, and counts."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cegm.compare.config import CompareConfig, read_declared, split
+from cegm.baselines import METHODS
+from cegm.compare.config import CompareConfig, listed, read_declared, split
 from cegm.compare.plan import PlannedRun
+from cegm.spelling import nearest
 from cegm.train.config import option
 
 KNOBS = ("learning_rate", "weight_decay", "one_minus_momentum")
@@ -46,12 +48,16 @@ class Space:
     start: dict[str, float]
     fixed: dict[str, Any]
 
+    def under(self, shared: Mapping[str, Any]) -> Space:
+        """The space with its fixed options as the user wants them."""
+        return replace(self, fixed={name: shared.get(name, value) for name, value in self.fixed.items()})
+
     def widened(self, best: Point) -> Space:
         """The space with every range doubled at whose edge `best` lies; the same space when it lies at none."""
         ranges = {name: _widened(*self.ranges[name], best[name]) for name in KNOBS}
         low, high = ranges["one_minus_momentum"]
         ranges["one_minus_momentum"] = low, min(high, 1.0)  # no momentum is the end
-        return Space(ranges, self.start, self.fixed)
+        return replace(self, ranges=ranges)
 
 
 def _widened(low: float, high: float, value: float) -> Range:
@@ -89,6 +95,8 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if self.trials < 1 or self.extensions < 0:
             raise ValueError(f"trials={self.trials} must be at least 1 and extensions={self.extensions} at least 0")
+        declared = read_spaces(self.space, listed(self.methods))
+        self.spaces = {method: space.under(self.shared) for method, space in declared.items()}
         self.runs = CompareConfig(
             output_dir=self.output_dir,
             methods=self.methods,
@@ -96,14 +104,14 @@ class TuneConfig:
             processes=self.processes,
             retention=False,
             shared=self.shared,
+            own={method: space.fixed for method, space in self.spaces.items()},
         )
-        self.spaces = read_spaces(self.space, self.runs.method_list)
         for method, space in self.spaces.items():
-            self.planned(method, space.fixed, space.start)
+            self.planned(method, space.start)
 
-    def planned(self, method: str, fixed: Mapping[str, Any], point: Point) -> list[PlannedRun]:
+    def planned(self, method: str, point: Point) -> list[PlannedRun]:
         """The runs of one trial, one per seed."""
-        runs = [self.runs.run(method, seed, **fixed, **settings(method, point)) for seed in self.runs.seed_list]
+        runs = [self.runs.run(method, seed, **settings(method, point)) for seed in self.runs.seed_list]
         return [PlannedRun(method, run.seed, "main", run.to_dict(), {"retention": False}) for run in runs]
 
 
@@ -120,6 +128,8 @@ def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:
     declared = read_declared(path, "spaces.yaml")
     spaces = {}
     for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"method {method!r} does not exist; {nearest(method, METHODS)}")
         entry = declared.get(method) if isinstance(declared, Mapping) else None
         if not isinstance(entry, Mapping) or not _is_space(entry):
             raise ValueError(
