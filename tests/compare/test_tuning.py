@@ -63,6 +63,8 @@ def test_trials_share_everything_but_the_point():
         ({"methods": "moun"}, "did you mean 'muon'"),
         ({"space": "nowhere.yaml"}, "nowhere.yaml does not exist"),
         ({"max_stepz": 1}, "did you mean 'max_steps'"),
+        ({"learning_rate": 0.1}, "'learning_rate' is what the search sets"),
+        ({"entanglement": 0.1}, "'entanglement' is what the search sets"),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line(values, message):

@@ -24,6 +24,9 @@ MOMENTUM = {
 }
 """The option in which a method keeps its momentum; `betas` for all others."""
 
+SEARCHED = ("learning_rate", "weight_decay", "betas", *sorted(set(MOMENTUM.values())))
+"""Options of a run that the search sets itself."""
+
 EDGE = 0.1
 """A point lies at an edge when it is closer to it than this part of the range, on the logarithmic scale."""
 
@@ -95,6 +98,9 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if self.trials < 1 or self.extensions < 0:
             raise ValueError(f"trials={self.trials} must be at least 1 and extensions={self.extensions} at least 0")
+        for name in SEARCHED:
+            if name in self.shared:
+                raise ValueError(f"{name!r} is what the search sets; give its range in a file with --space")
         declared = read_spaces(self.space, listed(self.methods))
         self.spaces = {method: space.under(self.shared) for method, space in declared.items()}
         self.runs = CompareConfig(
