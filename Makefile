@@ -3,10 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: .venv/ready
 	$(BIN)/cegm compare --output_dir $(DEMO)
+
+# A small version of the benchmark, about ten minutes on two cores: three methods, one seed, three lengths of training.
+bench: .venv/ready
+	for steps in 60 120 240; do \
+	  $(BIN)/python benchmarks/pretrain.py --text world --settings benchmarks/settings.json --steps $$steps --output runs/bench/$$steps.jsonl || exit 1; \
+	done
+	$(BIN)/python benchmarks/plot.py runs/bench/*.jsonl --output runs/bench/bench.svg
 
 test: .venv/ready check
 	$(BIN)/pytest -q -n 2

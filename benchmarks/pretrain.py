@@ -134,7 +134,7 @@ def header(arguments: argparse.Namespace, settings: dict[str, Any]) -> dict[str,
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--text", type=Path, required=True, help="folder of .txt and .md, one such file, or tokens in .npy"
+        "--text", type=Path, required=True, help="world, a folder of .txt and .md, one such file, or tokens in .npy"
     )
     parser.add_argument("--vocabulary", type=int, default=256)
     parser.add_argument(

@@ -1,17 +1,26 @@
-"""Byte-level text from a folder, cut into training and validation parts; needs numpy only."""
+"""Byte-level text, generated or from a folder, cut into training and validation parts; needs numpy only."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
+
+from cegm import world
+
+WORLD = Path("world")
+WORLD_DOCUMENTS = {"train": 20_000, "validation": 1_000}
 
 VALIDATION_PART = 20
 """One file in so many is held out; of a single file, its last such part."""
 
 
 def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation bytes, (bytes,) uint8 each, of a file or of all .txt and .md files in a folder."""
+    """Training and validation bytes, (bytes,) uint8 each, of the generated `world`, a file, or all .txt and .md files in a folder."""
+    if path == WORLD:
+        parts = {s: "\n".join(itertools.islice(world.documents(0, s), n)) for s, n in WORLD_DOCUMENTS.items()}
+        return tuple(np.frombuffer(part.encode(), dtype=np.uint8) for part in parts.values())
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".md"))
     if not files:
         raise SystemExit(f"{path} holds no .txt or .md file")

@@ -1,0 +1,151 @@
+"""Table and picture of pretraining logs: how many steps and seconds each method needs for the final loss of tuned AdamW.
+
+    python benchmarks/plot.py benchmarks/results/pretrain/novels-*.jsonl --output benchmarks/results/pretrain/novels.svg
+
+Each log holds runs of one length, every one to the end of its own schedule; a run is never stopped early to claim its
+loss. Steps to a loss are read off between the lengths of a method, on logarithmic steps, per seed; a method whose longest
+run misses the loss has missed it, and one whose shortest run is already below it needs at most that many. Seconds are
+steps times the method's median second per step over the runs of that seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from cegm.compare.statistics import CLAIM_SEEDS, paired_difference, paired_ratio
+from cegm.report import picture, style
+
+BASELINE = "adamw"
+
+
+def read(paths: list[Path]) -> pd.DataFrame:
+    """One row per run: method, seed, budget (steps), final loss, seconds per step."""
+    rows = []
+    for path in paths:
+        first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            if line["step"] == first["steps"]:
+                pace = line["seconds"] / line["step"]
+                rows.append(
+                    {
+                        **{k: line[k] for k in ("method", "seed")},
+                        "budget": line["step"],
+                        "loss": line["validation"],
+                        "pace": pace,
+                    }
+                )
+    if not rows:
+        raise SystemExit("no finished run in these logs")
+    return pd.DataFrame(rows)
+
+
+def steps_to(runs: pd.DataFrame, target: float) -> tuple[float | None, bool]:
+    """Steps that one method needs on one seed, None if it misses; and whether its shortest run is below already."""
+    ordered = runs.sort_values("budget")
+    budgets, losses = np.log(ordered["budget"].to_numpy()), ordered["loss"].to_numpy()
+    below = np.flatnonzero(losses <= target)
+    if not len(below):
+        return None, False
+    first = below[0]
+    if first == 0:
+        return float(np.exp(budgets[0])), losses[0] < target
+    part = (losses[first - 1] - target) / (losses[first - 1] - losses[first])
+    return float(np.exp(budgets[first - 1] + part * (budgets[first] - budgets[first - 1]))), False
+
+
+def needed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Per method and seed: steps and seconds to AdamW's loss at the longest length."""
+    longest = runs["budget"].max()
+    rows = []
+    for (method, seed), own in runs.groupby(["method", "seed"]):
+        base = runs[(runs["method"] == BASELINE) & (runs["seed"] == seed) & (runs["budget"] == longest)]
+        steps, bounded = steps_to(own, float(base["loss"].iloc[0]))
+        seconds = None if steps is None else steps * own["pace"].median()
+        rows.append({"method": method, "seed": seed, "steps": steps, "seconds": seconds, "bounded": bounded})
+    return pd.DataFrame(rows)
+
+
+def against(table: pd.DataFrame, column: str, method: str, other: str) -> str:
+    """Geometric mean ratio with its interval, or how many seeds missed."""
+    first, second = (table[table["method"] == name].set_index("seed")[column].sort_index() for name in (method, other))
+    missed = int(first.isna().sum() + second.isna().sum())
+    if missed:
+        return f"{missed} missed"
+    if method == other:
+        return "1"
+    found = paired_ratio(first.tolist(), second.tolist())
+    bound = "≤ " if table[table["method"] == method]["bounded"].any() else ""
+    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{bound}{found.estimate:.2f}{interval}"
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """The table: final loss at the longest length, and what each method needs for AdamW's, against AdamW and Muon."""
+    table, longest = needed(runs), runs[runs["budget"] == runs["budget"].max()]
+    others = [name for name in (BASELINE, "muon") if (runs["method"] == name).any()]
+    rows = []
+    for method, own in longest.groupby("method"):
+        cells: dict[str, Any] = {"method": style.name(str(method)), "final loss": f"{own['loss'].mean():.4f}"}
+        for other in others[1:]:
+            base = longest[longest["method"] == other].sort_values("seed")["loss"].tolist()
+            found = paired_difference(own.sort_values("seed")["loss"].tolist(), base)
+            interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
+            cells[f"loss - {style.name(other)}'s"] = f"{found.estimate:+.4f}{interval}"
+        for column in ("steps", "seconds"):
+            for other in others:
+                cells[f"{column} / {style.name(other)}'s"] = against(table, column, str(method), other)
+        rows.append((own["loss"].mean(), cells))
+    return pd.DataFrame([cells for _, cells in sorted(rows, key=lambda row: row[0])])
+
+
+def draw(runs: pd.DataFrame, path: Path) -> None:
+    """Final loss against length and against seconds, a point per run, a line through the means."""
+    names = [
+        name
+        for name in (*style.LOOKS, *sorted(set(runs["method"]) - set(style.LOOKS)))
+        if (runs["method"] == name).any()
+    ]
+    data = runs.assign(method=runs["method"].map(style.name), seconds=runs["budget"] * runs["pace"])
+    panels = []
+    for column, title in (("budget", "steps of the whole schedule"), ("seconds", "seconds of the whole run")):
+        x = alt.X(f"{column}:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12))
+        y = alt.Y("loss:Q", title="final validation loss, nats per token", scale=alt.Scale(zero=False))
+        points = (
+            alt.Chart(data)
+            .mark_point(size=22, filled=True, opacity=0.7)
+            .encode(x, y, style.colour(names), style.shape(names))
+        )
+        means = data.groupby(["method", "budget"], as_index=False)[["loss", "seconds"]].mean()
+        line = alt.Chart(means).mark_line().encode(x, y, style.colour(names), style.dash(names))
+        panels.append((line + points).properties(width=340, height=260))
+    picture.save(alt.hconcat(*panels, spacing=40), path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("logs", type=Path, nargs="+")
+    parser.add_argument("--output", type=Path, help="picture, .svg or .png; the table goes beside it as .csv")
+    arguments = parser.parse_args()
+    runs = read(arguments.logs)
+    table = summary(runs)
+    seeds = runs["seed"].nunique()
+    print(table.to_string(index=False))
+    print(
+        f"{seeds} seeds; "
+        + ("intervals of 95 %" if seeds >= CLAIM_SEEDS else "a screening, not a claim (that takes 8 seeds)")
+    )
+    if arguments.output:
+        picture.require_ending(arguments.output)
+        draw(runs, arguments.output)
+        table.to_csv(arguments.output.with_suffix(".csv"), index=False)
+
+
+if __name__ == "__main__":
+    main()
