@@ -50,7 +50,8 @@ class Contestant:
         self.model = LanguageModel(arguments.vocabulary, hidden, layers, heads).to(arguments.device)
         self.autocast = arguments.autocast
         options = dict(settings)
-        self.optimizer = build_optimizer(options.pop("method", name), self.model, **options)
+        self.method = options.pop("method", name)
+        self.optimizer = build_optimizer(self.method, self.model, **options)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.step, self.seconds = 0, 0.0
 
@@ -66,7 +67,7 @@ class Contestant:
         return found
 
     def _step(self, batch: torch.Tensor) -> torch.Tensor:
-        part = factor(self.step, self.steps, self.warmup, self.name.startswith("schedule_free"))
+        part = factor(self.step, self.steps, self.warmup, self.method == "schedule_free")
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * part
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.autocast):
@@ -94,6 +95,9 @@ def run_seed(arguments: argparse.Namespace, settings: dict[str, Any], seed: int,
     fixed = text.rows(held_out, arguments.validation_rows, arguments.length, rng)
     validation = list(torch.from_numpy(fixed).to(arguments.device).split(arguments.rows))
     rng = np.random.default_rng(seed)
+    Contestant("adamw", {}, arguments, seed).train(
+        validation[:1]
+    )  # so that no method's clock pays for the first use of the device
     contestants = [Contestant(name, settings[name], arguments, seed) for name in settings]
     lines: list[dict[str, Any]] = []
     while contestants[0].step < arguments.steps:
@@ -113,7 +117,6 @@ def run_seed(arguments: argparse.Namespace, settings: dict[str, Any], seed: int,
                     "loss": [round(loss, 5) for loss in losses],
                     "validation": contestant.validate(validation),
                     "weights": sum(p.numel() for p in contestant.model.parameters()),
-                    "peak_bytes": torch.cuda.max_memory_allocated() if arguments.device == "cuda" else None,
                 }
             )
         newest = sorted(lines[-len(contestants) :], key=lambda line: line["validation"])

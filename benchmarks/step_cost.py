@@ -2,10 +2,10 @@
 
     python benchmarks/step_cost.py --hidden 128,256 --tokens 2048 --output benchmarks/results/step_cost/cpu.jsonl
 
-A block is as many steps as CEGM has between two refreshes, so every block of CEGM holds exactly one refresh; methods
-take turns block by block, A B C C B A, each with a model of its own. Reported per method: the median block divided by its
-steps, its ratio to Muon's with a 95 % interval from resampling the rounds, and the parts of it: forward-backward, capture
-(what a recording step adds to that), step, refresh (what a refresh adds to that). The floor beside the first and the
+Methods take turns block by block, A B C C B A, each with a model of its own; 16 blocks of 25 steps are a whole number of
+every method's refresh intervals (10, 16, 25, 50). Reported per method: the mean step, its ratio to Muon's with a 95 % interval
+from resampling the rounds, and for CEGM's family the parts of it: forward-backward, capture (what a recording step adds
+to that), step, refresh (what a refresh adds to that); for other methods a refresh is inside the step. The floor beside the first and the
 third is the arithmetic: operations over the speed of a large matrix product on the same machine. A line of the log per
 size; sizes that it holds are not repeated. Needs torch and numpy only; SOAP and schedule-free AdamW their libraries too.
 """
@@ -103,12 +103,14 @@ class Timed:
         return np.array([np.mean([a + b for a, b, _ in block]) for block in self.blocks])
 
     def parts(self) -> dict[str, float]:
-        """Median seconds of each part; what happens on refreshes only is that much per refresh."""
+        """Seconds of each part: medians, and what happens on refreshes only per refresh; means where refreshes do not show."""
         steps = [step for block in self.blocks for step in block]
         plain = np.array([(a, b) for a, b, refreshed in steps if not refreshed])  # (steps, 2)
         looked = np.array([(a, b) for a, b, refreshed in steps if refreshed])
+        if not len(looked):
+            return dict(zip(("forward_backward", "step"), map(float, plain.mean(axis=0)), strict=True))
         usual = np.median(plain if len(plain) else looked, axis=0)
-        extra = np.median(looked, axis=0) - usual if len(looked) and len(plain) else np.zeros(2)
+        extra = np.median(looked, axis=0) - usual if len(plain) else np.zeros(2)
         names = ("forward_backward", "step", "capture", "refresh")
         return dict(zip(names, map(float, [*usual, *extra]), strict=True))
 
@@ -120,10 +122,10 @@ class Timed:
 
 
 def ratio(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> list[float]:
-    """[ratio of medians, low, high] of block times, (rounds,) each; both methods are resampled by the same rounds."""
+    """[ratio of means, low, high] of block times, (rounds,) each; both methods are resampled by the same rounds."""
     picks = rng.integers(0, len(first), (4000, len(first)))
-    resampled = np.median(first[picks], axis=1) / np.median(second[picks], axis=1)
-    return [float(np.median(first) / np.median(second)), *map(float, np.quantile(resampled, [0.025, 0.975]))]
+    resampled = np.mean(first[picks], axis=1) / np.mean(second[picks], axis=1)
+    return [float(np.mean(first) / np.mean(second)), *map(float, np.quantile(resampled, [0.025, 0.975]))]
 
 
 def measure(arguments: argparse.Namespace, hidden: int, tokens: int) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def measure(arguments: argparse.Namespace, hidden: int, tokens: int) -> dict[str
     work = operations(base.model, rows * arguments.length, arguments.length, base.matrices)
     methods = {
         name: {
-            "seconds_per_step": float(np.median(each.seconds())),
+            "seconds_per_step": float(np.mean(each.seconds())),
             "ratio_to_muon": ratio(each.seconds(), base.seconds(), rng),
             "parts": each.parts(),
             "state_bytes_per_matrix_weight": each.state_bytes(),
@@ -156,6 +158,7 @@ def measure(arguments: argparse.Namespace, hidden: int, tokens: int) -> dict[str
         "layers": arguments.layers,
         "block_steps": arguments.block,
         "threads": arguments.threads,
+        "device": arguments.device,
         "hardware": f"{os.cpu_count()} cores, CPU" if arguments.device == "cpu" else torch.cuda.get_device_name(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "weights": sum(p.numel() for p in base.model.parameters()),
@@ -171,7 +174,8 @@ def show(line: dict[str, Any]) -> None:
     columns = ("forward-backward", "step", "capture", "refresh", "whole step", "whole step / Muon's", "state B/weight")
     print(f"{'':12}" + "".join(f"{column:>22}" for column in columns))
     for name, found in line["methods"].items():
-        parts = [f"{1e3 * found['parts'][p]:.1f}" for p in ("forward_backward", "step", "capture", "refresh")]
+        names = ("forward_backward", "step", "capture", "refresh")
+        parts = [f"{1e3 * found['parts'][p]:.1f}" if p in found["parts"] else "-" for p in names]
         middle, low, high = found["ratio_to_muon"]
         whole = [f"{1e3 * found['seconds_per_step']:.1f}", f"{middle:.3f} [{low:.3f}, {high:.3f}]"]
         cells = [*parts, *whole, f"{found['state_bytes_per_matrix_weight']:.2f}"]
@@ -180,13 +184,18 @@ def show(line: dict[str, Any]) -> None:
     print(f"{'floor (Muon)':12}{1e3 * floor['forward_backward']:22.1f}{1e3 * floor['step']:22.1f}\n", flush=True)
 
 
+def key(size: dict[str, Any], methods: list[str]) -> tuple[Any, ...]:
+    """What makes two measurements the same."""
+    return tuple(size[name] for name in ("hidden", "tokens", "length", "layers", "threads", "device")), tuple(methods)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hidden", default="128", help="widths, comma-separated")
     parser.add_argument("--tokens", default="2048", help="tokens per batch, comma-separated")
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=9, help="blocks per method; 9 blocks of 25 steps are 225 steps")
+    parser.add_argument("--rounds", type=int, default=16, help="blocks per method; 16 blocks of 25 steps are 400 steps")
     parser.add_argument("--block", type=int, default=25, help="steps between two refreshes of the recommended preset")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--methods", default=",".join(METHODS))
@@ -197,10 +206,13 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.touch()
     done = [json.loads(line) for line in arguments.output.read_text().splitlines()]
-    sizes = {(line["hidden"], line["tokens"], line["layers"]) for line in done}
+    if "muon" not in arguments.methods.split(","):
+        raise SystemExit("every cost is told against Muon's; add muon to --methods")
+    sizes = {key(line, list(line["methods"])) for line in done}
     widths, batches = ([int(part) for part in text.split(",")] for text in (arguments.hidden, arguments.tokens))
     for hidden, tokens in itertools.product(widths, batches):
-        if (hidden, tokens, arguments.layers) not in sizes:
+        size = {**vars(arguments), "hidden": hidden, "tokens": max(1, tokens // arguments.length) * arguments.length}
+        if key(size, arguments.methods.split(",")) not in sizes:
             line = measure(arguments, hidden, tokens)
             show(line)
             with arguments.output.open("a") as log:

@@ -95,7 +95,7 @@ def test_one_sided_shampoo_is_the_loop(outputs, inputs):
         mean = 0.95 * mean + 0.05 * grad
         square = grad @ grad.T if outputs <= inputs else grad.T @ grad
         factor = 0.95 * factor + 0.05 * square
-        if step < 3 or step % 3 == 0:
+        if step < 3 or (step + 1) % 3 == 1:
             corrected = factor / (1 - 0.95 ** (step + 1))
             values, vectors = torch.linalg.eigh(
                 corrected + 1e-6 * corrected.trace() / len(corrected) * torch.eye(len(corrected))
@@ -122,7 +122,7 @@ def test_newton_muon_is_the_papers_loop():
         optimizer.zero_grad()
         if step % 16 == 0:
             now = x.double().T @ x.double() / len(x)
-            moment = now if moment is None else 0.95**16 * moment + (1 - 0.95**16) * now
+            moment = now if moment is None else 0.8 * moment + 0.2 * now
             inverse = torch.linalg.inv(moment + 0.2 * moment.trace() / 10 * torch.eye(10))
         mapped = grad @ inverse
         momentum = 0.05 * mapped if momentum is None else 0.95 * momentum + 0.05 * mapped
@@ -133,7 +133,7 @@ def test_newton_muon_is_the_papers_loop():
 
 
 def test_mac_maps_by_the_mean_activation():
-    """After the first step's map, AdamW: sign descent on `G (I - m m^T / (rho + |m|^2))`."""
+    """After the first step's map, AdamW: sign descent on `G (I - m m^T / (rho + |m|^2))`, rho .5 of the mean square."""
     model = layer()
     x = torch.randn(32, 10) + 2.0
     before = model[0].weight.detach().double().clone()
@@ -144,7 +144,8 @@ def test_mac_maps_by_the_mean_activation():
     optimizer.step()
     m = x.double().mean(dim=0)
     square = float(m @ m)
-    expected = grad @ (torch.eye(10) - torch.outer(m, m) / (0.5 * square / 10 + square))
+    rho = 0.5 * float(x.double().square().mean())
+    expected = grad @ (torch.eye(10) - torch.outer(m, m) / (rho + square))
     torch.testing.assert_close(model[0].weight.grad.double(), expected, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(model[0].weight.detach().double(), before - 0.1 * expected.sign(), rtol=1e-4, atol=1e-4)
 
@@ -169,7 +170,78 @@ def test_mac_weighs_values_by_causal_attention():
                 count += 1
     optimizer.step()
     state = optimizer.state[value.weight]
-    torch.testing.assert_close(state["mean"].double() / 0.05, total / count, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(state["moments"][:-1].double() / 0.05, total / count, rtol=1e-4, atol=1e-6)
+
+
+def test_mac_leaves_gradients_alone_where_activations_have_no_mean():
+    model = layer()
+    x = torch.randn(32, 10)
+    x = torch.cat([x, -x])
+    optimizer = build_optimizer("mac", model, lr=0.1)
+    (model(x) * torch.randn(64, 6)).sum().backward()
+    before = model[0].weight.grad.clone()
+    optimizer.step()
+    torch.testing.assert_close(model[0].weight.grad, before)
+
+
+def test_mac_maps_weights_that_are_stored_transposed():
+    from transformers.pytorch_utils import Conv1D
+
+    plain, turned = layer(), nn.Sequential(Conv1D(6, 10))
+    turned[0].weight.data.copy_(plain[0].weight.data.T)
+    x, d = torch.randn(32, 10) + 1, torch.randn(32, 6)
+    for model in (plain, turned):
+        optimizer = build_optimizer("mac", model, lr=0.1)
+        model(x).backward(d)
+        optimizer.step()
+    torch.testing.assert_close(turned[0].weight, plain[0].weight.T)
+
+
+def test_mac_forgets_a_step_that_was_given_up():
+    one, two = layer(), layer()
+    x, d = torch.randn(8, 10) + 1, torch.randn(8, 6)
+    optimizers = [build_optimizer("mac", model, lr=0.1) for model in (one, two)]
+    one(3 * x).backward(d)
+    optimizers[0].zero_grad()
+    for model, optimizer in zip((one, two), optimizers, strict=True):
+        model(x).backward(d)
+        optimizer.step()
+    assert models.weights_equal(one, two)
+
+
+def test_shampoo_starts_a_late_weight_as_it_would_have_started_it():
+    """A weight whose first gradient comes after many steps of the others, an expert that was never routed to."""
+    grads = gradients((6, 10), steps=5)
+    alone = follow("shampoo", layer(), grads, precondition_frequency=3)
+    pair = nn.ModuleList([nn.Linear(10, 6, bias=False), layer()[0]])
+    optimizer = build_optimizer("shampoo", pair, lr=0.1, weight_decay=0.3, precondition_frequency=3)
+    for grad in [None] * 4 + grads:
+        pair[0].weight.grad = torch.randn(6, 10)
+        pair[1].weight.grad = None if grad is None else grad.clone()
+        optimizer.step()
+    torch.testing.assert_close(pair[1].weight.detach(), alone[-1])
+
+
+@pytest.mark.parametrize("method", ["muon", "soap", "shampoo", "mac"])
+def test_a_deep_copy_steps_and_bfloat16_weights_resume(method):
+    model = layer(6, 6).bfloat16()
+    optimizer = build_optimizer(method, model, lr=0.1)
+
+    def step(one, stepper):
+        one[0].weight.grad = torch.ones(6, 6, dtype=torch.bfloat16)
+        stepper.step()
+
+    step(model, optimizer)
+    step(model, optimizer)
+    twin = copy.deepcopy(model)
+    resumed = build_optimizer(method, twin, lr=0.1)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    steppers = [(model, optimizer), (twin, resumed)]
+    if method != "soap":  # the library's own object loses its options in a copy
+        steppers.append(copy.deepcopy((model, optimizer)))
+    for one, stepper in steppers:
+        step(one, stepper)
+    assert all(models.weights_equal(model, one) for one, _ in steppers)
 
 
 def test_mac_refuses_attention_that_hides_its_weights():

@@ -19,8 +19,30 @@ def test_shared_settings_reach_every_run_and_own_ones_only_their_method():
 def test_tuned_settings_are_the_default_for_either_kind_of_text():
     for data, kind in (("world", "world"), ("book.txt", "text")):
         config = CompareConfig(shared={"data": data})
-        for method, settings in tuned_settings("", kind).items():
+        for method, settings in tuned_settings("", kind)[0].items():
             assert config.run(method, 0).learning_rate == settings["learning_rate"]
+
+
+def test_a_file_of_the_search_gives_settings_and_refuses_its_seeds(tmp_path):
+    path = tmp_path / "tuned.yaml"
+    path.write_text("seeds: [1000]\nsettings:\n  soap: {learning_rate: 0.07}\n")
+    config = from_values({"methods": "soap", "tuned": str(path)})
+    assert config.run("soap", 0).learning_rate == 0.07
+    with pytest.raises(ValueError, match="seed 1000 was used for tuning"):
+        from_values({"methods": "soap", "tuned": str(path), "seeds": "999,1000"})
+    with pytest.raises(ValueError, match="muon has no tuned settings"):
+        from_values({"methods": "soap,muon", "tuned": str(path)})
+    assert from_values({"methods": "soap,muon", "tuned": str(path), "muon.learning_rate": 0.1}).run("muon", 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["muon: {learning_rate: 1}", "[1, 2]", "seeds: [1]\nsettings: {muon: 3}", "settings: {}"]
+)
+def test_a_file_that_the_search_did_not_write_is_refused(tmp_path, text):
+    path = tmp_path / "tuned.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="must hold seeds, and settings by method"):
+        from_values({"methods": "muon", "tuned": str(path)})
 
 
 @pytest.mark.parametrize(
@@ -36,6 +58,8 @@ def test_tuned_settings_are_the_default_for_either_kind_of_text():
         ({"cegm.haeds": 3}, "did you mean 'heads'"),
         ({"learning_rate": -1}, "learning_rate=-1"),
         ({"processes": -1}, "processes=-1"),
+        ({"methods": "soap"}, "soap has no tuned settings; run cegm tune"),
+        ({"tuned": "nowhere.yaml"}, "nowhere.yaml does not exist"),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line(values, message):

@@ -47,7 +47,9 @@ def test_finds_the_bottom_with_equal_trials_and_a_comparison_reads_it(tmp_path, 
         assert len(own) == 12
         assert all(LIMITS[method][0] <= t["learning_rate"] <= LIMITS[method][1] for t in own)
     assert len(seen) == 3 * 12 * 2
-    best = yaml.safe_load(path.read_text())
+    written = yaml.safe_load(path.read_text())
+    best = written["settings"]
+    assert written["seeds"] == [5, 6]
     for settings in best.values():
         assert settings["learning_rate"] == pytest.approx(0.006, rel=0.35)
     run = CompareConfig(tuned=str(path)).run("muon", 0)
@@ -91,6 +93,7 @@ def test_interrupted_search_goes_on_and_asks_for_the_same_trial_again(tmp_path, 
     assert len(trials(tmp_path)) == 6
     assert len(seen) == 6
     assert [t["trial"] for t in trials(tmp_path)] == list(range(6))
+    assert len({t["learning_rate"] for t in trials(tmp_path)}) == 6
 
 
 def test_a_finished_search_repeats_nothing(tmp_path, executed):
@@ -110,8 +113,34 @@ def test_failed_trials_count_and_cannot_win(tmp_path, executed):
     found = trials(tmp_path)
     assert [t["status"] for t in found].count("failed") == 2
     assert found[0]["loss"] is None
-    best = yaml.safe_load((tmp_path / "tuned.yaml").read_text())["muon"]
+    best = yaml.safe_load((tmp_path / "tuned.yaml").read_text())["settings"]["muon"]
     assert best["learning_rate"] == min((t for t in found if t["loss"]), key=lambda t: t["loss"])["learning_rate"]
+
+
+def test_a_region_that_fails_is_left_alone(tmp_path, executed, monkeypatch):
+    """Loss falls with the rate up to a cliff: the search must not throw all its trials over it."""
+    inner = module.execute
+
+    def cliff(folder, runs, workers, watch):
+        results = inner(folder, runs, workers, watch)
+        for run in runs:
+            fell = run.config["learning_rate"] > 0.015
+            loss = 3 - run.config["learning_rate"]
+            results[run.id] = {"status": "failed" if fell else "finished", "final_loss": loss}
+        return results
+
+    monkeypatch.setattr(module, "execute", cliff)
+    module.tune(TuneConfig(output_dir=str(tmp_path), trials=12, extensions=0, methods="muon", processes=1))
+    assert sum(t["status"] == "failed" for t in trials(tmp_path)) <= 5
+    best = yaml.safe_load((tmp_path / "tuned.yaml").read_text())["settings"]["muon"]
+    assert 0.01 <= best["learning_rate"] <= 0.015
+
+
+def test_a_search_that_goes_on_draws_new_points_and_loses_none(tmp_path, executed):
+    for count in (2, 4, 6):
+        module.tune(TuneConfig(output_dir=str(tmp_path), trials=count, methods="muon", extensions=1, processes=1))
+    found = [(t["learning_rate"], t["weight_decay"], t["momentum"]) for t in trials(tmp_path)]
+    assert len(found) == len(set(found)) >= 6
 
 
 def test_another_text_in_the_same_database_is_another_search(tmp_path, executed):
@@ -131,5 +160,5 @@ def test_another_text_in_the_same_database_is_another_search(tmp_path, executed)
 def test_real_runs_in_a_few_steps(tmp_path):
     shared = {"max_steps": 2, "max_length": 32, "eval_rows": 2, "per_device_train_batch_size": 2}
     path = module.tune(TuneConfig(output_dir=str(tmp_path), trials=2, methods="muon", extensions=0, shared=shared))
-    assert set(yaml.safe_load(path.read_text())) == {"muon"}
+    assert set(yaml.safe_load(path.read_text())["settings"]) == {"muon"}
     assert all(trial["loss"] > 0 for trial in trials(tmp_path))

@@ -34,11 +34,12 @@ def test_ranges_double_only_at_the_edge_where_the_best_trial_lies():
     low = space.widened({**middle, "learning_rate": 0.0011}).ranges
     assert low == {**ranges, "learning_rate": (0.0005, 0.1)}
     high = space.widened({**middle, "weight_decay": 0.9, "one_minus_momentum": 0.79}).ranges
-    assert high == {**ranges, "weight_decay": (0.01, 2.0), "one_minus_momentum": (0.05, 1.0)}  # no momentum is the end
+    assert high == {**ranges, "weight_decay": (0.01, 2.0), "one_minus_momentum": (0.05, 0.9)}  # some divide by it
 
 
-def test_one_seed_with_its_comma_is_that_seed():
-    assert TuneConfig(seeds="1000,").runs.seed_list == [1000]
+def test_seeds_are_always_a_list():
+    assert TuneConfig(seeds="1000").runs.seed_list == [1000]
+    assert TuneConfig(seeds="7,8").runs.seed_list == [7, 8]
     assert CompareConfig(seeds="2").seed_list == [0, 1]
 
 
@@ -78,6 +79,8 @@ def test_what_cannot_run_is_refused_in_one_line(values, message):
     [
         "muon: 3",
         "muon: {learning_rate: [0.1, 0.2]}",
+        "muon: {start: {learning_rate: 1, weight_decay: 1, one_minus_momentum: 0.5}, learning_rate: [a, 3],"
+        " weight_decay: [1, 2], one_minus_momentum: [0.1, 0.9]}",
         "adamw: {}",
         "muon: {start: {learning_rate: 1, weight_decay: 1, one_minus_momentum: 1}, learning_rate: [2, 3],"
         " weight_decay: [1, 2], one_minus_momentum: [0.5, 1]}",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from cegm.baselines.paired import Paired, Shared
+from cegm.groups import Assignment
 
 VALUE = "v_proj"
 """Name of value projections in the models of transformers that do not fuse them."""
@@ -25,14 +26,15 @@ class MAC(Paired):
     """MAC with AdamW for the matrices and `torch.optim.AdamW` for the rest.
 
     Attention weights are seen only when they are formed, so the model is switched to eager attention. Fused projections
-    (GPT-2's) have no value rows of their own here and use the plain mean.
+    (GPT-2's) have no value rows of their own here and use the plain mean; convolutions are left to AdamW.
 
     Args:
         model: The model.
         lr: Learning rate of the matrices.
         betas: AdamW's betas of the matrices.
         mean_beta: Of the running mean activation, in [0, 1).
-        damping: `rho` > 0, relative to `|m|^2 / n`, so that it does not depend on the scale of activations.
+        damping: `rho` > 0, relative to the mean square of an activation, so that neither the scale of activations nor a
+            mean that is nothing but noise matters.
         **shared: See `Shared`.
     """
 
@@ -63,60 +65,68 @@ class MAC(Paired):
             child: parent for parent in model.modules() for name, child in parent.named_children() if name == VALUE
         }
         self._means = {
-            a.parameter: _MeanActivation(a.modules, parents, a.parameter)
+            a.parameter: _MeanActivation(a, parents)
             for a in self.assignments
-            if a.role == "matrix" and a.parameter.ndim == 2 and not a.transposed
+            if a.role == "matrix" and a.parameter.ndim == 2
         }
 
     def step_matrices(self) -> None:
         """Maps the gradients of all layers, then AdamW."""
-        means = {
-            parameter: self._running_mean(parameter, activation.take())
+        running = {
+            parameter: self._running(parameter, activation.take())
             for parameter, activation in self._means.items()
             if parameter.grad is not None
         }
-        for parameter, mean in means.items():
+        for parameter, moments in running.items():
             steps = int(self.state[parameter].get("step", 0)) + 1
-            _map(parameter, mean / (1 - self._mean_beta**steps), self._damping)
+            self._means[parameter].map(moments / (1 - self._mean_beta**steps), self._damping)
         super().step_matrices()
-        for parameter, mean in means.items():  # only now: torch takes a state that is not empty for its own
-            self.state[parameter]["mean"] = mean
+        for parameter, moments in running.items():  # only now: torch takes a state that is not empty for its own
+            self.state[parameter]["moments"] = moments
 
-    def _running_mean(self, parameter: Tensor, mean: Tensor) -> Tensor:
-        past = self.state[parameter].get("mean", torch.zeros_like(mean))
-        return past.lerp(mean, 1 - self._mean_beta)
+    def _running(self, parameter: Tensor, moments: Tensor) -> Tensor:
+        past = self.state[parameter].get("moments", torch.zeros_like(moments))
+        return past.lerp(moments, 1 - self._mean_beta)
 
-
-def _map(parameter: Tensor, m: Tensor, damping: float) -> None:
-    """Multiplies the gradient (outputs, inputs) by `I - m m^T / (rho + |m|^2)`."""
-    assert parameter.grad is not None
-    square = m.square().sum()
-    rho = damping * square / len(m)
-    rows = parameter.grad.float()
-    parameter.grad.sub_(torch.outer(rows @ m, m) / (rho + square).clamp_min(torch.finfo(torch.float32).tiny))
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears gradients, and with them activations of a step that was given up."""
+        super().zero_grad(set_to_none)
+        for activation in self._means.values():
+            activation.clear()
 
 
 class _MeanActivation:
-    """Sums the inputs of one layer over the micro-batches of a step, on a buffer that ranks can reduce."""
+    """Sums the inputs of one layer over the micro-batches of a step, in a buffer that ranks can reduce.
 
-    def __init__(self, modules: list[nn.Module], parents: dict[nn.Module, nn.Module], parameter: Tensor) -> None:
-        self._sums = torch.zeros(parameter.shape[1] + 1, device=parameter.device)  # inputs, then the mass
+    The moments are the mean activation and behind it the mean square over features and tokens, (inputs + 1,).
+    """
+
+    def __init__(self, assignment: Assignment, parents: dict[nn.Module, nn.Module]) -> None:
+        self._assignment = assignment
+        self._sums = torch.zeros(
+            assignment.matrices()[0].shape[1] + 2, device=assignment.parameter.device
+        )  # moments, then mass
         self._waiting: Tensor | None = None
-        for module in modules:
+        for module in assignment.modules:
             parent = parents.get(module)
-            module.register_forward_hook(self._add if parent is None else self._keep)
+            module.register_forward_hook(self._see if parent is None else self._keep)
             if parent is not None:
-                parent.register_forward_hook(self._add_attended)
+                parent.register_forward_hook(self._see_attended)
 
-    def _add(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+    def _add(self, contexts: Tensor, weights: Tensor) -> None:
+        """Adds contexts (tokens, inputs) by their weights (tokens,)."""
+        square = (weights * contexts.square().mean(dim=1)).sum()
+        self._sums += torch.cat([weights @ contexts, torch.stack([square, weights.sum()])])
+
+    def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         if module.training and torch.is_grad_enabled():
-            contexts = inputs[0].detach().float().flatten(0, -2)  # (tokens, inputs)
-            self._sums += torch.cat([contexts.sum(dim=0), contexts.new_tensor([len(contexts)])])
+            contexts = inputs[0].detach().float().flatten(0, -2)
+            self._add(contexts, contexts.new_ones(len(contexts)))
 
     def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         self._waiting = inputs[0].detach().float()  # (rows, tokens, inputs)
 
-    def _add_attended(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _see_attended(self, module: nn.Module, inputs: Any, output: Any) -> None:
         contexts, self._waiting = self._waiting, None
         if contexts is None or not (module.training and torch.is_grad_enabled()):
             return
@@ -124,12 +134,25 @@ class _MeanActivation:
         if attention is None:
             raise ValueError("MAC found no attention weights; load the model with attn_implementation='eager'")
         received = attention.detach().float().mean(dim=1).sum(dim=1)  # (rows, keys)
-        self._sums += torch.cat([torch.einsum("rk,rkn->n", received, contexts), received.sum()[None]])
+        self._add(contexts.flatten(0, 1), received.flatten())
 
     def take(self) -> Tensor:
-        """Mean over the step and all ranks, (inputs,); zero for a layer that was not called."""
+        """Moments of the step over all ranks, (inputs + 1,); zero for a layer that was not called."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(self._sums)
-        mean = self._sums[:-1] / self._sums[-1].clamp_min(1e-30)
+        moments = self._sums[:-1] / self._sums[-1].clamp_min(1e-30)
+        self.clear()
+        return moments
+
+    def clear(self) -> None:
+        """Forgets the activations since the last step."""
         self._sums.zero_()
-        return mean
+
+    def map(self, moments: Tensor, damping: float) -> None:
+        """Multiplies the gradient by `I - m m^T / (rho + |m|^2)`."""
+        m, rho = moments[:-1], damping * moments[-1]
+        gradient = self._assignment.parameter.grad
+        assert gradient is not None
+        rows = gradient.mT if self._assignment.transposed else gradient  # (outputs, inputs)
+        scale = (rho + m.square().sum()).clamp_min(torch.finfo(torch.float32).tiny)
+        rows.sub_(torch.outer(rows.float() @ m, m) / scale)

@@ -117,9 +117,18 @@ class Paired(Optimizer):
         self._first.step()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads as torch does."""
+        """Loads as torch does, but keeps the float32 of statistics when the weights have fewer bits."""
         super().load_state_dict(state_dict)
+        order = [parameter for group in self.param_groups for parameter in group["params"]]
+        for index, saved in state_dict["state"].items():
+            for key, value in saved.items():
+                if isinstance(value, torch.Tensor) and key != "step":
+                    self.state[order[index]][key] = value.to(device=order[index].device, copy=True)
         self._share()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything, so that a deep copy has both parts."""
+        return self.__dict__.copy()
 
     def summary(self) -> str:
         """The group table."""

@@ -21,7 +21,8 @@ class OneSidedShampoo(Paired):
     """One-sided Shampoo for the matrices and `torch.optim.AdamW` for the rest.
 
     With momentum `M` and the running mean `V` of `G G^T` (of `G^T G` where the weight has more rows than columns),
-    `W -= lr .2 sqrt(max(m, n)) (V + eps I)^(-1/2) M`; the scale lets AdamW's learning rate carry over, as for Muon.
+    `W -= lr .2 sqrt(max(m, n)) (V + eps I)^(-1/2) M`. The scale is Muon's, but steps are shorter where gradients are noisy,
+    because the momentum is averaged after `V` has measured single gradients; it wants a larger learning rate.
 
     Args:
         model: The model.
@@ -62,8 +63,7 @@ class _OneSided(Optimizer):
     ) -> None:
         if precondition_frequency < 1:
             raise ValueError(f"precondition_frequency={precondition_frequency} must be at least 1")
-        defaults = {"betas": betas, "precondition_frequency": precondition_frequency, "eps": eps, "steps": 0}
-        super().__init__(groups, defaults)
+        super().__init__(groups, {"betas": betas, "precondition_frequency": precondition_frequency, "eps": eps})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -71,28 +71,28 @@ class _OneSided(Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._update(parameter, group)
-            group["steps"] += 1
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
         assert parameter.grad is not None
         rows = parameter.grad.flatten(1)  # (outputs, inputs)
-        gradient = rows if rows.shape[0] <= rows.shape[1] else rows.mT  # (short, long)
+        wide = rows.shape[0] <= rows.shape[1]
+        gradient = rows if wide else rows.mT  # (short, long)
         state = self.state[parameter]
         if not state:
+            state["step"] = 0
             state["momentum"] = torch.zeros_like(gradient)
             state["factor"] = torch.zeros(2 * gradient.shape[:1], device=gradient.device)
-        first, second = group["betas"]
+        state["step"] += 1
+        (first, second), frequency = group["betas"], group["precondition_frequency"]
         state["momentum"].lerp_(gradient, 1 - first)
         state["factor"].lerp_((gradient @ gradient.mT).float(), 1 - second)
-        frequency = group["precondition_frequency"]
-        if group["steps"] < frequency or group["steps"] % frequency == 0:  # the first factors are far from their mean
+        if state["step"] <= frequency or state["step"] % frequency == 1:  # the first factors are far from their mean
             # The mean of the first k squares, not a mean with zeros: otherwise the first steps would be far too long.
-            corrected = state["factor"] / (1 - second ** (group["steps"] + 1))
-            state["root"] = _inverse_root(corrected, group["eps"])
-        direction = state["root"].to(gradient.dtype) @ (state["momentum"] / (1 - first ** (group["steps"] + 1)))
-        direction = (direction if rows.shape[0] <= rows.shape[1] else direction.mT).reshape(parameter.shape)
+            state["root"] = _inverse_root(state["factor"] / (1 - second ** state["step"]), group["eps"])
+        direction = state["root"].to(gradient.dtype) @ (state["momentum"] / (1 - first ** state["step"]))
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.sub_(direction, alpha=group["lr"] * 0.2 * math.sqrt(max(rows.shape)))
+        step = (direction if wide else direction.mT).reshape(parameter.shape)
+        parameter.sub_(step, alpha=group["lr"] * 0.2 * math.sqrt(max(rows.shape)))
 
 
 def _inverse_root(factor: Tensor, eps: float) -> Tensor:

@@ -38,6 +38,7 @@ class CompareConfig:
         "", "file of `cegm tune` with each method's settings (default: those that come with the package)"
     )
     items: int = option(128, "retention questions per context length")
+    settings: Mapping[str, dict[str, Any]] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -53,9 +54,23 @@ class CompareConfig:
         for name in OWNED_BY_COMPARE:
             if name in self.shared:
                 raise ValueError(f"{name!r} is set by the comparison itself; see 'cegm compare --help'")
-        self._tuned = tuned_settings(self.tuned, "world" if self.shared.get("data", WORLD) == WORLD else "text")
+        if self.settings is None:
+            self.settings = self._tuned_settings()
         for method in self.method_list:
             self.run(method, self.seed_list[0])
+
+    def _tuned_settings(self) -> Mapping[str, dict[str, Any]]:
+        """Of every method, and on seeds that are not compared; a method may instead have a learning rate from the user."""
+        found, seeds = tuned_settings(self.tuned, "world" if self.shared.get("data", WORLD) == WORLD else "text")
+        for method in self.method_list:
+            if method not in found and "learning_rate" not in {**self.shared, **self.own.get(method, {})}:
+                raise ValueError(
+                    f"{method} has no tuned settings; run cegm tune and pass its file with --tuned, or give --{method}.learning_rate"
+                )
+        overlap = sorted(set(seeds) & set(self.seed_list))
+        if overlap:
+            raise ValueError(f"seed {overlap[0]} was used for tuning in {self.tuned}; compare on other seeds")
+        return found
 
     @property
     def method_list(self) -> list[str]:
@@ -82,7 +97,8 @@ class CompareConfig:
 
     def run(self, method: str, seed: int, **changes: Any) -> RunConfig:
         """The configuration of one run: shared settings, then the method's tuned ones, then what the user set for it."""
-        values = {**self._tuned.get(method, {}), **self.shared, **self.own.get(method, {}), **changes}
+        assert self.settings is not None
+        values = {**self.settings.get(method, {}), **self.shared, **self.own.get(method, {}), **changes}
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
 
 
@@ -91,8 +107,8 @@ def listed(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def tuned_settings(path: str, kind: str) -> dict[str, dict[str, Any]]:
-    """Settings that equal tuning budgets found for each method.
+def tuned_settings(path: str, kind: str) -> tuple[Mapping[str, dict[str, Any]], list[int]]:
+    """Settings that equal tuning budgets found for each method, and the seeds they were found on.
 
     Those that come with the package hold for the `tiny` model at the default length of training.
 
@@ -104,10 +120,16 @@ def tuned_settings(path: str, kind: str) -> dict[str, dict[str, Any]]:
         ValueError: Missing or broken file, in one line.
     """
     found = read_declared(path, "tuned.yaml")
-    settings: dict[str, dict[str, Any]] = found if path else found[kind]
-    if not isinstance(settings, Mapping) or not all(isinstance(own, Mapping) for own in settings.values()):
-        raise ValueError(f"{path} must hold settings by method, as cegm tune writes them")
-    return settings
+    if not path:
+        return found[kind], []
+    settings, seeds = (found.get(key) for key in ("settings", "seeds")) if isinstance(found, Mapping) else (None, None)
+    if (
+        not isinstance(settings, Mapping)
+        or not all(isinstance(own, Mapping) for own in settings.values())
+        or not isinstance(seeds, list)
+    ):
+        raise ValueError(f"{path} must hold seeds, and settings by method, as cegm tune writes them")
+    return settings, seeds
 
 
 def from_values(values: Mapping[str, Any]) -> CompareConfig:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import socket
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import optuna
 import yaml
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from cegm.compare.execute import execute
 from cegm.compare.plan import PlannedRun
@@ -31,7 +30,11 @@ TRIALS = "trials.json"
 STARTUP = 4
 """Trials of a method that are drawn blindly, so that the Gaussian process has something to go by."""
 
-ENDED = (TrialState.COMPLETE, TrialState.FAIL)
+FAILED = "failed"
+"""Mark of a trial of which a run failed."""
+
+PENALTY = 0.1
+"""How far a failed trial is told to be above the worst one, nats per token."""
 
 
 def tune(config: TuneConfig) -> Path:
@@ -61,6 +64,7 @@ def tune(config: TuneConfig) -> Path:
             for search in searches:
                 search.widen()
             goal += math.ceil(config.trials / 3)
+    write_found(folder, config, searches)
     return folder / TUNED
 
 
@@ -86,37 +90,39 @@ class _Search:
         # Only these trials belong together: another text, model or space is another search in the same database.
         runs = " ".join(run.id for run in config.planned(method, space.start))
         self._name = f"{method} {hashlib.sha256(f'{runs} {space}'.encode()).hexdigest()[:12]}"
-        self._owner = f"{socket.gethostname()} {Path(config.output_dir).resolve()}"
         self._round = 0
         self._open()
         if not self._study.trials:
             self._study.enqueue_trial(space.start)
 
     def _open(self) -> None:
-        sampler = optuna.samplers.GPSampler(seed=self._round, n_startup_trials=STARTUP)
         name = f"{self._name} round {self._round}"
-        self._study = optuna.create_study(study_name=name, storage=self._storage, sampler=sampler, load_if_exists=True)
-        open_trials = self._study.get_trials(states=(TrialState.RUNNING,))
-        self._left_open = [t for t in open_trials if t.user_attrs.get("owner") == self._owner]
+        self._study = optuna.create_study(study_name=name, storage=self._storage, load_if_exists=True)
+        # A sampler that starts again would draw its first points again; its seed moves on with the trials.
+        seed = 1000 * self._round + len(self._study.trials)
+        self._study.sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
+        running = self._study.get_trials(states=(TrialState.RUNNING,))
+        self._left_open = [Trial(self._study, frozen._trial_id) for frozen in running]
 
-    def ask(self) -> FrozenTrial:
-        """The next point; first those that an interrupted search of this folder left open."""
-        if self._left_open:
-            return self._left_open.pop(0)
-        asked = self._study.ask(self._distributions())
-        asked.set_user_attr("owner", self._owner)
-        return self._study.trials[asked.number]
+    def ask(self) -> Trial:
+        """The next point; first those that an interrupted search left open."""
+        return self._left_open.pop(0) if self._left_open else self._study.ask(self._distributions())
 
-    def planned(self, trial: FrozenTrial) -> list[PlannedRun]:
+    def planned(self, trial: Trial) -> list[PlannedRun]:
         """Its runs, one per seed."""
         return self.config.planned(self.method, trial.params)
 
-    def tell(self, trial: FrozenTrial, results: list[dict[str, Any]]) -> None:
-        """The mean final loss over the seeds; a trial with a failed run fails, and counts."""
+    def tell(self, trial: Trial, results: list[dict[str, Any]]) -> None:
+        """The mean final loss over the seeds; a trial with a failed run counts, and is told as worse than all others.
+
+        Optuna's own failed state would hide the point from the sampler, which would propose it again and again.
+        """
         if all(result["status"] == "finished" for result in results):
-            self._study.tell(trial.number, fmean(result["final_loss"] for result in results))
+            self._study.tell(trial, fmean(result["final_loss"] for result in results))
         else:
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            trial.set_user_attr(FAILED, True)
+            known = [value for old in self.ended() if (value := old.value) is not None]
+            self._study.tell(trial, max(known, default=0.0) + PENALTY)
 
     def count(self) -> int:
         """Trials that have ended."""
@@ -124,12 +130,12 @@ class _Search:
 
     def ended(self) -> list[FrozenTrial]:
         """Trials that have ended, in order."""
-        return self._study.get_trials(states=ENDED)
+        return self._study.get_trials(states=(TrialState.COMPLETE,))
 
     def best(self) -> FrozenTrial | None:
         """The trial with the lowest loss; None while all have failed."""
-        complete = [trial for trial in self.ended() if trial.state == TrialState.COMPLETE]
-        return min(complete, key=lambda trial: trial.value or 0.0, default=None)
+        finished = [trial for trial in self.ended() if not trial.user_attrs.get(FAILED)]
+        return min(finished, key=lambda trial: cast(float, trial.value), default=None)
 
     def at_edge(self) -> bool:
         """Whether the best trial asks for a wider range."""
@@ -144,10 +150,11 @@ class _Search:
         self.space, self._round = self._wider(), self._round + 1
         earlier = self.ended()
         self._open()
-        known, ranges = len(self.ended()), self._distributions()
-        for old in earlier[known:]:
-            copy = create_trial(state=old.state, value=old.value, params=old.params, distributions=ranges)
-            self._study.add_trial(copy)
+        have, ranges = [trial.params for trial in self.ended()], self._distributions()
+        for old in earlier:
+            if old.params not in have:
+                copy = create_trial(value=old.value, params=old.params, distributions=ranges, user_attrs=old.user_attrs)
+                self._study.add_trial(copy)
 
     def _distributions(self) -> dict[str, BaseDistribution]:
         return {name: FloatDistribution(*self.space.ranges[name], log=True) for name in KNOBS}
@@ -159,8 +166,8 @@ def write_found(folder: Path, config: TuneConfig, searches: list[_Search]) -> No
         {
             "method": search.method,
             "trial": trial.number,
-            "status": "finished" if trial.state == TrialState.COMPLETE else "failed",
-            "loss": trial.value,
+            "status": "failed" if trial.user_attrs.get(FAILED) else "finished",
+            "loss": None if trial.user_attrs.get(FAILED) else trial.value,
             **settings(search.method, trial.params),
         }
         for search in searches
@@ -171,10 +178,12 @@ def write_found(folder: Path, config: TuneConfig, searches: list[_Search]) -> No
     best = {
         s.method: {**s.space.fixed, **settings(s.method, b.params)} for s in searches if (b := s.best()) is not None
     }
-    seeds = ", ".join(map(str, config.runs.seed_list))
-    header = [f"# Best settings of each method on seeds {seeds}; {TRIALS} has all trials of the search."]
+    header = [f"# Best settings of each method; {TRIALS} has all trials. Compare with the same other options."]
     header += [f"# {s.method}: the best trial lies at an edge of its range." for s in searches if s.at_edge()]
-    _write(folder / TUNED, "\n".join(header) + "\n" + yaml.safe_dump(best, sort_keys=False, default_flow_style=None))
+    content = yaml.safe_dump(
+        {"seeds": config.runs.seed_list, "settings": best}, sort_keys=False, default_flow_style=None
+    )
+    _write(folder / TUNED, "\n".join(header) + "\n" + content)
 
 
 def _write(path: Path, text: str) -> None:

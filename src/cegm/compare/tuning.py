@@ -30,6 +30,9 @@ SEARCHED = ("learning_rate", "weight_decay", "betas", *sorted(set(MOMENTUM.value
 EDGE = 0.1
 """A point lies at an edge when it is closer to it than this part of the range, on the logarithmic scale."""
 
+LEAST_MOMENTUM = 0.9
+"""Upper end of `one_minus_momentum`: some methods divide by the momentum."""
+
 WIDER = 2.0
 """The factor by which a range grows at an edge."""
 
@@ -59,7 +62,7 @@ class Space:
         """The space with every range doubled at whose edge `best` lies; the same space when it lies at none."""
         ranges = {name: _widened(*self.ranges[name], best[name]) for name in KNOBS}
         low, high = ranges["one_minus_momentum"]
-        ranges["one_minus_momentum"] = low, min(high, 1.0)  # no momentum is the end
+        ranges["one_minus_momentum"] = low, min(high, LEAST_MOMENTUM)
         return replace(self, ranges=ranges)
 
 
@@ -88,10 +91,12 @@ class TuneConfig:
     output_dir: str = option("runs/tune", "search folder; trials that it already holds are not repeated")
     methods: str = option("adamw,muon,cegm", "methods, comma-separated")
     trials: int = option(9, "trials of each method")
-    seeds: str = option("1000,", "seeds that each trial is run on, such as 1000,1001 or, for one, 1000, with its comma")
+    seeds: str = option(
+        "1000", "seeds that each trial is run on, comma-separated; a comparison refuses them afterwards"
+    )
     extensions: int = option(2, "how often a range may grow because the best trial lies at its edge")
     space: str = option("", "YAML file with the ranges (default: those that come with the package)")
-    storage: str = option("", "URL of Optuna's database (default: SQLite in the search folder)")
+    storage: str = option("", "URL of Optuna's database, used by one search at a time (default: SQLite in its folder)")
     processes: int = option(0, "runs at a time; 0 takes one per core")
     shared: dict[str, Any] = field(default_factory=dict)
 
@@ -106,11 +111,11 @@ class TuneConfig:
         self.runs = CompareConfig(
             output_dir=self.output_dir,
             methods=self.methods,
-            seeds=self.seeds,
+            seeds=f"{self.seeds},",  # a list, also of one
             processes=self.processes,
             retention=False,
             shared=self.shared,
-            own={method: space.fixed for method, space in self.spaces.items()},
+            settings={method: space.fixed for method, space in self.spaces.items()},
         )
         for method, space in self.spaces.items():
             self.planned(method, space.start)
@@ -149,15 +154,12 @@ def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:
 
 
 def _is_space(entry: Mapping[str, Any]) -> bool:
-    start = entry.get("start")
-    return (
-        isinstance(start, Mapping)
-        and all(isinstance(start.get(name), (int, float)) for name in KNOBS)
-        and all(isinstance(entry.get(name), list) and len(entry[name]) == 2 for name in KNOBS)
-        and all(
-            0 < entry[name][0] <= start[name] <= entry[name][1] and entry[name][0] < entry[name][1] for name in KNOBS
-        )
-    )
+    try:
+        starts = [float(entry["start"][name]) for name in KNOBS]
+        ranges = [tuple(map(float, entry[name])) for name in KNOBS]
+        return all(0 < low <= start <= high and low < high for start, (low, high) in zip(starts, ranges, strict=True))
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def from_values(values: Mapping[str, Any]) -> TuneConfig:
