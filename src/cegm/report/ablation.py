@@ -14,6 +14,9 @@ from cegm.report.folder import Ablation, Record, read_ablation
 WIDTH = 130
 """Characters of a line in the terminal."""
 
+TITLE_WIDTH = 90
+"""Characters of a line above the picture."""
+
 COLUMNS = ("change", "part", "effect", "[low, high]", "word", f"step {words.TIMES}", "B/weight")
 
 
@@ -148,7 +151,7 @@ def export_picture(folder: Path, path: Path) -> Path:
         raise ValueError(f"{folder} has no change to draw: its effects.json lists none")
     small = "Small dots: seeds; large marks: their mean, with 95 % interval; dashed line: base."
     title = alt.Title(
-        textwrap.wrap(effect_words.headline(ablation), WIDTH),
+        textwrap.wrap(effect_words.headline(ablation), TITLE_WIDTH),
         subtitle=small,
         anchor="start",
         offset=14,
