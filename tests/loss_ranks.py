@@ -1,6 +1,5 @@
 """What one of two data-parallel processes does with the entanglement loss; spawned, so it has to be a module of its own."""
 
-import os
 from types import SimpleNamespace
 
 import torch
@@ -35,10 +34,9 @@ def setting():
     return Words(), tokens, labels, (labels[:, 1:] != -100).sum()
 
 
-def train(rank, port, folder):
+def train(rank, folder):
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     model, tokens, labels, count = setting()
     parallel = nn.parallel.DistributedDataParallel(model)
     loss = LOSS.for_model(parallel)

@@ -1,7 +1,5 @@
 """What one of two data-parallel processes does; a module of its own, because a spawned process has to import it by name."""
 
-import os
-
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -21,10 +19,9 @@ def batches():
     return [torch.randn(8, 6, generator=torch.Generator().manual_seed(step)) for step in range(6)]
 
 
-def train(rank, port, folder, options):
+def train(rank, folder, options):
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     model, optimizer = setting(options)
     parallel = nn.parallel.DistributedDataParallel(model)
     for batch in batches():

@@ -757,14 +757,9 @@ def test_a_compiled_model_trains_like_the_eager_one():
     ],
 )
 def test_two_ranks_equal_one_process(tmp_path, options):
-    import socket
-
     import torch.multiprocessing as mp
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(ranks.train, args=(port, str(tmp_path), options), nprocs=2)
+    mp.spawn(ranks.train, args=(str(tmp_path), options), nprocs=2)
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     model, optimizer = ranks.setting(options)
     for batch in ranks.batches():

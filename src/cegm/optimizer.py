@@ -470,7 +470,7 @@ class CEGM(Optimizer):
 
     def __repr__(self) -> str:
         options = "\n".join(f"    {name}: {self.defaults[name]}" for name in sorted(self.defaults))
-        return f"CEGM (\n    preset: {self.preset}\n{options}\n)"
+        return f"{type(self).__name__} (\n    preset: {self.preset}\n{options}\n)"
 
 
 _OPTION_NAMES = frozenset(CEGM.__init__.__annotations__) - {"params", "model", "preset", "group_patterns", "return"}

@@ -78,6 +78,27 @@ def test_muon_is_torchs_muon_and_adamw():
     assert models.weights_equal(model, twin)
 
 
+def test_muon_takes_a_fused_projection_apart():
+    """A stacked query/key/value weight moves as three separate layers would."""
+    stacked, parts = torch.nn.Linear(8, 24, bias=False), [torch.nn.Linear(8, 8, bias=False) for _ in range(3)]
+    for part, rows in zip(parts, stacked.weight.data.split(8), strict=True):
+        part.weight.data.copy_(rows)
+    fused, separate = torch.nn.ModuleDict({"Wqkv": stacked}), torch.nn.ModuleList(parts)
+    optimizers = [build_optimizer("muon", each, lr=1e-2, precision="float32") for each in (fused, separate)]
+    for _ in range(3):
+        stacked.weight.grad = torch.randn(24, 8)
+        for part, rows in zip(parts, stacked.weight.grad.split(8), strict=True):
+            part.weight.grad = rows.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(stacked.weight, torch.cat([part.weight for part in parts]), rtol=0, atol=1e-6)
+
+
+def test_a_momentum_that_cannot_work_is_refused():
+    with pytest.raises(ValueError, match=r"momentum=1.0 is outside \[0, 1\)"):
+        build_optimizer("muon", models.llama(), momentum=1.0)
+
+
 def test_muon_in_float32_stays_close_to_bfloat16():
     """Two roundings of the same update: after one step, weights differ by far less than the step."""
     model = models.llama()

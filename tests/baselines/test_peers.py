@@ -237,7 +237,7 @@ def test_a_deep_copy_steps_and_bfloat16_weights_resume(method):
     resumed = build_optimizer(method, twin, lr=0.1)
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     steppers = [(model, optimizer), (twin, resumed)]
-    if method != "soap":  # the library's own object loses its options in a copy
+    if method in ("shampoo", "mac"):  # torch leaves most of an optimizer out of a copy
         steppers.append(copy.deepcopy((model, optimizer)))
     for one, stepper in steppers:
         step(one, stepper)

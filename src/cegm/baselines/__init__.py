@@ -9,13 +9,13 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from torch.optim.optimizer import Optimizer
-
-from cegm.baselines.paired import Shared
 from cegm.spelling import nearest
+
+if TYPE_CHECKING:  # the names of methods are wanted where torch is not
+    from torch import nn
+    from torch.optim.optimizer import Optimizer
 
 METHODS = {
     "adamw": "cegm.baselines.adamw:AdamW",
@@ -52,6 +52,8 @@ def build_optimizer(method: str, model: nn.Module, **options: Any) -> Optimizer:
 
 def option_names(method: str) -> list[str]:
     """Names of the options that `method` takes, `lr` included."""
+    from cegm.baselines.paired import Shared
+
     parameters = inspect.signature(_class(method)).parameters
     common = list(Shared.__annotations__) if "shared" in parameters else []
     return [name for name in parameters if name not in ("params", "model", "shared")] + common
