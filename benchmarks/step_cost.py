@@ -5,9 +5,9 @@
 Methods take turns block by block, A B C C B A, each with a model of its own; 16 blocks of 25 steps are a whole number of
 every method's refresh intervals (10, 16, 25, 50). Reported per method: the mean step, its ratio to Muon's with a 95 % interval
 from resampling the rounds, and for CEGM's family the parts of it: forward-backward, capture (what a recording step adds
-to that), step, refresh (what a refresh adds to that); for other methods a refresh is inside the step. The floor beside the first and the
-third is the arithmetic: operations over the speed of a large matrix product on the same machine. A line of the log per
-size; sizes that it holds are not repeated. Needs torch and numpy only; SOAP and schedule-free AdamW their libraries too.
+to that), step, refresh (what a refresh adds to that); for other methods a refresh is inside the step. The floor beside
+the first and the third is the arithmetic: operations over the speed of a large matrix product on the same machine. A
+line of the log per size; sizes that it holds are not repeated. Needs torch and numpy only; SOAP its library too.
 """
 
 from __future__ import annotations

@@ -202,9 +202,10 @@ def _add_ablate(commands: Any) -> None:
 
 
 def _ablate(known: argparse.Namespace) -> int:
-    from cegm.compare.ablation import from_values
+    from cegm.compare.ablation import AblationConfig
+    from cegm.compare.config import from_names
 
-    config = from_values(_given(known))
+    config = from_names(AblationConfig, _given(known))
     from cegm.compare.ablate import ablate
 
     return _show(ablate(config))
@@ -219,9 +220,10 @@ def _add_tune(commands: Any) -> None:
 
 
 def _tune(known: argparse.Namespace) -> int:
-    from cegm.compare.tuning import from_values
+    from cegm.compare.config import from_names
+    from cegm.compare.tuning import TuneConfig
 
-    config = from_values(_given(known))
+    config = from_names(TuneConfig, _given(known))
     from cegm.compare.tune import tune
 
     path = tune(config)

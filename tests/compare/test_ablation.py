@@ -6,7 +6,8 @@ pytest.importorskip("trl")
 pytest.importorskip("statsmodels")
 
 from cegm.compare import ablation, effects
-from cegm.compare.ablation import AblationConfig, Arm, from_values, read_parts
+from cegm.compare.ablation import AblationConfig, Arm, read_parts
+from cegm.compare.config import from_names
 from cegm.options import RECOMMENDED
 
 CHANGES = """
@@ -112,7 +113,7 @@ def test_a_faster_control_gets_the_base_s_training_time(changes):
 )
 def test_what_cannot_run_is_one_line(values, message):
     with pytest.raises(ValueError, match=message) as error:
-        from_values(values)
+        from_names(AblationConfig, values)
     assert "\n" not in str(error.value)
 
 

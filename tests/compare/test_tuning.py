@@ -3,8 +3,8 @@ import pytest
 pytest.importorskip("optuna")
 
 from cegm.baselines import METHODS
-from cegm.compare.config import CompareConfig
-from cegm.compare.tuning import KNOBS, Space, TuneConfig, from_values, read_spaces, settings
+from cegm.compare.config import CompareConfig, from_names
+from cegm.compare.tuning import KNOBS, Space, TuneConfig, read_spaces, settings
 
 POINT = {"learning_rate": 0.012345, "weight_decay": 0.1, "one_minus_momentum": 0.2}
 
@@ -49,7 +49,9 @@ def test_schedule_free_keeps_its_rate():
 
 
 def test_trials_share_everything_but_the_point():
-    config = from_values({"methods": "muon,cegm", "seeds": "7,8", "max_steps": 5, "trials": "3", "aux_lr": 0.1})
+    config = from_names(
+        TuneConfig, {"methods": "muon,cegm", "seeds": "7,8", "max_steps": 5, "trials": "3", "aux_lr": 0.1}
+    )
     runs = [run for method in ("muon", "cegm") for run in config.planned(method, POINT)]
     assert [(run.method, run.seed) for run in runs] == [("muon", 7), ("muon", 8), ("cegm", 7), ("cegm", 8)]
     assert {(r.config["max_steps"], r.config["aux_lr"], r.config["learning_rate"]) for r in runs} == {(5, 0.1, 0.0123)}
@@ -70,7 +72,7 @@ def test_trials_share_everything_but_the_point():
 )
 def test_what_cannot_run_is_refused_in_one_line(values, message):
     with pytest.raises(ValueError, match=message) as error:
-        from_values(values)
+        from_names(TuneConfig, values)
     assert "\n" not in str(error.value)
 
 

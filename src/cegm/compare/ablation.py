@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cegm.compare.config import CompareConfig, read_declared, split
+from cegm.compare.config import CompareConfig, read_declared
 from cegm.compare.plan import SAME_SECONDS, PlannedRun
 from cegm.spelling import nearest
 from cegm.train.config import DEFAULT_STEPS, option
@@ -131,13 +131,3 @@ def _is_part(entry: Any) -> bool:
         and isinstance(entry.get("changes"), list)
         and all(isinstance(change, Mapping) and change for change in entry["changes"])
     )
-
-
-def from_values(values: Mapping[str, Any]) -> AblationConfig:
-    """An ablation from flat names: its own fields, and names of a run for the base.
-
-    Raises:
-        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
-    """
-    own, shared = split(AblationConfig, values)
-    return AblationConfig(**own, shared=shared)

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import yaml
 
 from cegm.baselines import METHODS
 from cegm.spelling import nearest
 from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option
+
+Config = TypeVar("Config")
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 OWNED_BY_COMPARE = ("method", "seed", "output_dir", "threads", "resume_from_checkpoint", "dry_run", "progress")
@@ -159,6 +161,16 @@ def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], d
     kinds = {f.name: type(f.default) for f in fields(kind) if f.metadata}
     own = {name: convert(name, value, kinds[name]) for name, value in values.items() if name in kinds}
     return own, {name: value for name, value in values.items() if name not in kinds}
+
+
+def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """An ablation or a search from flat names: its own fields, and names of a run that all its runs share.
+
+    Raises:
+        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
+    """
+    own, shared = split(kind, values)
+    return cast(Any, kind)(**own, shared=shared)
 
 
 def read_declared(path: str, built_in: str) -> Any:

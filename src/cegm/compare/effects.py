@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cegm.compare.ablation import AblationConfig, Arm
+from cegm.compare.plan import write_whole
 from cegm.compare.statistics import CLAIM_SEEDS, Difference, holm, paired_difference
 
 LEVEL = 0.05
@@ -28,9 +29,7 @@ def write_effects(folder: Path, config: AblationConfig, results: Mapping[str, Ma
     costs = folder / COSTS
     measured = json.loads(costs.read_text(encoding="utf-8")) if costs.exists() else {}
     found = effects(config, results, measured)
-    beside = folder / f"{EFFECTS}.partial"
-    beside.write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
-    return beside.replace(folder / EFFECTS)
+    return write_whole(folder / EFFECTS, json.dumps(found, indent=1, allow_nan=False))
 
 
 def effects(

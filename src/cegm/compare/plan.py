@@ -120,9 +120,14 @@ def read_plan(folder: Path) -> list[PlannedRun]:
 
 def write_plan(folder: Path, runs: list[PlannedRun]) -> None:
     """Writes `plan.jsonl` in one move."""
-    beside = folder / "plan.jsonl.partial"
-    beside.write_text("".join(json.dumps(run.line(), sort_keys=True) + "\n" for run in runs), encoding="utf-8")
-    beside.replace(folder / "plan.jsonl")
+    write_whole(folder / "plan.jsonl", "".join(json.dumps(run.line(), sort_keys=True) + "\n" for run in runs))
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Writes a file beside and moves it into place, so that nobody ever reads half of it."""
+    beside = path.with_name(f"{path.name}.partial")
+    beside.write_text(text, encoding="utf-8")
+    return beside.replace(path)
 
 
 def kept_equal_seconds(

@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from cegm.compare.execute import execute
-from cegm.compare.plan import PlannedRun
+from cegm.compare.plan import PlannedRun, write_whole
 from cegm.compare.progress import Bars
 from cegm.compare.run import require_possible
 from cegm.compare.tuning import KNOBS, Space, TuneConfig, settings
@@ -174,7 +174,7 @@ def write_found(folder: Path, config: TuneConfig, searches: list[_Search]) -> No
         for trial in search.ended()
     ]
     found = {"seeds": config.runs.seed_list, "ranges": {s.method: s.space.ranges for s in searches}, "trials": records}
-    _write(folder / TRIALS, json.dumps(found, indent=1))
+    write_whole(folder / TRIALS, json.dumps(found, indent=1))
     best = {
         s.method: {**s.space.fixed, **settings(s.method, b.params)} for s in searches if (b := s.best()) is not None
     }
@@ -183,10 +183,4 @@ def write_found(folder: Path, config: TuneConfig, searches: list[_Search]) -> No
     content = yaml.safe_dump(
         {"seeds": config.runs.seed_list, "settings": best}, sort_keys=False, default_flow_style=None
     )
-    _write(folder / TUNED, "\n".join(header) + "\n" + content)
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    write_whole(folder / TUNED, "\n".join(header) + "\n" + content)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cegm.baselines import METHODS
-from cegm.compare.config import CompareConfig, listed, read_declared, split
+from cegm.compare.config import CompareConfig, listed, read_declared
 from cegm.compare.plan import PlannedRun
 from cegm.spelling import nearest
 from cegm.train.config import option
@@ -160,13 +160,3 @@ def _is_space(entry: Mapping[str, Any]) -> bool:
         return all(0 < low <= start <= high and low < high for start, (low, high) in zip(starts, ranges, strict=True))
     except (KeyError, TypeError, ValueError):
         return False
-
-
-def from_values(values: Mapping[str, Any]) -> TuneConfig:
-    """A search from flat names: its own fields, and names of a run for all trials.
-
-    Raises:
-        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
-    """
-    own, shared = split(TuneConfig, values)
-    return TuneConfig(**own, shared=shared)

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from cegm.compare import statistics
-from cegm.compare.plan import SAME_SECONDS
+from cegm.compare.plan import SAME_SECONDS, write_whole
 from cegm.compare.statistics import CLAIM_SEEDS, Difference
 
 LEVEL = 0.05
@@ -111,9 +111,7 @@ def write_verdict(folder: Path) -> Path:
     results = pd.read_parquet(folder / "results.parquet")
     items = pd.read_parquet(folder / "items.parquet") if (folder / "items.parquet").exists() else pd.DataFrame()
     verdict = judge(results, items, read_curves(folder))
-    beside = folder / "verdict.json.partial"
-    beside.write_text(json.dumps(verdict, indent=1, allow_nan=False), encoding="utf-8")
-    return beside.replace(folder / "verdict.json")
+    return write_whole(folder / "verdict.json", json.dumps(verdict, indent=1, allow_nan=False))
 
 
 def read_curves(folder: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from statistics import mean
 from typing import Any
 
 from cegm.compare.config import LENGTHS
-from cegm.compare.plan import PlannedRun
+from cegm.compare.plan import PlannedRun, write_whole
 from cegm.train.config import WORLD, RunConfig
 
 
@@ -100,9 +100,7 @@ def main() -> None:
     except (ValueError, OSError, RuntimeError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
-    beside = folder / "result.json.partial"
-    beside.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    beside.replace(folder / "result.json")
+    write_whole(folder / "result.json", json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ zero, and one whose norm is below `eps` is not amplified to a full step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -33,12 +32,12 @@ def normalize(mapped: Tensor, kind: Normalize, eps: float, dtype: torch.dtype) -
     return mapped
 
 
-def polar(mapped: Tensor, eps: float, dtype: torch.dtype, coefficients: Sequence[float] = QUINTIC) -> Tensor:
+def polar(mapped: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """The orthogonal polar factor `U V^T`, approximately: five quintic Newton-Schulz steps, as in `torch.optim.Muon`.
 
     The order of operations is torch's, so that with the context switched off the two agree bit for bit.
     """
-    a, b, c = coefficients
+    a, b, c = QUINTIC
     tall = mapped.shape[-2] > mapped.shape[-1]
     factor = mapped.to(dtype, copy=True)
     factor = factor.mT if tall else factor  # (matrices, short, long)
