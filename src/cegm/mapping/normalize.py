@@ -84,6 +84,9 @@ def balance_rows(direction: Tensor, moments: Tensor, decay: float, eps: float) -
         decay: Weight of the past, in [0, 1).
         eps: Added to the root.
     """
-    moments.lerp_(direction.square().mean(dim=-1, keepdim=True), 1.0 - decay)
-    balanced = direction / (moments.sqrt() + eps)
-    return balanced * (frobenius_norms(direction) / frobenius_norms(balanced).clamp_min(eps))
+    squares = torch.linalg.vector_norm(direction, dim=-1, keepdim=True).square()  # (matrices, outputs, 1)
+    moments.lerp_(squares / direction.shape[-1], 1.0 - decay)
+    factors = 1.0 / (moments.sqrt() + eps)
+    # Both norms follow from those of the rows, so the matrix itself is read once more, not four times.
+    before, after = squares.sum(dim=-2, keepdim=True), (squares * factors.square()).sum(dim=-2, keepdim=True)
+    return direction * (factors * (before / after.clamp_min(eps**2)).sqrt())
