@@ -5,9 +5,10 @@
 Methods take turns block by block, A B C C B A, each with a model of its own; 16 blocks of 25 steps are a whole number of
 every method's refresh intervals (10, 16, 25, 50). Reported per method: the mean step, its ratio to Muon's with a 95 % interval
 from resampling the rounds, and for CEGM's family the parts of it: forward-backward, capture (what a recording step adds
-to that), step, refresh (what a refresh adds to that); for other methods a refresh is inside the step. The floor beside
-the first and the third is the arithmetic: operations over the speed of a large matrix product on the same machine. A
-line of the log per size; sizes that it holds are not repeated. Needs torch and numpy only; SOAP its library too.
+to that), step, refresh (what a refresh adds to that); for other methods a refresh is inside the step. The floor below
+each part of Muon and CEGM is the arithmetic: operations over the speed of a large matrix product on the same machine. A
+line of the log per size; sizes that it holds are not repeated. Widths, batches, lengths and layers may be lists, for
+`benchmarks/growth.py`. Needs torch and numpy only; SOAP its library too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 
 from cegm.baselines import build_optimizer
+from cegm.mapping.normalize import POLAR_STEPS
 from model import LanguageModel
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,7 +39,13 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "cegm": ("cegm", {}),
     "cegm lite": ("cegm", {"preset": "lite"}),
 }
-POLAR_ITERATIONS = 5
+FLOORED = ("muon", "cegm", "cegm lite")
+"""Methods whose operations are counted."""
+
+AXES = ("hidden", "tokens", "length", "layers")
+
+ROOT_PRODUCTS = 22
+"""Products of two matrices in one root of `cegm.mapping.spectrum`: six iterations, the first two products short."""
 
 
 def synchronize(device: str) -> None:
@@ -56,29 +64,37 @@ def peak(device: str, size: int = 1024, seconds: float = 0.5) -> float:
     return 2 * size**3 * count / (time.perf_counter() - start)
 
 
-def operations(model: LanguageModel, tokens: int, length: int, matrices: list[torch.Tensor]) -> dict[str, float]:
-    """Of forward and backward pass (2 + 4 per weight and token, attention included), and of the polar factors."""
+def model_operations(model: LanguageModel, tokens: int, length: int) -> float:
+    """Of a forward and a backward pass: 2 + 4 per weight and token, and attention."""
     weights = sum(p.numel() for p in model.parameters())  # the embedding counts as the head
     hidden, layers = model.embed.weight.shape[1], len(model.blocks)
-    attention = 3 * 4 * tokens * length * hidden * layers / 2  # causal
-    polar = 0.0
-    for matrix in matrices:
-        short, long = sorted(matrix.shape)
-        polar += POLAR_ITERATIONS * (2 * short**2 * long * 2 + 2 * short**3)
-    return {"forward_backward": 6.0 * weights * tokens + attention, "step": polar}
+    return 6.0 * weights * tokens + 3 * 4 * tokens * length * hidden * layers / 2  # causal
+
+
+def method_operations(optimizer: torch.optim.Optimizer, tokens: int) -> dict[str, float]:
+    """Of CEGM and its relatives, per step: polar factors and maps; capture and refresh, each once per refresh."""
+    counts = {"step": 0.0, "capture": 0.0, "refresh": 0.0}
+    for parameter in (p for g in optimizer.param_groups if g["role"] == "matrix" for p in g["params"]):
+        short, long = sorted(parameter.shape)
+        counts["step"] += POLAR_STEPS * (2 * short**2 * long * 2 + 2 * short**3)
+        for key, side in (("demand_map", 0), ("context_map", 1)):
+            if key in optimizer.state[parameter]:
+                features, width = parameter.shape[side], optimizer.state[parameter][key].shape[-1]
+                counts["step"] += 2.0 * parameter.numel() * width
+                counts["capture"] += 2.0 * tokens * features * width
+                counts["refresh"] += ROOT_PRODUCTS * 2.0 * features * width**2
+    return counts
 
 
 class Timed:
     """One method: a model of its own and the seconds of both halves of each of its steps."""
 
-    def __init__(self, name: str, hidden: int, arguments: argparse.Namespace) -> None:
+    def __init__(self, name: str, hidden: int, layers: int, device: str) -> None:
         torch.manual_seed(0)
         method, options = METHODS[name]
-        self.model = LanguageModel(hidden=hidden, layers=arguments.layers, heads=max(1, hidden // 64)).to(
-            arguments.device
-        )
+        self.model = LanguageModel(hidden=hidden, layers=layers, heads=max(1, hidden // 64)).to(device)
         self.optimizer = build_optimizer(method, self.model, lr=1e-4, **options)
-        self.device = arguments.device
+        self.device = device
         self.matrices = [p for g in self.optimizer.param_groups if g["role"] == "matrix" for p in g["params"]]
         self.blocks: list[list[tuple[float, float, bool]]] = []  # forward-backward, step, refreshed
 
@@ -128,19 +144,19 @@ def ratio(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> li
     return [float(np.mean(first) / np.mean(second)), *map(float, np.quantile(resampled, [0.025, 0.975]))]
 
 
-def measure(arguments: argparse.Namespace, hidden: int, tokens: int) -> dict[str, Any]:
-    """The line of one size."""
+def measure(arguments: argparse.Namespace, size: dict[str, int]) -> dict[str, Any]:
+    """The line of one size: hidden, tokens, length, layers."""
     names = arguments.methods.split(",")
-    rows = max(1, tokens // arguments.length)
-    batch = torch.randint(0, 256, (rows, arguments.length), device=arguments.device)
-    timed = {name: Timed(name, hidden, arguments) for name in names}
+    tokens, length = size["tokens"], size["length"]
+    batch = torch.randint(0, 256, (tokens // length, length), device=arguments.device)
+    timed = {name: Timed(name, size["hidden"], size["layers"], arguments.device) for name in names}
     for turn in range(-1, arguments.rounds):  # one round of warm-up
         for name in names if turn % 2 == 0 else reversed(names):
             block = timed[name].block(batch, arguments.block)
             if turn >= 0:
                 timed[name].blocks.append(block)
     speed, base, rng = peak(arguments.device), timed["muon"], np.random.default_rng(0)
-    work = operations(base.model, rows * arguments.length, arguments.length, base.matrices)
+    forward_backward = model_operations(base.model, tokens, length) / speed
     methods = {
         name: {
             "seconds_per_step": float(np.mean(each.seconds())),
@@ -148,14 +164,15 @@ def measure(arguments: argparse.Namespace, hidden: int, tokens: int) -> dict[str
             "parts": each.parts(),
             "state_bytes_per_matrix_weight": each.state_bytes(),
             "rounds": each.seconds().tolist(),
+            "floor_seconds": {"forward_backward": forward_backward}
+            | {part: count / speed for part, count in method_operations(each.optimizer, tokens).items()}
+            if name in FLOORED
+            else None,
         }
         for name, each in timed.items()
     }
     return {
-        "hidden": hidden,
-        "tokens": rows * arguments.length,
-        "length": arguments.length,
-        "layers": arguments.layers,
+        **size,
         "block_steps": arguments.block,
         "threads": arguments.threads,
         "device": arguments.device,
@@ -163,7 +180,6 @@ def measure(arguments: argparse.Namespace, hidden: int, tokens: int) -> dict[str
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "weights": sum(p.numel() for p in base.model.parameters()),
         "peak_operations_per_second": speed,
-        "floor_seconds": {part: count / speed for part, count in work.items()},
         "methods": methods,
     }
 
@@ -180,21 +196,23 @@ def show(line: dict[str, Any]) -> None:
         whole = [f"{1e3 * found['seconds_per_step']:.1f}", f"{middle:.3f} [{low:.3f}, {high:.3f}]"]
         cells = [*parts, *whole, f"{found['state_bytes_per_matrix_weight']:.2f}"]
         print(f"{name:12}" + "".join(f"{cell:>22}" for cell in cells))
-    floor = line["floor_seconds"]
-    print(f"{'floor (Muon)':12}{1e3 * floor['forward_backward']:22.1f}{1e3 * floor['step']:22.1f}\n", flush=True)
+        if found["floor_seconds"]:
+            floors = [f"{1e3 * found['floor_seconds'][p]:.1f}" for p in names]
+            print(f"{'   floor':12}" + "".join(f"{cell:>22}" for cell in floors))
+    print(flush=True)
 
 
-def key(size: dict[str, Any], methods: list[str]) -> tuple[Any, ...]:
+def key(line: dict[str, Any], methods: list[str]) -> tuple[Any, ...]:
     """What makes two measurements the same."""
-    return tuple(size[name] for name in ("hidden", "tokens", "length", "layers", "threads", "device")), tuple(methods)
+    return tuple(line[name] for name in (*AXES, "threads", "device")), tuple(methods)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hidden", default="128", help="widths, comma-separated")
     parser.add_argument("--tokens", default="2048", help="tokens per batch, comma-separated")
-    parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--length", default="256", help="tokens per row, comma-separated")
+    parser.add_argument("--layers", default="4", help="comma-separated")
     parser.add_argument("--rounds", type=int, default=16, help="blocks per method; 16 blocks of 25 steps are 400 steps")
     parser.add_argument("--block", type=int, default=25, help="steps between two refreshes of the recommended preset")
     parser.add_argument("--threads", type=int, default=2)
@@ -209,11 +227,12 @@ def main() -> None:
     if "muon" not in arguments.methods.split(","):
         raise SystemExit("every cost is told against Muon's; add muon to --methods")
     sizes = {key(line, list(line["methods"])) for line in done}
-    widths, batches = ([int(part) for part in text.split(",")] for text in (arguments.hidden, arguments.tokens))
-    for hidden, tokens in itertools.product(widths, batches):
-        size = {**vars(arguments), "hidden": hidden, "tokens": max(1, tokens // arguments.length) * arguments.length}
-        if key(size, arguments.methods.split(",")) not in sizes:
-            line = measure(arguments, hidden, tokens)
+    lists = [[int(part) for part in getattr(arguments, axis).split(",")] for axis in AXES]
+    for values in itertools.product(*lists):
+        size = dict(zip(AXES, values, strict=True))
+        size["tokens"] = max(1, size["tokens"] // size["length"]) * size["length"]
+        if key({**vars(arguments), **size}, arguments.methods.split(",")) not in sizes:
+            line = measure(arguments, size)
             show(line)
             with arguments.output.open("a") as log:
                 log.write(json.dumps(line) + "\n")

@@ -111,5 +111,5 @@ def test_operations_are_those_that_torch_counts():
     tokens = torch.randint(0, 256, (2, 32))
     with FlopCounterMode(display=False) as counter:
         one(tokens).backward()
-    found = step_cost.operations(one, 64, 32, [])["forward_backward"]
+    found = step_cost.model_operations(one, 64, 32)
     assert found == pytest.approx(counter.get_total_flops(), rel=0.15)  # causal halves count as whole there
