@@ -49,7 +49,7 @@ class Contestant:
         self.name, self.steps, self.warmup = name, arguments.steps, arguments.warmup
         self.model = LanguageModel(arguments.vocabulary, hidden, layers, heads).to(arguments.device)
         self.autocast = arguments.autocast
-        options = dict(settings)
+        options = {**settings, "lr": settings["lr"] * arguments.rate}
         self.method = options.pop("method", name)
         self.optimizer = build_optimizer(self.method, self.model, **options)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -95,9 +95,8 @@ def run_seed(arguments: argparse.Namespace, settings: dict[str, Any], seed: int,
     fixed = text.rows(held_out, arguments.validation_rows, arguments.length, rng)
     validation = list(torch.from_numpy(fixed).to(arguments.device).split(arguments.rows))
     rng = np.random.default_rng(seed)
-    Contestant("adamw", {}, arguments, seed).train(
-        validation[:1]
-    )  # so that no method's clock pays for the first use of the device
+    # So that no method's clock pays for the first use of the device:
+    Contestant("adamw", {"lr": 0.0}, arguments, seed).train(validation[:1])
     contestants = [Contestant(name, settings[name], arguments, seed) for name in settings]
     lines: list[dict[str, Any]] = []
     while contestants[0].step < arguments.steps:
@@ -144,6 +143,7 @@ def parse() -> argparse.Namespace:
         "--settings", type=Path, required=True, help="JSON: options of each method, lr included, by name"
     )
     parser.add_argument("--methods", default="", help="of those in the file; default: all")
+    parser.add_argument("--rate", type=float, default=1.0, help="times every method's lr; aux_lr stays")
     parser.add_argument("--size", choices=SIZES, default="0.8M")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--warmup", type=int, default=10)

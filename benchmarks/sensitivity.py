@@ -1,0 +1,86 @@
+"""How much a method's loss depends on its learning rate: one picture over pretraining logs that differ in `--rate` alone.
+
+    python benchmarks/sensitivity.py benchmarks/results/sensitivity/*.jsonl --output benchmarks/results/sensitivity/novels.svg
+
+The table gives the mean final loss at each multiple of the tuned rates, and the paired difference between CEGM and each
+other method at that multiple, with its 95 % interval: a claim that holds only at the tuned rates is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import altair as alt
+import pandas as pd
+
+from cegm.compare.statistics import paired_difference
+from cegm.report import picture, style
+
+CLAIMANT = "cegm"
+
+
+def read(paths: list[Path]) -> pd.DataFrame:
+    """One row per finished run: method, seed, rate, final loss."""
+    rows = []
+    for path in paths:
+        first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            if line["step"] == first["steps"]:
+                rows.append(
+                    {
+                        "method": line["method"],
+                        "seed": line["seed"],
+                        "rate": first["rate"],
+                        "loss": line["validation"],
+                    }
+                )
+    if not rows:
+        raise SystemExit("no finished run in these logs")
+    return pd.DataFrame(rows)
+
+
+def table(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per method and rate."""
+    rows = []
+    for (rate, method), own in runs.groupby(["rate", "method"]):
+        cells = {"rate": f"x {rate:g}", "method": style.name(str(method)), "final loss": f"{own['loss'].mean():.4f}"}
+        base = runs[(runs["rate"] == rate) & (runs["method"] == CLAIMANT)]
+        both = own.merge(base, on="seed", suffixes=("", "_base"))
+        if method != CLAIMANT and len(both):
+            found = paired_difference(both["loss_base"].tolist(), both["loss"].tolist())
+            interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
+            cells[f"{style.name(CLAIMANT)} - this"] = f"{found.estimate:+.4f}{interval}"
+        rows.append(cells)
+    return pd.DataFrame(rows).fillna("")
+
+
+def draw(runs: pd.DataFrame, path: Path) -> None:
+    """Final loss against the multiple of the tuned rate: a point per run, a line through the means."""
+    names = [m for m in (*style.LOOKS, *sorted(set(runs["method"]) - set(style.LOOKS))) if (runs["method"] == m).any()]
+    data = runs.assign(method=runs["method"].map(style.name))
+    x = alt.X("rate:Q", title="learning rate, times the tuned one", scale=alt.Scale(type="log", base=2))
+    y = alt.Y("loss:Q", title="final validation loss, nats per token", scale=alt.Scale(zero=False))
+    points = alt.Chart(data).mark_point(size=22, filled=True, opacity=0.7)
+    line = alt.Chart(data).mark_line().encode(x, y.aggregate("mean"), style.colour(names), style.dash(names))
+    layers = line + points.encode(x, y, style.colour(names), style.shape(names))
+    picture.save(layers.properties(width=460, height=300), path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("logs", type=Path, nargs="+", help="logs of pretrain.py, one per --rate")
+    parser.add_argument("--output", type=Path, help="picture, .svg or .png; the table goes beside it as .csv")
+    arguments = parser.parse_args()
+    runs = read(arguments.logs)
+    found = table(runs)
+    print(found.to_string(index=False))
+    if arguments.output:
+        picture.require_ending(arguments.output)
+        draw(runs, arguments.output)
+        found.to_csv(arguments.output.with_suffix(".csv"), index=False)
+
+
+if __name__ == "__main__":
+    main()

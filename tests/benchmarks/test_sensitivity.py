@@ -1,0 +1,48 @@
+"""Losses whose dependence on the rate is known."""
+
+import json
+
+import pytest
+
+pytest.importorskip("altair")
+
+import sensitivity
+
+
+def logs(folder, rates=(0.5, 1, 2), seeds=3):
+    """CEGM is .1 better than Muon at the tuned rate and equal at the others."""
+    paths = []
+    for rate in rates:
+        lines = [{"steps": 10, "rate": rate}]
+        for seed in range(seeds):
+            for method in ("cegm", "muon"):
+                loss = 2 + 0.01 * seed - (0.1 if method == "cegm" and rate == 1 else 0)
+                lines += [{"method": method, "seed": seed, "step": s, "validation": loss} for s in (5, 10)]
+        paths.append(folder / f"{rate}.jsonl")
+        paths[-1].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return paths
+
+
+def test_the_table_shows_where_a_claim_holds(tmp_path):
+    runs = sensitivity.read(logs(tmp_path))
+    assert len(runs) == 3 * 3 * 2
+    found = sensitivity.table(runs).set_index(["rate", "method"])["CEGM - this"]
+    assert found["x 1", "Muon"].startswith("-0.1000")
+    assert found["x 2", "Muon"].startswith("+0.0000")
+    assert found["x 1", "CEGM"] == ""
+
+
+def test_picture_and_table_are_written(tmp_path, monkeypatch, capsys):
+    paths = logs(tmp_path)
+    monkeypatch.setattr("sys.argv", ["sensitivity.py", *map(str, paths), "--output", str(tmp_path / "s.svg")])
+    sensitivity.main()
+    assert "x 0.5" in capsys.readouterr().out
+    assert (tmp_path / "s.svg").read_text().startswith("<svg")
+    assert (tmp_path / "s.csv").read_text().startswith("rate,")
+
+
+def test_logs_without_a_finished_run_say_so(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"steps": 5, "rate": 1}) + "\n")
+    with pytest.raises(SystemExit, match="no finished run"):
+        sensitivity.read([path])
