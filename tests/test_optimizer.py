@@ -87,7 +87,7 @@ def run_beside_oracle(options, steps=7, sizes=(6, 10, 4), tokens=12, seed=0, **c
         optimizer.zero_grad()
         for twin, linear in zip(slow, linears, strict=True):
             error = float((linear.weight.detach().double() - twin.weight).norm() / twin.weight.norm())
-            assert error < 3e-5, f"step {twin.steps}"
+            assert error < 1e-4, f"step {twin.steps}"
 
 
 def test_the_paper_preset_is_the_oracle():

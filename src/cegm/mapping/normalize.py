@@ -18,12 +18,28 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of Muon's quintic iteration (Jordan, 2024): singular values end between .7 and 1.2 instead of at 1, in few steps."""
 
 POLAR_STEPS = 5
+
+GRAM_RATIO = 2
+"""From this ratio of the sides on, the iteration over the smaller Gram matrix takes less time (.84 at 2, .68 at 3, .54 at 4)."""
+
 SQUARINGS = 20
 
 
-def normalize(mapped: Tensor, kind: Normalize, eps: float, dtype: torch.dtype) -> Tensor:
-    """`E` scaled to the norm that `kind` names; `dtype` is the precision of the polar iteration."""
+def normalize(mapped: Tensor, kind: Normalize, eps: float, dtype: torch.dtype, as_torch: bool) -> Tensor:
+    """`E` scaled to the norm that `kind` names.
+
+    Args:
+        mapped: `E`, shape (matrices, outputs, inputs).
+        kind: The norm.
+        eps: Smallest norm that is divided by.
+        dtype: Precision of the polar iteration.
+        as_torch: Whether the polar iteration keeps the order of `torch.optim.Muon`, to agree with it to the bit.
+    """
     if kind == "polar":
+        short, long = sorted(mapped.shape[-2:])
+        # The Gram matrix squares the condition number, which bfloat16 could not hold.
+        if not as_torch and dtype == torch.float32 and long >= GRAM_RATIO * short:
+            return gram_polar(mapped.float(), eps)
         return polar(mapped, eps, dtype)
     if kind == "spectral":
         return mapped / spectral_norms(mapped)[:, None, None].clamp_min(eps)
@@ -47,6 +63,33 @@ def polar(mapped: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         factor = torch.baddbmm(factor, update, factor, beta=a)
     return factor.mT if tall else factor
+
+
+def gram_polar(mapped: Tensor, eps: float) -> Tensor:
+    """The same five steps as `polar`, taken by the Gram matrix `A = X X^T` and the product `Q` of their polynomials.
+
+    Each step is `X <- P X` with `P = a I + b A + c A^2`, which commutes with `A`; so `A <- P A P`, and `X` itself is
+    needed twice only: for the first `A` and the last `Q X`. Saves two products with the long side per step.
+    """
+    tall = mapped.shape[-2] > mapped.shape[-1]
+    factor = mapped.mT if tall else mapped  # (matrices, short, long)
+    factor = factor / frobenius_norms(factor).clamp_min(eps)
+    gram = factor @ factor.mT  # (matrices, short, short)
+    product = polynomial = _polynomial(gram)
+    for _ in range(POLAR_STEPS - 1):
+        gram = polynomial @ gram @ polynomial
+        polynomial = _polynomial(gram)
+        product = polynomial @ product
+    factor = product @ factor
+    return factor.mT if tall else factor
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """`a I + b A + c A^2`."""
+    a, b, c = QUINTIC
+    result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal(dim1=-2, dim2=-1).add_(a)
+    return result
 
 
 def frobenius_norms(matrices: Tensor) -> Tensor:
