@@ -1,8 +1,9 @@
-"""Table and picture of pretraining logs: how many steps and seconds each method needs for the final loss of tuned AdamW.
+"""Table and picture over lengths of training: how many steps and seconds each method needs for the final loss of tuned AdamW.
 
     python benchmarks/plot.py benchmarks/results/pretrain/novels-*.jsonl --output benchmarks/results/pretrain/novels.svg
+    python benchmarks/plot.py benchmarks/results/lengths/*/results.csv --output benchmarks/results/lengths/novels.svg
 
-Each log holds runs of one length, every one to the end of its own schedule; a run is never stopped early to claim its
+Reads logs of `pretrain.py` or the results of `cegm compare` as `keep.py` keeps them. Each log holds runs of one length, every one to the end of its own schedule; a run is never stopped early to claim its
 loss. Steps to a loss are read off between the lengths of a method, on logarithmic steps, per seed; a method whose longest
 run misses the loss has missed it, and one whose shortest run is already below it needs at most that many. Seconds are
 steps times the method's median second per step over the runs of that seed.
@@ -27,23 +28,25 @@ BASELINE = "adamw"
 
 def read(paths: list[Path]) -> pd.DataFrame:
     """One row per run: method, seed, budget (steps), final loss, seconds per step."""
-    rows = []
-    for path in paths:
-        first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
-        for line in lines:
-            if line["step"] == first["steps"]:
-                pace = line["seconds"] / line["step"]
-                rows.append(
-                    {
-                        **{k: line[k] for k in ("method", "seed")},
-                        "budget": line["step"],
-                        "loss": line["validation"],
-                        "pace": pace,
-                    }
-                )
-    if not rows:
+    runs = pd.concat([_comparison(path) if path.suffix == ".csv" else _log(path) for path in paths])
+    if not len(runs):
         raise SystemExit("no finished run in these logs")
-    return pd.DataFrame(rows)
+    return runs.assign(pace=runs["seconds"] / runs["budget"]).drop(columns="seconds").reset_index(drop=True)
+
+
+def _log(path: Path) -> pd.DataFrame:
+    first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    names = {"method": "method", "seed": "seed", "step": "budget", "validation": "loss", "seconds": "seconds"}
+    ends = [{new: line[old] for old, new in names.items()} for line in lines if line["step"] == first["steps"]]
+    return pd.DataFrame(ends, columns=list(names.values()))
+
+
+def _comparison(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    table = table[(table["role"] == "main") & (table["status"] == "finished")]
+    return table.rename(columns={"steps": "budget", "final_loss": "loss"})[
+        ["method", "seed", "budget", "loss", "seconds"]
+    ]
 
 
 def steps_to(runs: pd.DataFrame, target: float) -> tuple[float | None, bool]:

@@ -1,6 +1,7 @@
 import json
 import math
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("altair")
@@ -34,6 +35,16 @@ def test_ratio_of_steps_and_seconds_is_the_factor(tmp_path):
     assert list(table.index) == ["CEGM", "Muon", "AdamW"]
     assert table.loc["CEGM", "steps / Muon's"].startswith("0.80")
     assert table.loc["CEGM", "seconds / AdamW's"].startswith("0.48")
+
+
+def test_results_of_a_comparison_are_read_like_logs(tmp_path):
+    runs = plot.read(logs(tmp_path, {"adamw": 1.0, "muon": 2.0}))
+    whole = runs.assign(seconds=runs["pace"] * runs["budget"], role="main", status="finished")
+    other = whole.assign(role="equal seconds", loss=0.0)
+    table = pd.concat([whole, other]).rename(columns={"budget": "steps", "loss": "final_loss"})
+    table.to_csv(tmp_path / "results.csv", index=False)
+    again = plot.read([tmp_path / "results.csv"])
+    pd.testing.assert_frame_equal(again[runs.columns], runs)
 
 
 def test_a_miss_is_a_miss_and_a_bound_is_marked(tmp_path):
