@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py benchmarks/results/step_cost/growth.jsonl --output benchmarks/results/step_cost/growth.svg
 
-Reads logs of `step_cost.py`. Sizes that differ in one axis only, and in at least three values of it, are one curve; its
+Reads logs of `step_cost.py`. Sizes with the same methods that differ in one axis only, and in at least three values of it, are one curve; its
 exponent is the slope of log seconds per token over the log of the axis, by least squares, with a 95 % interval from resampling the
 rounds of each point. The exponent of the arithmetic is the same slope over the counted operations of the same sizes.
 """
@@ -35,11 +35,12 @@ def curves(lines: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Per axis, the largest set of lines that differ in it alone, ordered by it."""
     found: dict[str, list[dict[str, Any]]] = {}
     for axis in AXES:
-        groups: dict[tuple[int, ...], list[dict[str, Any]]] = {}
+        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for line in lines:
-            groups.setdefault(tuple(line[other] for other in AXES if other != axis), []).append(line)
+            fixed = tuple(line[other] for other in (*AXES, "threads", "device") if other != axis)
+            groups.setdefault((*fixed, *line["methods"]), []).append(line)
         largest = max(groups.values(), key=len)
-        if len(largest) >= LEAST_POINTS:
+        if len({line[axis] for line in largest}) >= LEAST_POINTS:
             found[axis] = sorted(largest, key=lambda line: int(line[axis]))
     return found
 
@@ -66,19 +67,21 @@ def exponent(curve: list[dict[str, Any]], axis: str, method: str, rng: np.random
         "arithmetic": "",
     }
     if method in FLOORED:
-        floors = np.array([_floor(line["methods"][method], line["block_steps"]) for line in curve])
-        row["arithmetic"] = f"{float(slope(values, floors / tokens)):+.2f}"
+        counts = np.array([operations(line["methods"][method]) for line in curve])
+        row["arithmetic"] = f"{float(slope(values, counts / tokens)):+.2f}"
     return row
 
 
-def _floor(found: dict[str, Any], block: int) -> float:
-    """Seconds of a mean step by the arithmetic; blocks are one refresh interval long."""
-    floor = found["floor_seconds"]
-    return float(floor["forward_backward"] + floor["step"] + (floor["capture"] + floor["refresh"]) / block)
+def operations(found: dict[str, Any]) -> float:
+    """Of a mean step."""
+    parts = found["floor_operations"]
+    return float(
+        parts["forward_backward"] + parts["step"] + (parts["capture"] + parts["refresh"]) / found["refresh_every"]
+    )
 
 
 def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """A panel per axis: microseconds per token, and a step over Muon's."""
+    """A panel per axis: microseconds per token of whole steps."""
     rows = [
         {
             "axis": WORDS[axis],
@@ -113,12 +116,7 @@ def main() -> None:
     if not found:
         raise SystemExit(f"no axis has {LEAST_POINTS} sizes that differ in it alone; give step_cost.py a list")
     rng = np.random.default_rng(0)
-    rows = [
-        exponent(curve, axis, method, rng)
-        for axis, curve in found.items()
-        for method in curve[0]["methods"]
-        if all(method in line["methods"] for line in curve)
-    ]
+    rows = [exponent(curve, axis, method, rng) for axis, curve in found.items() for method in curve[0]["methods"]]
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
     if arguments.output:

@@ -1,9 +1,10 @@
-"""Table and picture over lengths of training: how many steps and seconds each method needs for the final loss of tuned AdamW.
+"""Over lengths of training: how many steps and seconds each method needs for the final loss of tuned AdamW, as table and picture.
 
     python benchmarks/plot.py benchmarks/results/pretrain/novels-*.jsonl --output benchmarks/results/pretrain/novels.svg
     python benchmarks/plot.py benchmarks/results/lengths/*/results.csv --output benchmarks/results/lengths/novels.svg
 
-Reads logs of `pretrain.py` or the results of `cegm compare` as `keep.py` keeps them. Each log holds runs of one length, every one to the end of its own schedule; a run is never stopped early to claim its
+Reads logs of `pretrain.py`, or results of `cegm compare` as `keep.py` keeps them; the latter without seconds, because their
+runs took no turns. Each log holds runs of one length, every one to the end of its own schedule; a run is never stopped early to claim its
 loss. Steps to a loss are read off between the lengths of a method, on logarithmic steps, per seed; a method whose longest
 run misses the loss has missed it, and one whose shortest run is already below it needs at most that many. Seconds are
 steps times the method's median second per step over the runs of that seed.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import altair as alt
 import numpy as np
@@ -27,26 +28,32 @@ BASELINE = "adamw"
 
 
 def read(paths: list[Path]) -> pd.DataFrame:
-    """One row per run: method, seed, budget (steps), final loss, seconds per step."""
-    runs = pd.concat([_comparison(path) if path.suffix == ".csv" else _log(path) for path in paths])
-    if not len(runs):
+    """One row per run: method, seed, budget (steps), final loss, seconds per step or NaN."""
+    rows = [row for path in paths for row in (_comparison(path) if path.suffix == ".csv" else _log(path))]
+    if not rows:
         raise SystemExit("no finished run in these logs")
-    return runs.assign(pace=runs["seconds"] / runs["budget"]).drop(columns="seconds").reset_index(drop=True)
+    return pd.DataFrame(rows)
 
 
-def _log(path: Path) -> pd.DataFrame:
+def _log(path: Path) -> list[dict[str, Any]]:
     first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
-    names = {"method": "method", "seed": "seed", "step": "budget", "validation": "loss", "seconds": "seconds"}
-    ends = [{new: line[old] for old, new in names.items()} for line in lines if line["step"] == first["steps"]]
-    return pd.DataFrame(ends, columns=list(names.values()))
+    return [
+        {
+            **{name: line[name] for name in ("method", "seed")},
+            "budget": line["step"],
+            "loss": line["validation"],
+            "pace": line["seconds"] / line["step"],
+        }
+        for line in lines
+        if line["step"] == first["steps"]
+    ]
 
 
-def _comparison(path: Path) -> pd.DataFrame:
+def _comparison(path: Path) -> list[dict[str, Any]]:
     table = pd.read_csv(path)
     table = table[(table["role"] == "main") & (table["status"] == "finished")]
-    return table.rename(columns={"steps": "budget", "final_loss": "loss"})[
-        ["method", "seed", "budget", "loss", "seconds"]
-    ]
+    kept = table.rename(columns={"steps": "budget", "final_loss": "loss"})[["method", "seed", "budget", "loss"]]
+    return cast(list[dict[str, Any]], kept.assign(pace=float("nan")).to_dict("records"))
 
 
 def steps_to(runs: pd.DataFrame, target: float) -> tuple[float | None, bool]:
@@ -101,7 +108,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
             found = paired_difference(own.sort_values("seed")["loss"].tolist(), base)
             interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
             cells[f"loss - {style.name(other)}'s"] = f"{found.estimate:+.4f}{interval}"
-        for column in ("steps", "seconds"):
+        for column in ("steps", "seconds") if runs["pace"].notna().all() else ("steps",):
             for other in others:
                 cells[f"{column} / {style.name(other)}'s"] = against(table, column, str(method), other)
         rows.append((own["loss"].mean(), cells))
@@ -117,7 +124,8 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
     ]
     data = runs.assign(method=runs["method"].map(style.name), seconds=runs["budget"] * runs["pace"])
     panels = []
-    for column, title in (("budget", "steps of the whole schedule"), ("seconds", "seconds of the whole run")):
+    titles = {"budget": "steps of the whole schedule", "seconds": "seconds of the whole run"}
+    for column, title in titles.items() if runs["pace"].notna().all() else list(titles.items())[:1]:
         x = alt.X(f"{column}:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12))
         y = alt.Y("loss:Q", title="final validation loss, nats per token", scale=alt.Scale(zero=False))
         points = (

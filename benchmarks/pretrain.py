@@ -143,7 +143,9 @@ def parse() -> argparse.Namespace:
         "--settings", type=Path, required=True, help="JSON: options of each method, lr included, by name"
     )
     parser.add_argument("--methods", default="", help="of those in the file; default: all")
-    parser.add_argument("--rate", type=float, default=1.0, help="times every method's lr; aux_lr stays")
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="times every method's lr; aux_lr stays where the settings give it"
+    )
     parser.add_argument("--size", choices=SIZES, default="0.8M")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--warmup", type=int, default=10)

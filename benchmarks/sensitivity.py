@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import altair as alt
@@ -23,9 +24,13 @@ CLAIMANT = "cegm"
 
 def read(paths: list[Path]) -> pd.DataFrame:
     """One row per finished run: method, seed, rate, final loss."""
-    rows = []
+    rows, common = [], {}
     for path in paths:
         first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+        rest = {name: value for name, value in first.items() if name != "rate"}
+        if common and rest != common:
+            raise SystemExit(f"{path} differs from {paths[0]} in more than --rate; give logs of one job")
+        common = rest
         for line in lines:
             if line["step"] == first["steps"]:
                 rows.append(
@@ -33,7 +38,7 @@ def read(paths: list[Path]) -> pd.DataFrame:
                         "method": line["method"],
                         "seed": line["seed"],
                         "rate": first["rate"],
-                        "loss": line["validation"],
+                        "loss": line["validation"] if math.isfinite(line["validation"]) else math.nan,
                     }
                 )
     if not rows:
@@ -46,9 +51,12 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (rate, method), own in runs.groupby(["rate", "method"]):
         cells = {"rate": f"x {rate:g}", "method": style.name(str(method)), "final loss": f"{own['loss'].mean():.4f}"}
+        diverged = int(own["loss"].isna().sum())
+        if diverged:
+            cells["final loss"] = f"{diverged} diverged"
         base = runs[(runs["rate"] == rate) & (runs["method"] == CLAIMANT)]
         both = own.merge(base, on="seed", suffixes=("", "_base"))
-        if method != CLAIMANT and len(both):
+        if method != CLAIMANT and len(both) and both[["loss", "loss_base"]].notna().all(axis=None):
             found = paired_difference(both["loss_base"].tolist(), both["loss"].tolist())
             interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
             cells[f"{style.name(CLAIMANT)} - this"] = f"{found.estimate:+.4f}{interval}"

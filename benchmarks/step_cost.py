@@ -26,7 +26,8 @@ import numpy as np
 import torch
 
 from cegm.baselines import build_optimizer
-from cegm.mapping.normalize import POLAR_STEPS
+from cegm.mapping.normalize import POLAR_STEPS, prefers_gram
+from cegm.options import polar_dtype
 from model import LanguageModel
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -71,12 +72,20 @@ def model_operations(model: LanguageModel, tokens: int, length: int) -> float:
     return 6.0 * weights * tokens + 3 * 4 * tokens * length * hidden * layers / 2  # causal
 
 
+def polar_operations(outputs: int, inputs: int, dtype: torch.dtype) -> float:
+    """Of line 10 for one matrix: see `cegm.mapping.normalize`."""
+    short, long = sorted((outputs, inputs))
+    if prefers_gram(outputs, inputs, dtype):
+        return 2 * 2 * short**2 * long + (4 * POLAR_STEPS - 3) * 2 * short**3
+    return POLAR_STEPS * (2 * 2 * short**2 * long + 2 * short**3)
+
+
 def method_operations(optimizer: torch.optim.Optimizer, tokens: int) -> dict[str, float]:
     """Of CEGM and its relatives, per step: polar factors and maps; capture and refresh, each once per refresh."""
     counts = {"step": 0.0, "capture": 0.0, "refresh": 0.0}
-    for parameter in (p for g in optimizer.param_groups if g["role"] == "matrix" for p in g["params"]):
-        short, long = sorted(parameter.shape)
-        counts["step"] += POLAR_STEPS * (2 * short**2 * long * 2 + 2 * short**3)
+    pairs = [(g, p) for g in optimizer.param_groups if g["role"] == "matrix" for p in g["params"]]
+    for group, parameter in pairs:
+        counts["step"] += polar_operations(*parameter.shape, polar_dtype(group, parameter.device))
         for key, side in (("demand_map", 0), ("context_map", 1)):
             if key in optimizer.state[parameter]:
                 features, width = parameter.shape[side], optimizer.state[parameter][key].shape[-1]
@@ -156,7 +165,7 @@ def measure(arguments: argparse.Namespace, size: dict[str, int]) -> dict[str, An
             if turn >= 0:
                 timed[name].blocks.append(block)
     speed, base, rng = peak(arguments.device), timed["muon"], np.random.default_rng(0)
-    forward_backward = model_operations(base.model, tokens, length) / speed
+    forward_backward = model_operations(base.model, tokens, length)
     methods = {
         name: {
             "seconds_per_step": float(np.mean(each.seconds())),
@@ -164,8 +173,8 @@ def measure(arguments: argparse.Namespace, size: dict[str, int]) -> dict[str, An
             "parts": each.parts(),
             "state_bytes_per_matrix_weight": each.state_bytes(),
             "rounds": each.seconds().tolist(),
-            "floor_seconds": {"forward_backward": forward_backward}
-            | {part: count / speed for part, count in method_operations(each.optimizer, tokens).items()}
+            "refresh_every": each.optimizer.param_groups[0].get("refresh_every"),
+            "floor_operations": {"forward_backward": forward_backward} | method_operations(each.optimizer, tokens)
             if name in FLOORED
             else None,
         }
@@ -196,8 +205,9 @@ def show(line: dict[str, Any]) -> None:
         whole = [f"{1e3 * found['seconds_per_step']:.1f}", f"{middle:.3f} [{low:.3f}, {high:.3f}]"]
         cells = [*parts, *whole, f"{found['state_bytes_per_matrix_weight']:.2f}"]
         print(f"{name:12}" + "".join(f"{cell:>22}" for cell in cells))
-        if found["floor_seconds"]:
-            floors = [f"{1e3 * found['floor_seconds'][p]:.1f}" for p in names]
+        if found["floor_operations"]:
+            speed = line["peak_operations_per_second"]
+            floors = [f"{1e3 * found['floor_operations'][p] / speed:.1f}" for p in names]
             print(f"{'   floor':12}" + "".join(f"{cell:>22}" for cell in floors))
     print(flush=True)
 
@@ -232,6 +242,7 @@ def main() -> None:
         size = dict(zip(AXES, values, strict=True))
         size["tokens"] = max(1, size["tokens"] // size["length"]) * size["length"]
         if key({**vars(arguments), **size}, arguments.methods.split(",")) not in sizes:
+            sizes.add(key({**vars(arguments), **size}, arguments.methods.split(",")))
             line = measure(arguments, size)
             show(line)
             with arguments.output.open("a") as log:

@@ -14,6 +14,7 @@ import models
 import oracle
 import ranks
 from cegm import CEGM
+from cegm.mapping.normalize import GRAM_RATIO
 from cegm.options import RECOMMENDED
 
 transformers = pytest.importorskip("transformers")
@@ -67,6 +68,8 @@ def run_beside_oracle(options, steps=7, sizes=(6, 10, 4), tokens=12, seed=0, **c
     optimizer = CEGM(model, lr=0.03, precision="float32", **constructor, **options)
     resolved = {k: v for k, v in optimizer.defaults.items() if k != "lr"}
     linears = [m for m in model if isinstance(m, nn.Linear)]
+    long = any(max(m.weight.shape) >= GRAM_RATIO * min(m.weight.shape) for m in linears)
+    tolerance = 1e-4 if resolved["normalize"] == "polar" and long else 2e-5
     slow = [oracle.SlowCEGM(m.weight.data, lr=0.03, options=resolved) for m in linears]
     for _ in range(steps):
         contexts, outputs = [], []
@@ -87,7 +90,7 @@ def run_beside_oracle(options, steps=7, sizes=(6, 10, 4), tokens=12, seed=0, **c
         optimizer.zero_grad()
         for twin, linear in zip(slow, linears, strict=True):
             error = float((linear.weight.detach().double() - twin.weight).norm() / twin.weight.norm())
-            assert error < 1e-4, f"step {twin.steps}"
+            assert error < tolerance, f"step {twin.steps}"
 
 
 def test_the_paper_preset_is_the_oracle():
@@ -383,7 +386,7 @@ def test_shared_scores_survive_checkpointing_accumulation_and_a_single_layer(hie
     plain, checkpointed, pieces = (copy.deepcopy(model) for _ in range(3))
     checkpointed.gradient_checkpointing_enable({"use_reentrant": False})
     options = {"lr": 1e-2, "scores": scores, "hierarchy": hierarchy, "refresh_every": 2, "precision": "float32"}
-    options["entanglement"] = 0.05  # small steps: rounding grows with them
+    options |= {"normalize": "frobenius", "layer_scale": "spectral"}  # the polar factor would amplify rounding
     losses = models.train(plain, CEGM(plain, **options), data)
     assert models.train(checkpointed, CEGM(checkpointed, **options), data) == pytest.approx(losses, abs=1e-5)
     optimizer, accumulated = CEGM(pieces, **options), []

@@ -21,7 +21,7 @@ from cegm.groups import Assignment, Matrix, Role, assign, assign_without_model, 
 from cegm.mapping.coefficient import FOLLOWS_LOSS, INITIAL, Coefficient, advance, observe
 from cegm.mapping.normalize import Normalize, balance_rows, frobenius_norms, normalize
 from cegm.mapping.spectrum import map_left, map_right
-from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, check, is_muon, polar_dtype, resolve
+from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, check, polar_dtype, resolve
 from cegm.refresh import Contexts, mean_over_ranks
 
 ADAMW_EPS = 1e-8
@@ -289,9 +289,7 @@ class CEGM(Optimizer):
 
     def _normalize(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
         """Line 10, and the row moment after it."""
-        direction = normalize(
-            mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device), is_muon(group)
-        )
+        direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device))
         if group["row_moment"]:
             moments = [self._row_moment(matrix) for matrix in matrices]
             stacked = torch.stack(moments)  # (matrices, outputs, 1)
@@ -451,9 +449,7 @@ class CEGM(Optimizer):
         entangled = torch.lerp(gradient, momentum, 1.0 - group["entanglement"]) if group["nesterov"] else momentum
         mapped = self._map(entangled, matrices)
         cosines = torch.nn.functional.cosine_similarity(entangled.float().flatten(1), mapped.float().flatten(1))
-        direction = normalize(
-            mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device), is_muon(group)
-        ).float()
+        direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device)).float()
         sizes = (
             frobenius_norms(direction).flatten()
             * float(group["lr"])

@@ -179,11 +179,6 @@ def block_width(features: int, others: int, heads: int | None, sharers: int, nam
     return features // heads
 
 
-def is_muon(options: Mapping[str, Any]) -> bool:
-    """Whether the options are Muon's update: no context, no row moment."""
-    return bool(options["power"] == options["gradient_power"] == 0 and not options["row_moment"])
-
-
 def polar_dtype(options: Mapping[str, Any], device: torch.device) -> torch.dtype:
     """Precision of the polar iteration.
 
@@ -193,7 +188,8 @@ def polar_dtype(options: Mapping[str, Any], device: torch.device) -> torch.dtype
     """
     if options["precision"] != "auto":
         return torch.bfloat16 if options["precision"] == "bfloat16" else torch.float32
-    return torch.bfloat16 if is_muon(options) or device.type != "cpu" or multiplies_bfloat16() else torch.float32
+    is_muon = options["power"] == options["gradient_power"] == 0 and not options["row_moment"]
+    return torch.bfloat16 if is_muon or device.type != "cpu" or multiplies_bfloat16() else torch.float32
 
 
 def multiplies_bfloat16() -> bool:

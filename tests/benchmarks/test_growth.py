@@ -13,9 +13,12 @@ import growth
 def line(seconds, **size):
     """One size of a log, with two methods; the arithmetic of both is the same quadratic law in the width."""
     whole = {"hidden": 64, "tokens": 2048, "length": 256, "layers": 2} | size
-    floor = {"forward_backward": 1e-6 * whole["hidden"] ** 2 * whole["tokens"], "step": 0, "capture": 0, "refresh": 0}
-    found = {"seconds_per_step": seconds, "rounds": [seconds * f for f in (0.99, 1.0, 1.01)], "floor_seconds": floor}
-    return {**whole, "block_steps": 25, "methods": {"muon": found, "soap": {**found, "floor_seconds": None}}}
+    each = whole["hidden"] ** 2 * whole["tokens"]
+    floor = {"forward_backward": each, "step": each, "capture": 20 * each, "refresh": 30 * each}
+    rounds = [seconds * f for f in (0.99, 1.0, 1.01)]
+    found = {"seconds_per_step": seconds, "rounds": rounds, "floor_operations": floor, "refresh_every": 50}
+    methods = {"muon": found, "soap": {**found, "floor_operations": None}}
+    return {**whole, "threads": 1, "device": "cpu", "methods": methods}
 
 
 def test_a_power_law_has_its_exponent():
@@ -24,6 +27,10 @@ def test_a_power_law_has_its_exponent():
     assert row["measured"].startswith("+1.50 [+1.")
     assert row["arithmetic"] == "+2.00"
     assert growth.exponent(curve, "hidden", "soap", np.random.default_rng(0))["arithmetic"] == ""
+
+
+def test_a_refresh_counts_once_in_its_interval():
+    assert growth.operations(line(1.0, hidden=1, tokens=1)["methods"]["muon"]) == 1 + 1 + (20 + 30) / 50
 
 
 def test_cost_per_token_falls_where_a_fixed_part_is_shared_by_more_tokens():
@@ -36,6 +43,7 @@ def test_only_sizes_that_differ_in_one_axis_are_a_curve():
         line(1.0, layers=4),
         line(1.0, layers=8, hidden=32),
     ]
+    lines += [{**line(1.0, hidden=512), "device": "cuda"}, line(1.0, tokens=4096), line(1.0, tokens=4096)]
     found = growth.curves(lines)
     assert list(found) == ["hidden"]
     assert [each["hidden"] for each in found["hidden"]] == [64, 128, 256]

@@ -39,12 +39,21 @@ def test_ratio_of_steps_and_seconds_is_the_factor(tmp_path):
 
 def test_results_of_a_comparison_are_read_like_logs(tmp_path):
     runs = plot.read(logs(tmp_path, {"adamw": 1.0, "muon": 2.0}))
-    whole = runs.assign(seconds=runs["pace"] * runs["budget"], role="main", status="finished")
-    other = whole.assign(role="equal seconds", loss=0.0)
-    table = pd.concat([whole, other]).rename(columns={"budget": "steps", "loss": "final_loss"})
+    whole = runs.assign(seconds=1.0, role="main", status="finished")
+    others = [whole.assign(role="equal_seconds", loss=0.0), whole.assign(status="failed", loss=None)]
+    table = pd.concat([whole, *others]).rename(columns={"budget": "steps", "loss": "final_loss"})
     table.to_csv(tmp_path / "results.csv", index=False)
     again = plot.read([tmp_path / "results.csv"])
-    pd.testing.assert_frame_equal(again[runs.columns], runs)
+    pd.testing.assert_frame_equal(again.drop(columns="pace"), runs.drop(columns="pace"))
+    assert "seconds / Muon's" not in plot.summary(again)  # such runs took no turns
+    assert "steps / Muon's" in plot.summary(again)
+
+
+def test_a_log_in_which_no_seed_has_ended_yet_is_passed_over(tmp_path):
+    paths = logs(tmp_path, {"adamw": 1.0, "muon": 2.0})
+    begun = tmp_path / "begun.jsonl"
+    begun.write_text(json.dumps({"steps": 400}) + "\n")
+    assert len(plot.needed(plot.read([*paths, begun]))) == 6
 
 
 def test_a_miss_is_a_miss_and_a_bound_is_marked(tmp_path):

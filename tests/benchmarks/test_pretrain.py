@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import model
 import pretrain
 import step_cost
 import text
+from cegm.baselines import build_optimizer
 
 SETTINGS = {"adamw": {"lr": 0.003}, "muon": {"lr": 0.01}, "cegm": {"lr": 0.01}}
 
@@ -74,6 +76,17 @@ def test_other_settings_do_not_go_into_the_same_log(book, tmp_path, monkeypatch)
         run(book, tmp_path / "a.jsonl", monkeypatch, "--warmup", "3")
 
 
+def test_a_multiple_of_the_rates_leaves_that_of_embeddings_alone(book, tmp_path, monkeypatch):
+    header, *_ = run(book, tmp_path / "a.jsonl", monkeypatch, "--rate", "4")
+    assert header["rate"] == 4
+    arguments = types.SimpleNamespace(
+        size="0.8M", steps=1, warmup=1, vocabulary=256, device="cpu", autocast=False, rate=4
+    )
+    contestant = pretrain.Contestant("cegm", {"lr": 0.01, "aux_lr": 0.003}, arguments, 0)
+    rates = {group["role"]: group["lr"] for group in contestant.optimizer.param_groups}
+    assert rates == {"matrix": 0.04, "adamw": 0.003}
+
+
 def test_schedule_warms_up_then_falls_to_zero():
     parts = [pretrain.factor(step, 100, 10, False) for step in range(100)]
     assert parts[0] == 0.1
@@ -100,6 +113,23 @@ def test_attention_whose_weights_are_formed_is_the_same_attention():
     fused = one(tokens).item()
     one.set_attn_implementation("eager")
     assert one(tokens).item() == pytest.approx(fused, rel=1e-6)
+
+
+@pytest.mark.parametrize(("method", "precision"), [("muon", "float32"), ("muon", "bfloat16"), ("cegm", "float32")])
+def test_operations_of_a_step_are_those_that_torch_counts(method, precision):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    one = model.LanguageModel(hidden=64, layers=1)
+    optimizer = build_optimizer(method, one, lr=1e-3, precision=precision)
+    found = []
+    for _ in range(2):  # the first step refreshes
+        one(torch.randint(0, 256, (2, 32))).backward()
+        with FlopCounterMode(display=False) as counter:
+            optimizer.step()
+        found.append(counter.get_total_flops())
+    counts = step_cost.method_operations(optimizer, 64)
+    assert counts["step"] == pytest.approx(found[1], rel=1e-6)
+    assert counts["step"] + counts["refresh"] == pytest.approx(found[0], rel=0.15 if method == "cegm" else 1e-6)
 
 
 def test_operations_are_those_that_torch_counts():

@@ -41,6 +41,22 @@ def test_picture_and_table_are_written(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "s.csv").read_text().startswith("rate,")
 
 
+def test_a_run_that_diverged_is_shown_as_such(tmp_path):
+    paths = logs(tmp_path)
+    paths[-1].write_text(paths[-1].read_text().replace("2.02", "NaN"))
+    found = sensitivity.table(sensitivity.read(paths)).set_index(["rate", "method"])
+    assert found.loc[("x 2", "Muon"), "final loss"] == "1 diverged"
+    assert found.loc[("x 2", "Muon"), "CEGM - this"] == ""
+    assert found.loc[("x 1", "Muon"), "CEGM - this"].startswith("-0.1")
+
+
+def test_logs_of_different_jobs_are_not_mixed(tmp_path):
+    paths = logs(tmp_path)
+    paths[1].write_text(paths[1].read_text().replace('"steps": 10', '"steps": 20', 1))
+    with pytest.raises(SystemExit, match="more than --rate"):
+        sensitivity.read(paths)
+
+
 def test_logs_without_a_finished_run_say_so(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"steps": 5, "rate": 1}) + "\n")

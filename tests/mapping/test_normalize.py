@@ -33,11 +33,18 @@ def test_the_iteration_over_the_gram_matrix_is_the_same_iteration(shape, decay, 
         assert float((direction.double() - expected).norm() / expected.norm()) < tolerance
 
 
-def test_torchs_order_is_kept_where_asked_for():
+def test_the_gram_matrix_is_taken_for_long_matrices_in_true_float32_only():
     batch = torch.randn(2, 4, 16)
-    assert torch.equal(normalize(batch, "polar", 1e-7, torch.float32, True), polar(batch, 1e-7, torch.float32))
-    assert torch.equal(normalize(batch, "polar", 1e-7, torch.float32, False), gram_polar(batch, 1e-7))
-    assert torch.equal(normalize(batch, "polar", 1e-7, torch.bfloat16, False), polar(batch, 1e-7, torch.bfloat16))
+    assert torch.equal(normalize(batch, "polar", 1e-7, torch.float32), gram_polar(batch, 1e-7))
+    assert torch.equal(normalize(batch.mT, "polar", 1e-7, torch.float32), gram_polar(batch.mT, 1e-7))
+    assert torch.equal(normalize(batch, "polar", 1e-7, torch.bfloat16), polar(batch, 1e-7, torch.bfloat16))
+    square = batch[..., :7]
+    assert torch.equal(normalize(square, "polar", 1e-7, torch.float32), polar(square, 1e-7, torch.float32))
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert torch.equal(normalize(batch, "polar", 1e-7, torch.float32), polar(batch, 1e-7, torch.float32))
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_polar_brings_singular_values_near_one():
@@ -57,19 +64,21 @@ def test_spectral_norm_with_a_tie_of_singular_values():
 
 
 @pytest.mark.parametrize("kind", ["polar", "spectral", "frobenius", "none"])
-def test_zeros_stay_zeros_and_noise_is_not_amplified(kind):
-    zeros = torch.zeros(2, 4, 6)
-    assert torch.equal(normalize(zeros, kind, 1e-7, torch.float32, False), zeros)
-    noise = torch.randn(2, 4, 6) * 1e-20
-    assert float(normalize(noise, kind, 1e-7, torch.float32, False).abs().max()) < 1e-9
+@pytest.mark.parametrize("shape", [(4, 6), (4, 12), (12, 4)])
+def test_zeros_stay_zeros_and_noise_is_not_amplified(kind, shape):
+    zeros = torch.zeros(2, *shape)
+    assert torch.equal(normalize(zeros, kind, 1e-7, torch.float32), zeros)
+    noise = torch.randn(2, *shape) * 1e-20
+    assert float(normalize(noise, kind, 1e-7, torch.float32).abs().max()) < 1e-9
 
 
 @pytest.mark.parametrize("kind", ["polar", "spectral", "frobenius", "none"])
-def test_each_matrix_of_a_batch_is_normalised_by_itself(kind):
-    batch = torch.randn(4, 6, 5) * torch.tensor([1.0, 10, 100, 1000])[:, None, None]
-    together = normalize(batch, kind, 1e-7, torch.float32, False)
+@pytest.mark.parametrize("shape", [(6, 5), (4, 12), (12, 4)])
+def test_each_matrix_of_a_batch_is_normalised_by_itself(kind, shape):
+    batch = torch.randn(4, *shape) * torch.tensor([1.0, 10, 100, 1000])[:, None, None]
+    together = normalize(batch, kind, 1e-7, torch.float32)
     for index in range(4):
-        assert torch.equal(together[index], normalize(batch[index : index + 1], kind, 1e-7, torch.float32, False)[0])
+        assert torch.equal(together[index], normalize(batch[index : index + 1], kind, 1e-7, torch.float32)[0])
 
 
 def test_frobenius_norms():
@@ -96,3 +105,18 @@ def test_balanced_rows_agree_with_loops_and_keep_the_norm():
 
 def test_balancing_zeros_gives_zeros():
     assert torch.equal(balance_rows(torch.zeros(1, 2, 3), torch.zeros(1, 2, 1), 0.9, 1e-7), torch.zeros(1, 2, 3))
+
+
+def test_rows_of_each_matrix_of_a_batch_are_balanced_by_themselves():
+    batch, moments = torch.randn(4, 6, 12), torch.rand(4, 6, 1)
+    alone = [balance_rows(b[None], m[None].clone(), 0.9, 1e-7)[0] for b, m in zip(batch, moments, strict=True)]
+    assert torch.equal(balance_rows(batch, moments, 0.9, 1e-7), torch.stack(alone))
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-30, 1e-7])
+def test_a_row_that_is_dead_from_the_start_stays_zero(eps):
+    direction = torch.randn(1, 3, 8)
+    direction[0, 1] = 0
+    balanced = balance_rows(direction, torch.zeros(1, 3, 1), 0.9, eps)
+    assert balanced.isfinite().all()
+    assert torch.equal(balanced[0, 1], torch.zeros(8))

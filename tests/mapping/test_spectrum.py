@@ -28,6 +28,16 @@ def test_a_badly_conditioned_root_stays_accurate():
     assert float((inverse_root @ root - torch.eye(32)).abs().max()) < 2e-2
 
 
+@pytest.mark.parametrize("condition", [1e2, 1e4, 1e5])
+def test_one_small_eigenvalue_whose_vector_is_spread_out_is_not_overlooked(condition):
+    """As before a LayerNorm, whose output gradients sum to zero; no single element of the matrix shows it."""
+    n = 256
+    v = torch.full((n,), n**-0.5)
+    matrix = torch.eye(n) - (1 - 1 / condition) * torch.outer(v, v)
+    _, inverse_root = square_roots(matrix)
+    assert float(v @ inverse_root @ v) == pytest.approx(condition**0.5, rel=1e-4 * condition**0.5)
+
+
 def test_power_zero_is_the_identity_and_one_the_matrix():
     s = context(6)
     assert torch.equal(matrix_power(s, 0.0), torch.eye(6))

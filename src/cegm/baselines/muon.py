@@ -3,7 +3,7 @@
 It equals `torch.optim.Muon` to the bit (a test proves it), takes the fused projections of GPT-2-like models apart as
 Muon's authors do and torch does not, and works on equal shapes at once. Torch orthogonalises in bfloat16; on a processor
 without matrix instructions for bfloat16 that is emulated and 10 to 30 times slower than float32, which would make Muon
-look worse in wall-clock time than it is; there the same iteration runs in float32.
+look worse in wall-clock time than it is; there the same five steps run in float32, with CEGM's own fast paths.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Muon(CEGM):
         lr: Learning rate of the matrices, scaled as torch's `match_rms_adamw`.
         momentum: Weight of the past, in [0, 1).
         nesterov: Look ahead.
-        precision: Of the orthogonalisation: `bfloat16` is torch's, `float32` the same iteration in float32, `auto` the
+        precision: Of the orthogonalisation: `bfloat16` is torch's, `float32` the same five steps in float32, `auto` the
             first unless the parameters are on a processor that emulates bfloat16.
         **shared: See `Shared`.
     """

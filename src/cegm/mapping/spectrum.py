@@ -8,6 +8,8 @@ needs no eigendecomposition.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ MAXIMUM_ITERATIONS = 20
 """Before cubic convergence an iteration gains a factor 3.5 on the smallest eigenvalue: enough for condition numbers up to 10^10."""
 
 CLOSE = 0.01
-"""Largest deviation of `Z Y` from the identity from which one more iteration, which cubes it, leaves only rounding."""
+"""Deviation of `Z Y` from the identity, in the Frobenius norm, from which one more iteration, which cubes it, leaves only rounding."""
 
 
 def context_map(aggregate: Tensor, power: float, damping: float) -> Tensor:
@@ -50,17 +52,20 @@ def matrix_power(matrix: Tensor, power: float) -> Tensor:
     float32.
     """
     whole, fraction = divmod(round(abs(power) * 2**FRACTION_BITS), 2**FRACTION_BITS)
-    result = torch.linalg.matrix_power(matrix, whole) if power >= 0 or whole == 0 else None
+    to_invert = whole if power < 0 else 0
+    factors = [] if to_invert or (fraction and not whole) else [torch.linalg.matrix_power(matrix, whole)]
     root = matrix
     bit = 2 ** (FRACTION_BITS - 1)
-    while fraction or result is None:
+    while fraction or to_invert:
         root, inverse_root = square_roots(root)
-        if result is None:  # a negative whole part: A^-1 = A^(-1/2) A^(-1/2)
-            result = torch.linalg.matrix_power(inverse_root @ inverse_root, whole)
+        if to_invert:  # A^-1 = A^(-1/2) A^(-1/2)
+            factors.append(torch.linalg.matrix_power(inverse_root @ inverse_root, to_invert))
+            to_invert = 0
         if fraction & bit:
-            result = result @ (root if power > 0 else inverse_root)
+            factors.append(root if power > 0 else inverse_root)
             fraction -= bit
         bit //= 2
+    result = reduce(torch.matmul, factors)
     return (result + result.mT) / 2
 
 
@@ -70,15 +75,15 @@ def square_roots(matrix: Tensor) -> tuple[Tensor, Tensor]:
     # Row sum and Frobenius norm bound the largest eigenvalue, so the iteration starts inside its region of convergence.
     row_sum, frobenius = matrix.abs().sum(dim=-1).amax(dim=-1), matrix.square().sum(dim=(-2, -1)).sqrt()
     bound = torch.minimum(row_sum, frobenius)[..., None, None].clamp_min(torch.finfo(matrix.dtype).tiny)
-    root = product = matrix / bound
-    inverse_root = identity.expand_as(matrix)
+    root = inverse_root = product = matrix / bound
     for iteration in range(MAXIMUM_ITERATIONS):
         a, b, c = QUINTICS[iteration] if iteration < len(QUINTICS) else LIMIT
         # Only the limit converges, so only then is it worth asking, which waits for the device.
-        close = iteration >= len(QUINTICS) and float((product - identity).abs().amax()) < CLOSE
+        close = iteration >= len(QUINTICS) and float(torch.linalg.matrix_norm(product - identity).amax()) < CLOSE
         square = product @ product
         correction = a * identity + b * product + c * square
-        root, inverse_root = root @ correction, correction @ inverse_root if iteration else correction
+        root = root @ correction
+        inverse_root = correction @ inverse_root if iteration else correction  # which starts as the identity
         if close:
             break
         product = inverse_root @ root
