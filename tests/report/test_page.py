@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from cegm import report
+from cegm.report import curves
+from cegm.report.folder import read
 from pages import Page
 
 HOSTILE = "</script><script>alert('run')</script><img src=x onerror=alert(1)>"
@@ -55,6 +57,14 @@ def test_the_headline_is_cautious_and_says_what_it_cost(page: Page) -> None:
     assert "A screening with 3 paired seeds, not a claim" in page.words
     assert "the time per step" in page.words
     assert "1 of 15 runs failed" in page.words
+
+
+def test_curves_of_runs_that_were_validated_at_both_ends_only_have_no_ending(comparison: Path) -> None:
+    folder = read(comparison)
+    for run in folder.runs:
+        run.validation[:] = run.validation[:1] + run.validation[-1:]
+    assert curves.learning_curves(folder) is not None
+    assert curves.learning_curves(folder, ending=True) is None
 
 
 def test_learning_curves_are_the_mean_and_range_over_seeds(comparison: Path, page: Page) -> None:

@@ -27,12 +27,12 @@ def learning_curve_points(runs: list[Run]) -> list[Record]:
 
 
 def learning_curves(folder: Folder, *, ending: bool = False) -> style.Drawing | None:
-    """Validation loss over tokens; with `ending` only the second half, enlarged."""
+    """Validation loss over tokens, with `ending` only the second half, enlarged; None where no two points make a line."""
     points = learning_curve_points(folder.finished())
     if ending and points:
         half = max(point["tokens"] for point in points) / 2
         points = [point for point in points if point["tokens"] >= half]
-    if not points:
+    if len({point["tokens"] for point in points}) < 2:
         return None
     x = alt.X("tokens:Q", title="training tokens", axis=alt.Axis(format="~s"), scale=alt.Scale(nice=False, zero=False))
     return _band_chart(points, folder.methods, x, "validation loss (bits per byte)", ".3f", zero=False)
