@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import nn
 
 from cegm import EntanglementLoss
+from ranks import PATIENCE
 
 LOSS = EntanglementLoss(0.5)
 
@@ -36,7 +37,9 @@ def setting():
 
 def train(rank, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=PATIENCE
+    )
     model, tokens, labels, count = setting()
     parallel = nn.parallel.DistributedDataParallel(model)
     loss = LOSS.for_model(parallel)

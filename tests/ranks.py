@@ -1,11 +1,16 @@
 """What one of two data-parallel processes does; a module of its own, because a spawned process has to import it by name."""
 
+from datetime import timedelta
+
 import torch
 import torch.distributed as dist
 from torch import nn
 
 import models
 from cegm import CEGM
+
+PATIENCE = timedelta(minutes=2)
+"""How long one process waits for the other: a test that hangs says why sooner than after gloo's half hour."""
 
 
 def setting(options):
@@ -21,7 +26,9 @@ def batches():
 
 def train(rank, folder, options):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=PATIENCE
+    )
     model, optimizer = setting(options)
     parallel = nn.parallel.DistributedDataParallel(model)
     for batch in batches():
