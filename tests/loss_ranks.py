@@ -40,10 +40,15 @@ def train(rank, folder):
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=PATIENCE
     )
+    torch.save(gradients(rank), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def gradients(rank):
+    """Gradients of this process's half; a function of its own for the reason that `ranks.trained` is one."""
     model, tokens, labels, count = setting()
     parallel = nn.parallel.DistributedDataParallel(model)
     loss = LOSS.for_model(parallel)
     mine = slice(2 * rank, 2 * rank + 2)
     (loss(parallel(tokens[mine]), labels[mine], count) * 2).backward()  # as Trainer scales it
-    torch.save([parameter.grad for parameter in model.parameters()], f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return [parameter.grad for parameter in model.parameters()]

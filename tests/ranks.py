@@ -29,6 +29,17 @@ def train(rank, folder, options):
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=PATIENCE
     )
+    torch.save(trained(rank, options), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def trained(rank, options):
+    """Weights after training on this process's half of each batch.
+
+    A function of its own, so that the parallel model is gone before the process group is destroyed: the model's reducer
+    holds the group too, and when it is the last to let go it waits, with the interpreter's lock held, for a thread that
+    needs that lock.
+    """
     model, optimizer = setting(options)
     parallel = nn.parallel.DistributedDataParallel(model)
     for batch in batches():
@@ -37,5 +48,4 @@ def train(rank, folder, options):
         optimizer.observe_loss(loss)
         optimizer.step()
         optimizer.zero_grad()
-    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return model.state_dict()
