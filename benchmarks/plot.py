@@ -24,7 +24,7 @@ import pandas as pd
 from cegm.compare.statistics import CLAIM_SEEDS, paired_difference, paired_ratio
 from cegm.report import picture, style
 
-BASELINE = "adamw"
+BASELINE, OURS = "adamw", "cegm"
 
 
 def read(paths: list[Path]) -> pd.DataFrame:
@@ -83,34 +83,38 @@ def needed(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def against(table: pd.DataFrame, column: str, method: str, other: str) -> str:
-    """Geometric mean ratio with its interval, or how many seeds missed."""
+    """Geometric mean ratio with its interval, or how many seeds missed; a bound of the divisor alone bounds nothing."""
     first, second = (table[table["method"] == name].set_index("seed")[column].sort_index() for name in (method, other))
     missed = int(first.isna().sum() + second.isna().sum())
     if missed:
         return f"{missed} missed"
     if method == other:
         return "1"
+    bounded = table[table["bounded"]]["method"].tolist()
+    if other in bounded:
+        return "needs shorter runs"
     found = paired_ratio(first.tolist(), second.tolist())
-    bound = "≤ " if table[table["method"] == method]["bounded"].any() else ""
+    bound = "≤ " if method in bounded else ""
     interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
     return f"{bound}{found.estimate:.2f}{interval}"
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """The table: final loss at the longest length, and what each method needs for AdamW's, against AdamW and Muon."""
+    """The table: final loss at the longest length, and what each method needs for AdamW's, against AdamW's and as CEGM's part of it."""
     table, longest = needed(runs), runs[runs["budget"] == runs["budget"].max()]
-    others = [name for name in (BASELINE, "muon") if (runs["method"] == name).any()]
+    ours = longest[longest["method"] == OURS].sort_values("seed")["loss"].tolist()
     rows = []
-    for method, own in longest.groupby("method"):
-        cells: dict[str, Any] = {"method": style.name(str(method)), "final loss": f"{own['loss'].mean():.4f}"}
-        for other in others[1:]:
-            base = longest[longest["method"] == other].sort_values("seed")["loss"].tolist()
-            found = paired_difference(own.sort_values("seed")["loss"].tolist(), base)
+    for name, own in longest.groupby("method"):
+        method = str(name)
+        cells: dict[str, Any] = {"method": style.name(method), "final loss": f"{own['loss'].mean():.4f}"}
+        if ours:
+            found = paired_difference(ours, own.sort_values("seed")["loss"].tolist())
             interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
-            cells[f"loss - {style.name(other)}'s"] = f"{found.estimate:+.4f}{interval}"
+            cells["CEGM's - it"] = "" if method == OURS else f"{found.estimate:+.4f}{interval}"
         for column in ("steps", "seconds") if runs["pace"].notna().all() else ("steps",):
-            for other in others:
-                cells[f"{column} / {style.name(other)}'s"] = against(table, column, str(method), other)
+            cells[f"{column} / AdamW's"] = against(table, column, method, BASELINE)
+            if ours:
+                cells[f"CEGM's {column} / its"] = "" if method == OURS else against(table, column, OURS, method)
         rows.append((own["loss"].mean(), cells))
     return pd.DataFrame([cells for _, cells in sorted(rows, key=lambda row: row[0])])
 

@@ -33,7 +33,9 @@ def test_ratio_of_steps_and_seconds_is_the_factor(tmp_path):
     assert found.loc["cegm", "seconds"] == pytest.approx(80 * 0.12)
     table = plot.summary(runs).set_index("method")
     assert list(table.index) == ["CEGM", "Muon", "AdamW"]
-    assert table.loc["CEGM", "steps / Muon's"].startswith("0.80")
+    assert table.loc["Muon", "CEGM's steps / its"].startswith("0.80")
+    assert table.loc["CEGM", "CEGM's steps / its"] == ""
+    assert table.loc["Muon", "CEGM's - it"].startswith(f"{-0.3 * math.log(1.25):+.4f}")
     assert table.loc["CEGM", "seconds / AdamW's"].startswith("0.48")
 
 
@@ -45,8 +47,10 @@ def test_results_of_a_comparison_are_read_like_logs(tmp_path):
     table.to_csv(tmp_path / "results.csv", index=False)
     again = plot.read([tmp_path / "results.csv"])
     pd.testing.assert_frame_equal(again.drop(columns="pace"), runs.drop(columns="pace"))
-    assert "seconds / Muon's" not in plot.summary(again)  # such runs took no turns
-    assert "steps / Muon's" in plot.summary(again)
+    found = plot.summary(again)
+    assert "seconds / AdamW's" not in found  # such runs took no turns
+    assert "steps / AdamW's" in found
+    assert "CEGM's - it" not in found  # no run of CEGM
 
 
 def test_a_log_in_which_no_seed_has_ended_yet_is_passed_over(tmp_path):
@@ -60,6 +64,7 @@ def test_a_miss_is_a_miss_and_a_bound_is_marked(tmp_path):
     runs = plot.read(logs(tmp_path, {"adamw": 1.0, "muon": 0.5, "cegm": 8.0}))
     assert plot.against(plot.needed(runs), "steps", "muon", "adamw") == "3 missed"
     assert plot.against(plot.needed(runs), "steps", "cegm", "adamw").startswith("≤ 0.25")
+    assert plot.against(plot.needed(runs), "steps", "adamw", "cegm") == "needs shorter runs"
 
 
 def test_pictures_and_table_are_written(tmp_path, monkeypatch, capsys):
