@@ -1,6 +1,6 @@
-"""Over lengths of training: how many steps and seconds each method needs for the final loss of tuned AdamW, as table and picture.
+"""Over lengths of training: how many steps and seconds each method needs for the final loss of tuned AdamW, and CEGM for each one's own.
 
-    python benchmarks/plot.py benchmarks/results/pretrain/novels-*.jsonl --output benchmarks/results/pretrain/novels.svg
+    python benchmarks/plot.py benchmarks/results/pretrain/[0-9]*.jsonl --output benchmarks/results/pretrain/novels.svg
     python benchmarks/plot.py benchmarks/results/lengths/*/results.csv --output benchmarks/results/lengths/novels.svg
 
 Reads logs of `pretrain.py`, or results of `cegm compare` as `keep.py` keeps them; the latter without seconds, because their
@@ -82,6 +82,27 @@ def needed(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def overtaking(runs: pd.DataFrame, method: str, column: str) -> str:
+    """CEGM's steps or seconds to the final loss of `method` at the longest length, over its own: geometric mean with its interval.
+
+    Seconds are steps times the second per step of the longest runs, in which both took turns.
+    """
+    longest = runs[runs["budget"] == runs["budget"].max()].set_index(["method", "seed"])
+    ours, theirs, bounded = [], [], False
+    for seed, own in runs[runs["method"] == OURS].groupby("seed"):
+        base, mine = longest.loc[(method, seed)], longest.loc[(OURS, seed)]
+        steps, below = steps_to(own, float(base["loss"]))
+        ours.append(None if steps is None else steps * (mine["pace"] if column == "seconds" else 1.0))
+        theirs.append(float(base["budget"] * (base["pace"] if column == "seconds" else 1.0)))
+        bounded |= below
+    missed = sum(each is None for each in ours)
+    if missed:
+        return f"{missed} missed"
+    ratio = paired_ratio([cast(float, each) for each in ours], theirs)
+    interval = "" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return f"{'≤ ' if bounded else ''}{ratio.estimate:.2f}{interval}"
+
+
 def against(table: pd.DataFrame, column: str, method: str, other: str) -> str:
     """Geometric mean ratio with its interval, or how many seeds missed; a bound of the divisor alone bounds nothing."""
     first, second = (table[table["method"] == name].set_index("seed")[column].sort_index() for name in (method, other))
@@ -115,6 +136,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
             cells[f"{column} / AdamW's"] = against(table, column, method, BASELINE)
             if ours:
                 cells[f"CEGM's {column} / its"] = "" if method == OURS else against(table, column, OURS, method)
+                cells[f"CEGM's {column} to its loss"] = "" if method == OURS else overtaking(runs, method, column)
         rows.append((own["loss"].mean(), cells))
     return pd.DataFrame([cells for _, cells in sorted(rows, key=lambda row: row[0])])
 

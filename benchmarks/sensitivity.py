@@ -1,9 +1,10 @@
 """How much a method's loss depends on its learning rate: one picture over pretraining logs that differ in `--rate` alone.
 
-    python benchmarks/sensitivity.py benchmarks/results/sensitivity/*.jsonl --output benchmarks/results/sensitivity/novels.svg
+    python benchmarks/sensitivity.py benchmarks/results/pretrain/tuning/rate-*.jsonl --output benchmarks/results/pretrain/tuning/rates.svg
 
-The table gives the mean final loss at each multiple of the tuned rates, and the paired difference between CEGM and each
-other method at that multiple, with its 95 % interval: a claim that holds only at the tuned rates is none.
+The first table gives the mean final loss at each multiple of the rates in the settings, and the paired difference between
+CEGM and each other method at that multiple, with its 95 % interval. The second puts each method at its own best rate, half
+and twice of it: a claim that holds only at the best rates is none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from pathlib import Path
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from cegm.compare.statistics import paired_difference
@@ -38,6 +40,7 @@ def read(paths: list[Path]) -> pd.DataFrame:
                         "method": line["method"],
                         "seed": line["seed"],
                         "rate": first["rate"],
+                        "lr": first["settings"][line["method"]]["lr"] * first["rate"],
                         "loss": line["validation"] if math.isfinite(line["validation"]) else math.nan,
                     }
                 )
@@ -64,11 +67,27 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("")
 
 
+def around_best(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per method: its best rate, and the mean loss there, at half and at twice of it; a claim has to survive both."""
+    rows = []
+    for method, own in runs.groupby("method"):
+        # a rate at which one seed diverged is no rate to recommend
+        means = own.groupby("rate")["loss"].agg(lambda losses: losses.mean(skipna=False)).dropna()
+        if means.empty:
+            continue
+        best = float(means.idxmin())
+        at = {f"x {f:g}": means.iloc[np.isclose(means.index / best, f, rtol=0.01)] for f in (0.5, 1.0, 2.0)}
+        rate = own[own["rate"] == best]["lr"].iloc[0]
+        losses = {name: f"{found.iloc[0]:.4f}" if len(found) else "" for name, found in at.items()}
+        rows.append((means.min(), {"method": style.name(str(method)), "best rate": f"{rate:.3g}", **losses}))
+    return pd.DataFrame([row for _, row in sorted(rows, key=lambda each: each[0])])
+
+
 def draw(runs: pd.DataFrame, path: Path) -> None:
-    """Final loss against the multiple of the tuned rate: a point per run, a line through the means."""
+    """Final loss against the learning rate: a point per run, a line through the means."""
     names = [m for m in (*style.LOOKS, *sorted(set(runs["method"]) - set(style.LOOKS))) if (runs["method"] == m).any()]
     data = runs.assign(method=runs["method"].map(style.name))
-    x = alt.X("rate:Q", title="learning rate, times the tuned one", scale=alt.Scale(type="log", base=2))
+    x = alt.X("lr:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=12))
     y = alt.Y("loss:Q", title="final validation loss, nats per token", scale=alt.Scale(zero=False))
     points = alt.Chart(data).mark_point(size=22, filled=True, opacity=0.7)
     line = alt.Chart(data).mark_line().encode(x, y.aggregate("mean"), style.colour(names), style.dash(names))
@@ -84,6 +103,8 @@ def main() -> None:
     runs = read(arguments.logs)
     found = table(runs)
     print(found.to_string(index=False))
+    print("\nAround the best rate of each:")
+    print(around_best(runs).to_string(index=False))
     if arguments.output:
         picture.require_ending(arguments.output)
         draw(runs, arguments.output)

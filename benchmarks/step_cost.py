@@ -45,9 +45,9 @@ FLOORED = ("muon", "cegm", "cegm lite")
 
 AXES = ("hidden", "tokens", "length", "layers")
 
-ROOT_OPERATIONS = {"cpu": 9 + 2, "cuda": 22 * 2}
-"""Times width cubed, of a root in `cegm.mapping.spectrum`. Processors: eigenvalues and vectors (Golub and Van Loan, Matrix
-Computations, section 8.3) and their product; accelerators: the products of six iterations, the first two short."""
+MAP_OPERATIONS = {"cpu": 9 + 2, "cuda": 23 * 2}
+"""Times width cubed, of the preset's map in `cegm.mapping.spectrum`. Processors: eigenvalues and vectors (Golub and Van Loan, Matrix
+Computations, section 8.3) and their product; accelerators: six iterations, the first two short, and a square."""
 
 
 def synchronize(device: str) -> None:
@@ -92,7 +92,7 @@ def method_operations(optimizer: torch.optim.Optimizer, tokens: int) -> dict[str
                 features, width = parameter.shape[side], optimizer.state[parameter][key].shape[-1]
                 counts["step"] += 2.0 * parameter.numel() * width
                 counts["capture"] += 2.0 * tokens * features * width
-                counts["refresh"] += ROOT_OPERATIONS[parameter.device.type] * features * width**2
+                counts["refresh"] += MAP_OPERATIONS[parameter.device.type] * features * width**2
     return counts
 
 

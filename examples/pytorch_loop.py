@@ -7,7 +7,7 @@ from cegm import CEGM
 
 torch.manual_seed(0)
 model = nn.Sequential(nn.Embedding(64, 32), nn.Linear(32, 96), nn.GELU(), nn.Linear(96, 32), nn.Linear(32, 64))
-optimizer = CEGM(model, lr=3e-3)
+optimizer = CEGM(model, lr=0.02)
 print(optimizer.summary())
 
 tokens = torch.randint(0, 64, (16, 33))

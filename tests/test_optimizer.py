@@ -123,7 +123,7 @@ def test_both_sides_of_the_map_agree_with_the_oracle(power, gradient_power, scor
         {"scores": "attention", "recurrence": 0.9, "refresh_every": 2, "heads": 1},
         {"scores": "alignment", "power": -0.5, "refresh_every": 1, "heads": 1},
         {"flow_time": 1.0, "power": -0.5, "heads": 1, "normalize": "frobenius"},
-        {"flow_time": 2.0, "flow_gain": 0.2, "flow_decay": 0.9, "normalize": "none", "layer_scale": "none"},
+        {"flow_time": 2.0, "flow_gain": 0.08, "flow_decay": 0.9, "normalize": "none", "layer_scale": "none"},
         {"coefficient": "cosine", "coefficient_period": 5, "heads": 1},
         {"coefficient": "plateau", "coefficient_step": 0.02, "heads": 1},
         {"coefficient": "hypergradient", "coefficient_step": 0.05, "power": -0.5, "heads": 1},
@@ -261,7 +261,16 @@ def test_diagnostics_change_nothing():
 
 def test_diagnostics_are_what_they_say():
     model = nn.Sequential(nn.Linear(6, 8, bias=False))
-    optimizer = CEGM(model, lr=0.01, heads=1, power=-0.5, row_moment=False, normalize="frobenius", weight_decay=0)
+    optimizer = CEGM(
+        model,
+        lr=0.01,
+        heads=1,
+        power=-0.5,
+        gradient_power=-0.5,
+        row_moment=False,
+        normalize="frobenius",
+        weight_decay=0,
+    )
     before = model[0].weight.detach().clone()
     x = torch.randn(30, 6)
     model(x).square().sum().backward()
@@ -703,13 +712,14 @@ def test_repr_and_summary_show_every_option_and_group():
     assert "embedding" in optimizer.summary()
 
 
+RECOMMENDED_THEN = {"gradient_power": -0.5}
 BEFORE = {
-    "recommended": {},
+    "recommended": RECOMMENDED_THEN,
     "paper": {"preset": "paper"},
-    "lite": {"preset": "lite", "heads": 2},
-    "gradient scores": {"scores": "gradient", "power": -0.5, "recurrence": 0.9},
-    "random scores": {"scores": "random"},
-    "progress": {"coefficient": "progress"},
+    "lite": {**RECOMMENDED_THEN, "preset": "lite", "heads": 2},
+    "gradient scores": {**RECOMMENDED_THEN, "scores": "gradient", "power": -0.5, "recurrence": 0.9},
+    "random scores": {**RECOMMENDED_THEN, "scores": "random"},
+    "progress": {**RECOMMENDED_THEN, "coefficient": "progress"},
     "muon": {"power": 0, "gradient_power": 0, "row_moment": False},
 }
 

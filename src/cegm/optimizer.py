@@ -58,7 +58,8 @@ class CEGM(Optimizer):
         hierarchy: Who shares scores: each `layer` has its own, the layers of a `block` or of the `model` share the mean
             of their log-scores. Sharing keeps the output gradients of all sharers until the backward pass has left the
             last of them, on steps that record; it breaks a `torch.compile` graph at each layer.
-        heads: Blocks into which inputs and outputs are split; divides both. None: at least eight, by what divides.
+        heads: Blocks into which inputs and outputs are split; divides both. None: the widest that
+            `cegm.options.CONTEXT_BYTES_PER_WEIGHT` leaves room for.
         recurrence: `r` in [0, 1) *per step*; a refresh after k steps keeps `r^k` of the past. With a `GradScaler` leave it
             at 0: output gradients carry the scale, so `T_t` would weigh steps by its square.
         refresh_every: Steps between two looks at the contexts, >= 1; the other steps record nothing.

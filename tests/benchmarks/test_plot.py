@@ -35,6 +35,12 @@ def test_ratio_of_steps_and_seconds_is_the_factor(tmp_path):
     assert list(table.index) == ["CEGM", "Muon", "AdamW"]
     assert table.loc["Muon", "CEGM's steps / its"].startswith("0.80")
     assert table.loc["CEGM", "CEGM's steps / its"] == ""
+    # Losses fall with the logarithm of steps, so a factor of .8 at AdamW's loss is one of .8 anywhere.
+    assert table.loc["Muon", "CEGM's steps to its loss"].startswith("0.80")
+    assert table.loc["AdamW", "CEGM's seconds to its loss"].startswith("0.48")
+    assert plot.overtaking(runs[runs["budget"] == 200], "muon", "steps").startswith("≤ 1.00")
+    slower = runs.assign(loss=runs["loss"] + (runs["method"] == "cegm"))
+    assert plot.overtaking(slower, "muon", "steps") == "3 missed"
     assert table.loc["Muon", "CEGM's - it"].startswith(f"{-0.3 * math.log(1.25):+.4f}")
     assert table.loc["CEGM", "seconds / AdamW's"].startswith("0.48")
 

@@ -4,11 +4,13 @@ import json
 import math
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import cegm
 import model
 import pretrain
 import step_cost
@@ -129,7 +131,7 @@ def test_operations_of_a_step_are_those_that_torch_counts(method, precision):
         found.append(counter.get_total_flops())
     counts = step_cost.method_operations(optimizer, 64)
     assert counts["step"] == pytest.approx(found[1], rel=1e-6)
-    seen = 2 / step_cost.ROOT_OPERATIONS["cpu"]  # torch counts the product, not the eigendecomposition before it
+    seen = 2 / step_cost.MAP_OPERATIONS["cpu"]  # torch counts the product, not the eigendecomposition before it
     assert counts["step"] + counts["refresh"] * seen == pytest.approx(found[0], rel=1e-6)
 
 
@@ -144,3 +146,13 @@ def test_operations_are_those_that_torch_counts():
         one(tokens).backward()
     found = step_cost.model_operations(one, 64, 32)
     assert found == pytest.approx(counter.get_total_flops(), rel=0.15)  # causal halves count as whole there
+
+
+def test_the_small_benchmark_takes_the_settings_that_ship():
+    yaml = pytest.importorskip("yaml")
+    shipped = yaml.safe_load((Path(cegm.__file__).parent / "compare/tuned.yaml").read_text())["world"]
+    settings = json.loads((Path(pretrain.__file__).parent / "settings.json").read_text())
+    assert settings == {
+        method: {**{k: v for k, v in own.items() if k != "learning_rate"}, "lr": own["learning_rate"]}
+        for method, own in shipped.items()
+    }

@@ -13,7 +13,7 @@ def logs(folder, rates=(0.5, 1, 2), seeds=3):
     """CEGM is .1 better than Muon at the tuned rate and equal at the others."""
     paths = []
     for rate in rates:
-        lines = [{"steps": 10, "rate": rate}]
+        lines = [{"steps": 10, "rate": rate, "settings": {"cegm": {"lr": 0.02}, "muon": {"lr": 0.03}}}]
         for seed in range(seeds):
             for method in ("cegm", "muon"):
                 loss = 2 + 0.01 * seed - (0.1 if method == "cegm" and rate == 1 else 0)
@@ -30,6 +30,21 @@ def test_the_table_shows_where_a_claim_holds(tmp_path):
     assert found["x 1", "Muon"].startswith("-0.1000")
     assert found["x 2", "Muon"].startswith("+0.0000")
     assert found["x 1", "CEGM"] == ""
+
+
+def test_each_method_is_seen_around_its_own_best_rate(tmp_path):
+    runs = sensitivity.read(logs(tmp_path, rates=(0.5, 1, 2, 4)))
+    runs.loc[(runs["method"] == "muon") & (runs["rate"] == 2), "loss"] -= 0.5
+    found = sensitivity.around_best(runs).set_index("method")
+    assert list(found.index) == ["Muon", "CEGM"]
+    assert dict(found.loc["Muon"]) == {"best rate": "0.06", "x 0.5": "2.0100", "x 1": "1.5100", "x 2": "2.0100"}
+    assert found.loc["CEGM", "best rate"] == "0.02"
+    runs.loc[(runs["method"] == "muon") & (runs["rate"] == 2) & (runs["seed"] == 1), "loss"] = float("nan")
+    assert sensitivity.around_best(runs).set_index("method").loc["Muon", "best rate"] != "0.06"  # one seed diverged
+    runs.loc[runs["method"] == "muon", "loss"] = float("nan")
+    assert list(sensitivity.around_best(runs)["method"]) == ["CEGM"]
+    alone = sensitivity.around_best(runs[runs["rate"] == 2])
+    assert set(alone["x 2"]) == {""}  # not measured
 
 
 def test_picture_and_table_are_written(tmp_path, monkeypatch, capsys):

@@ -20,7 +20,8 @@ def test_tuned_settings_are_the_default_for_either_kind_of_text():
     for data, kind in (("world", "world"), ("book.txt", "text")):
         config = CompareConfig(shared={"data": data})
         for method, settings in tuned_settings("", kind)[0].items():
-            assert config.run(method, 0).learning_rate == settings["learning_rate"]
+            run = config.run(method, 0).to_dict()
+            assert {name: {**run, **run["optimizer_options"]}[name] for name in settings} == settings
 
 
 def test_a_file_of_the_search_gives_settings_and_refuses_its_seeds(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("yaml")
 
+from cegm import options
 from cegm.compare.config import from_values
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.train.config import from_mapping
@@ -45,7 +46,22 @@ def test_runs_that_were_planned_before_there_was_a_loss_option_keep_their_ids(gi
         now = from_mapping({**line["config"], **given}, "test").to_dict()
         run = PlannedRun(**{**{k: v for k, v in line.items() if k != "id"}, "config": now})
         assert "beta" in run.config
-        assert run.id == line["id"]
+        # CEGM's preset has changed since
+        assert (run.id == line["id"]) == (run.method != "cegm")
+
+
+def test_a_preset_that_changed_is_another_run(monkeypatch):
+    def ids():
+        return {run.method: run.id for run in plan_main(config())}
+
+    before = ids()
+    monkeypatch.setitem(options.RECOMMENDED, "damping", 0.2)
+    assert {method for method, found in ids().items() if found != before[method]} == {"cegm"}
+
+
+def test_an_option_at_its_default_is_the_same_run_as_none():
+    given = config(**{"cegm.gradient_power": options.RECOMMENDED["gradient_power"]})
+    assert {run.id for run in plan_main(given)} == {run.id for run in plan_main(config())}
 
 
 def test_with_beta_all_options_of_the_loss_are_in_the_id():

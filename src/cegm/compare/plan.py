@@ -48,6 +48,8 @@ class PlannedRun:
         """Hash of whatever decides the result; 12 hexadecimal digits."""
         left_out = NOT_PART_OF_THE_RESULT + (() if self.config.get("beta") else LOSS_OPTIONS)
         relevant = {name: value for name, value in self.config.items() if name not in left_out}
+        if self.method == "cegm":  # an option that was not given means what the preset says today
+            relevant["optimizer_options"] = _resolved(**relevant["optimizer_options"])
         text = json.dumps([self.method, self.seed, self.role, relevant, self.evaluation], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -66,6 +68,12 @@ class PlannedRun:
             "config": self.config,
             "evaluation": self.evaluation,
         }
+
+
+def _resolved(preset: str = "recommended", **given: Any) -> dict[str, Any]:
+    from cegm.options import resolve  # torch is not needed to read a plan
+
+    return resolve(preset, given)
 
 
 def plan_main(config: CompareConfig) -> list[PlannedRun]:

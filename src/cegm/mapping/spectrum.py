@@ -64,8 +64,10 @@ def matrix_power(matrix: Tensor, power: float) -> Tensor:
 
 def power_by_eigenvalues(matrix: Tensor, power: float) -> Tensor:
     """`V L^p V^T`: less time than products on a processor, .36 of it at 256 features and .28 at 512."""
-    values, vectors = torch.linalg.eigh(matrix)  # (..., n), (..., n, n)
-    powers = values.clamp_min(torch.finfo(values.dtype).tiny).pow(power)
+    values, vectors = torch.linalg.eigh(matrix)  # (..., n) ascending, (..., n, n)
+    # Below rounding an eigenvalue is unknown, even in its sign.
+    least = values[..., -1:] * (torch.finfo(values.dtype).eps * values.shape[-1])
+    powers = values.clamp_min(least).pow(power)
     return (vectors * powers[..., None, :]) @ vectors.mT
 
 
