@@ -8,7 +8,7 @@ DEMO ?= runs/demo
 demo: .venv/ready
 	$(BIN)/cegm compare --output_dir $(DEMO)
 
-# A small version of the benchmark, about ten minutes on two cores: three methods, one seed, three lengths of training.
+# A small version of the benchmark, about six minutes on two cores: three methods, one seed, three lengths of training.
 bench: .venv/ready
 	for steps in 60 120 240; do \
 	  $(BIN)/python benchmarks/pretrain.py --text world --settings benchmarks/settings.json --steps $$steps --output runs/bench/$$steps.jsonl || exit 1; \
