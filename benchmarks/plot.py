@@ -96,11 +96,14 @@ def overtaking(runs: pd.DataFrame, method: str, column: str) -> str:
         theirs.append(float(base["budget"] * (base["pace"] if column == "seconds" else 1.0)))
         bounded |= below
     missed = sum(each is None for each in ours)
-    if missed:
-        return f"{missed} missed"
-    ratio = paired_ratio([cast(float, each) for each in ours], theirs)
-    interval = "" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-    return f"{'≤ ' if bounded else ''}{ratio.estimate:.2f}{interval}"
+    return f"{missed} missed" if missed else ratio([cast(float, each) for each in ours], theirs, bounded)
+
+
+def ratio(first: list[float], second: list[float], bounded: bool) -> str:
+    """Geometric mean of the quotients with its interval; an upper bound where the first is one."""
+    found = paired_ratio(first, second)
+    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{'≤ ' if bounded else ''}{found.estimate:.2f}{interval}"
 
 
 def against(table: pd.DataFrame, column: str, method: str, other: str) -> str:
@@ -114,10 +117,7 @@ def against(table: pd.DataFrame, column: str, method: str, other: str) -> str:
     bounded = table[table["bounded"]]["method"].tolist()
     if other in bounded:
         return "needs shorter runs"
-    found = paired_ratio(first.tolist(), second.tolist())
-    bound = "≤ " if method in bounded else ""
-    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{bound}{found.estimate:.2f}{interval}"
+    return ratio(first.tolist(), second.tolist(), method in bounded)
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
