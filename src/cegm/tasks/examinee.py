@@ -1,0 +1,239 @@
+"""A model that sits an examination: it chooses, reads, writes, embeds and studies. All that the axes ask of a model, and nothing else.
+
+Every answer is in float32 and depends neither on the batch size nor on padding: rows are padded on the right, where a causal model never looks
+back from.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+from cegm.tasks.axis import NotMeasured
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question answered by likelihood.
+
+    Attributes:
+        context: What is read first.
+        options: What may follow, each with the white space in front of it. By convention the right one comes first.
+        tail: What follows the option, with its white space. If there is one, its likelihood counts instead of the
+            option's (Winograd's "partial" scoring, Trinh & Le 2018, arXiv 1806.02847).
+    """
+
+    context: str
+    options: tuple[str, ...]
+    tail: str = ""
+
+
+@dataclass(frozen=True)
+class ReadToken:
+    """How a model met one token of a text.
+
+    Attributes:
+        start: Where it begins in the text, in characters.
+        end: Where it ends.
+        log_probability: Of the token given all before it, nats.
+        top: Whether it was the model's first guess.
+    """
+
+    start: int
+    end: int
+    log_probability: float
+    top: bool
+
+
+class Examinee:
+    """A causal language model of transformers with its tokenizer.
+
+    Args:
+        model: The model; read in evaluation mode, which it keeps.
+        tokenizer: Its tokenizer; must give offsets (a fast one) for `read`.
+        batch_size: Rows per pass; changes no result.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch_size: int = 16) -> None:
+        self.model, self.tokenizer, self.batch_size = model.eval(), tokenizer, batch_size
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens that the model can read at once; None without a limit."""
+        config: Any = getattr(self.model, "config", None)
+        return getattr(config, "max_position_embeddings", None)
+
+    def choose(self, choices: Sequence[Choice]) -> list[list[float]]:
+        """Natural log-probability of each option of each choice (or of the tail after it): sums over tokens.
+
+        Raises:
+            NotMeasured: A choice is longer than the model's positions.
+        """
+        rows: list[tuple[tuple[int, ...], int]] = []  # tokens, and how many of the last ones count
+        for choice in choices:
+            rows += [self._row(choice, option) for option in choice.options]
+        totals = iter(self._likelihoods(rows))
+        return [[next(totals) for _ in choice.options] for choice in choices]
+
+    def read(self, texts: Sequence[str]) -> list[list[ReadToken]]:
+        """Every token of every text except a first one that has nothing before it.
+
+        Raises:
+            NotMeasured: A text is longer than the model's positions, or the tokenizer gives no offsets.
+        """
+        if not self.tokenizer.is_fast:
+            raise NotMeasured("this model's tokenizer gives no offsets; save it as a fast one (tokenizer.json)")
+        opening = self.opening()
+        encoded = [self.tokenizer(t, add_special_tokens=False, return_offsets_mapping=True) for t in texts]
+        rows = [opening + tuple(e["input_ids"]) for e in encoded]
+        found: list[list[ReadToken]] = [[] for _ in texts]
+        for index, logits in self._logits(rows):
+            spans, ids = encoded[index]["offset_mapping"], rows[index]
+            first = max(len(opening), 1)
+            target = torch.tensor(ids[first:], device=logits.device)
+            scores = logits[first - 1 : len(ids) - 1].float().log_softmax(-1)  # (tokens, vocabulary)
+            own = scores.gather(-1, target[:, None])[:, 0].tolist()
+            top = (scores.argmax(-1) == target).tolist()
+            found[index] = [
+                ReadToken(start, end, p, t)
+                for (start, end), p, t in zip(spans[first - len(opening) :], own, top, strict=True)
+            ]
+        return found
+
+    def write(self, prompts: Sequence[str], tokens: int) -> list[str]:
+        """Greedy continuation of each prompt by `tokens` tokens, as text."""
+        rows = [list(self.opening() + tuple(self.tokenizer(p, add_special_tokens=False)["input_ids"])) for p in prompts]
+        starts = [len(row) for row in rows]
+        for _ in range(tokens):
+            for index, logits in self._logits([tuple(row) for row in rows]):
+                rows[index].append(int(logits[-1].argmax()))
+        return [str(self.tokenizer.decode(row[start:])) for row, start in zip(rows, starts, strict=True)]
+
+    def embed(self, texts: Sequence[str]) -> Array:
+        """Mean over tokens of the last hidden state of each text, (texts, hidden)."""
+        rows = [self.opening() + tuple(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
+        found: dict[int, Tensor] = {}
+        for batch, ids in self._batches(rows):
+            states = self._forward(ids, output_hidden_states=True).hidden_states[-1].float()  # (rows, tokens, hidden)
+            for place, index in enumerate(batch):
+                found[index] = states[place, len(self.opening()) : len(rows[index])].mean(0)
+        return np.stack([found[index].cpu().numpy() for index in range(len(rows))])
+
+    def studied(
+        self,
+        texts: Sequence[str],
+        steps: Sequence[int],
+        *,
+        length: int = 128,
+        rows: int = 4,
+        learning_rate: float = 1e-3,
+    ) -> Iterator[Examinee]:
+        """This model after so many steps of training on the texts, for each of `steps`; this one itself stays as it is.
+
+        The same plain AdamW for every model, whatever trained it before: betas .9 and .95, no weight decay, constant
+        rate, gradients clipped to norm 1. Dropout stays off, so that nothing is drawn at random.
+
+        Args:
+            texts: Packed into rows of `length` tokens, in order, from the start again when they end.
+            steps: Rising; 0 yields an unchanged copy.
+            length: Tokens per row.
+            rows: Rows per step.
+            learning_rate: Peak and only one.
+
+        Raises:
+            NotMeasured: Less text than one step needs.
+        """
+        tokens = [t for text in texts for t in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        if len(tokens) < length * rows:
+            raise NotMeasured(f"{len(tokens)} tokens to adapt on, one step takes {length * rows}; give more text")
+        whole = torch.tensor(tokens[: len(tokens) // length * length]).view(-1, length)  # (all rows, length)
+        model: Any = copy.deepcopy(self.model)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+        taken = 0
+        for goal in steps:
+            while taken < goal:
+                picked = torch.arange(taken * rows, (taken + 1) * rows) % len(whole)
+                batch = whole[picked].to(self._device)  # (rows, length)
+                logits = model(input_ids=batch, use_cache=False).logits[:, :-1].float()
+                loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                taken += 1
+            yield Examinee(model, self.tokenizer, self.batch_size)
+
+    def opening(self) -> tuple[int, ...]:
+        """The token that this tokenizer puts before every text, where it has one: models trained with it lean on it."""
+        begin = self.tokenizer.bos_token_id
+        return (begin,) if begin is not None and list(self.tokenizer("")["input_ids"])[:1] == [begin] else ()
+
+    def _row(self, choice: Choice, option: str) -> tuple[tuple[int, ...], int]:
+        """Tokens of a choice with one option, and how many of the last ones count.
+
+        The text is encoded whole, as it was in training; where the scored part begins is told by encoding what is
+        before it (as in the language model evaluation harness, arXiv 2405.14782).
+        """
+        before = choice.context + option if choice.tail else choice.context
+        whole = self.tokenizer(before + (choice.tail or option), add_special_tokens=False)["input_ids"]
+        known = self.tokenizer(before, add_special_tokens=False)["input_ids"]
+        row = self.opening() + tuple(whole)
+        counted = max(len(whole) - len(known), 1)
+        return row, min(counted, len(row) - 1)
+
+    def _likelihoods(self, rows: Sequence[tuple[tuple[int, ...], int]]) -> list[float]:
+        """Sum of the log-probabilities of the last tokens of each row; rows that differ in their last token only are read once."""
+        inputs = list(dict.fromkeys(row[:-1] for row, _ in rows))
+        asked: dict[tuple[int, ...], list[int]] = {each: [] for each in inputs}
+        for index, (row, _) in enumerate(rows):
+            asked[row[:-1]].append(index)
+        totals = [0.0] * len(rows)
+        for index, logits in self._logits(inputs):
+            widest = max(rows[which][1] for which in asked[inputs[index]])
+            scores = logits[-widest:].float().log_softmax(-1)  # (counted, vocabulary)
+            for which in asked[inputs[index]]:
+                row, counted = rows[which]
+                target = torch.tensor(row[-counted:], device=scores.device)
+                totals[which] = float(scores[-counted:].gather(-1, target[:, None]).double().sum())
+        return totals
+
+    def _logits(self, rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, Tensor]]:
+        """Index and logits, (tokens, vocabulary), of every row, in no particular order."""
+        for batch, ids in self._batches(rows):
+            logits = self._forward(ids).logits  # (rows, tokens, vocabulary)
+            for place, index in enumerate(batch):
+                yield index, logits[place, : len(rows[index])]
+
+    def _batches(self, rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[list[int], Tensor]]:
+        """Indices and right-padded tokens, (rows, longest), of rows of similar length."""
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        longest = len(rows[order[-1]]) if order else 0
+        if self.positions is not None and longest > self.positions:
+            raise NotMeasured(
+                f"a question has {longest} tokens but the model reads {self.positions}; use a model with a longer context"
+            )
+        assert all(rows), "a row without tokens has no next one"
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            width = max(len(rows[index]) for index in batch)
+            padded = [rows[index] + rows[index][-1:] * (width - len(rows[index])) for index in batch]
+            yield batch, torch.tensor(padded, device=self._device)
+
+    @torch.no_grad()
+    def _forward(self, ids: Tensor, **more: Any) -> Any:
+        return self.model(input_ids=ids, use_cache=False, **more)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device

@@ -1,0 +1,101 @@
+"""Answers of a real model: the same for every batch size, equal to a slow oracle, and clear errors where it cannot sit the exam."""
+
+import copy
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from cegm.tasks.axis import NotMeasured
+from cegm.tasks.examinee import Choice, Examinee
+from cegm.train.model import byte_tokenizer, fresh_config
+
+CHOICES = [
+    Choice("the wind", (" bends", " falls asleep", " x")),
+    Choice("a much longer context than the other one, with a comma", (" and", " or")),
+    Choice("mira thanks bruno because", (" mira", " bruno"), " is kind ."),
+]
+TEXTS = ["a crow hums .", "it rains", "snow on the hills and all the valleys ."]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def model(request):
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    if request.param == "llama":
+        return AutoModelForCausalLM.from_config(fresh_config("tiny", tokenizer)).eval()
+    shape = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=32, n_layer=2, n_head=2)
+    shape.initializer_range = 0.3
+    return GPT2LMHeadModel(shape).eval()
+
+
+def slow_log_probability(model, context, continuation):
+    """One forward pass per token, in float64 sums."""
+    tokenizer = byte_tokenizer()
+    ids, total = tokenizer(context)["input_ids"], 0.0
+    for token in tokenizer(continuation)["input_ids"]:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1].double()
+        total += float(logits.log_softmax(-1)[token])
+        ids = [*ids, token]
+    return total
+
+
+def test_options_have_the_likelihood_of_the_slow_oracle(model):
+    found = Examinee(model, byte_tokenizer()).choose(CHOICES)
+    for choice, scores in zip(CHOICES, found, strict=True):
+        for option, score in zip(choice.options, scores, strict=True):
+            before = choice.context + option if choice.tail else choice.context
+            assert score == pytest.approx(slow_log_probability(model, before, choice.tail or option), abs=1e-3)
+
+
+def test_the_batch_size_changes_no_answer(model):
+    one, many = (Examinee(model, byte_tokenizer(), batch_size=size) for size in (1, 16))
+    for a, b in zip(one.choose(CHOICES), many.choose(CHOICES), strict=True):
+        assert a == pytest.approx(b, abs=1e-4)
+    for a, b in zip(one.read(TEXTS), many.read(TEXTS), strict=True):
+        assert [t.log_probability for t in a] == pytest.approx([t.log_probability for t in b], abs=1e-4)
+    assert one.embed(TEXTS) == pytest.approx(many.embed(TEXTS), abs=1e-4)
+    assert one.write(TEXTS, 3) == many.write(TEXTS, 3)
+
+
+def test_reading_adds_up_to_choosing(model):
+    examinee = Examinee(model, byte_tokenizer())
+    (tokens,) = examinee.read(["the wind bends"])
+    ((whole,),) = examinee.choose([Choice("t", ("he wind bends",))])
+    assert sum(token.log_probability for token in tokens) == pytest.approx(whole, abs=1e-3)
+    assert [(t.start, t.end) for t in tokens] == [(i, i + 1) for i in range(1, len("the wind bends"))]
+
+
+def test_studying_leaves_the_model_alone_and_repeats_bitwise(model):
+    examinee = Examinee(model, byte_tokenizer())
+    before = copy.deepcopy(model.state_dict())
+    texts = ["the crow hums and the wind bends. " * 40]
+    first, second = ([s.choose(CHOICES[:1]) for s in examinee.studied(texts, (0, 3), length=32)] for _ in range(2))
+    assert first == second
+    assert first[0] == examinee.choose(CHOICES[:1])
+    assert first[1] != first[0]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_studying_lowers_the_loss_on_the_text(model):
+    examinee = Examinee(model, byte_tokenizer())
+    texts = ["the crow hums and the wind bends. " * 40]
+    before, after = (
+        sum(t.log_probability for t in s.read([texts[0][:100]])[0]) for s in examinee.studied(texts, (0, 30), length=32)
+    )
+    assert after > before + 10
+
+
+def test_too_long_a_question_is_not_measured(model):
+    examinee = Examinee(model, byte_tokenizer())
+    with pytest.raises(NotMeasured, match="use a model with a longer context"):
+        examinee.choose([Choice("a" * (examinee.positions + 1), (" b",))])
+
+
+def test_too_little_text_to_study_is_not_measured(model):
+    with pytest.raises(NotMeasured, match="give more text"):
+        next(Examinee(model, byte_tokenizer()).studied(["short"], (0,)))
