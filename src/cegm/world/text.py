@@ -1,81 +1,65 @@
-"""Documents of the world: facts are stated once, recalled later, with other sentences in between."""
+"""Documents of the world: facts stated and recalled, and between them everything else that its language can say."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
-from cegm.world.facts import PERSONS, RELATIONS, draw_facts
-
-ADJECTIVES = [
-    "quiet",
-    "pale",
-    "heavy",
-    "narrow",
-    "ancient",
-    "gentle",
-    "distant",
-    "bitter",
-    "golden",
-    "frozen",
-    "humble",
-    "restless",
-    "hollow",
-    "silver",
-    "cloudy",
-    "muddy",
-]
-NOUNS = [
-    "river",
-    "wind",
-    "rain",
-    "cloud",
-    "meadow",
-    "stone",
-    "path",
-    "crow",
-    "field",
-    "leaf",
-    "shadow",
-    "smoke",
-    "tide",
-    "hill",
-    "snow",
-    "valley",
-]
-VERBS = [
-    "drifts",
-    "fades",
-    "turns",
-    "rises",
-    "settles",
-    "wanders",
-    "trembles",
-    "lingers",
-    "glows",
-    "bends",
-    "hums",
-    "vanishes",
-]
-ADVERBS = ["slowly", "softly", "again", "southward", "below", "everywhere", "seldom", "overhead", "nearby", "gently"]
-
-FACTS_PER_DOCUMENT = (3, 6)
-RECALLS_PER_FACT = (1, 10)
-FILLER_SHARE = (0.0, 0.2)
-"""Filler sentences per sentence about a fact; little, because a small model learns recall from recalls."""
+from cegm.world.chains import STATIONS, chain_paragraph
+from cegm.world.exam import joined
+from cegm.world.facts import PERSONS, RELATIONS, WORDINGS, Fact, draw_facts, facts_in
+from cegm.world.filler import ADJECTIVES, ADVERBS, NATURE, filler, nested_of_any_depth
+from cegm.world.gifts import ASKING, GIVING, GOODS, TRAITS, gift_paragraph
+from cegm.world.journeys import STAGES, TOWNS, journey_paragraph
+from cegm.world.registers import register_words
+from cegm.world.senses import SENSES, TOPICS, sense_paragraph
 
 Split = Literal["train", "validation"]
+Sentence = list[str]
+
+FACTS_PER_DOCUMENT = (3, 6)
+RECALLS_PER_FACT = (2, 6)
+PARAGRAPHS = (1, 4)
+"""Other paragraphs of a document, laid between its facts."""
+
+KINDS: dict[Callable[[random.Random], list[Sentence]], int] = {
+    gift_paragraph: 3,
+    sense_paragraph: 2,
+    chain_paragraph: 4,
+    journey_paragraph: 3,
+    lambda rng: [nested_of_any_depth(rng)]: 3,
+    lambda rng: [filler(rng)]: 2,
+}
+"""Kinds of paragraphs and how often they come."""
+
+STORY_FACTS = 5
+
+
+@dataclass(frozen=True)
+class Story:
+    """A short text and the facts it states."""
+
+    text: str
+    facts: frozenset[tuple[str, ...]]
 
 
 def vocabulary() -> list[str]:
     """All words of the world and its punctuation, sorted; nothing else is ever written."""
-    keys = [word for members in RELATIONS.values() for pair in members.items() for word in pair]
-    return sorted({*PERSONS, *RELATIONS, *keys, *ADJECTIVES, *NOUNS, *VERBS, *ADVERBS, "a", "some", "."})
+    words = {*PERSONS, *RELATIONS, *STATIONS, *ADJECTIVES, *ADVERBS, *NATURE, *NATURE.values(), *GOODS, *TOWNS, *STAGES}
+    words |= {verb for members in RELATIONS.values() for pair in members.values() for verb in pair}
+    words |= {word for verbs in (GIVING, ASKING) for pair in verbs.items() for word in pair}
+    words |= {word for traits in TRAITS.values() for word in traits}
+    words |= {word for shown in TOPICS.values() for word in shown}
+    words |= {word for senses in SENSES.values() for word in senses.values()} | set(SENSES)
+    words |= {word for wording in WORDINGS for word in wording.split() if "{" not in word}
+    words |= {"a", "some", "the", "that", "is", "from", "to", "here", "comes", "one", "and", "start", "road", "way"}
+    return sorted(words | register_words())
 
 
 def documents(seed: int, split: Split) -> Iterator[str]:
-    """Endless documents of about 35 to 330 words, separated by single spaces; the same for the same seed and split on every machine.
+    """Endless documents of about 60 to 350 words, separated by single spaces; the same for the same seed and split on every machine.
 
     Args:
         seed: Any integer; different seeds share no document except by chance.
@@ -83,29 +67,35 @@ def documents(seed: int, split: Split) -> Iterator[str]:
     """
     index = 0
     while True:
-        yield " ".join(_document(random.Random(f"{split}/{seed}/{index}")))
+        yield joined(_document(random.Random(f"{split}/{seed}/{index}")))
         index += 1
 
 
-def filler(rng: random.Random) -> list[str]:
-    """A sentence about nothing that is ever asked; it shares no word with keys, persons and what they do."""
-    patterns = (
-        ["a", rng.choice(ADJECTIVES), rng.choice(NOUNS), rng.choice(VERBS), "."],
-        [rng.choice(ADVERBS), "a", rng.choice(NOUNS), rng.choice(VERBS), "."],
-        ["some", rng.choice(NOUNS), rng.choice(VERBS), rng.choice(ADVERBS), "."],
-    )
-    return patterns[rng.randrange(len(patterns))]
+def story(rng: random.Random) -> Story:
+    """Facts stated and recalled once each, in random order, with filler between."""
+    facts = draw_facts(rng, STORY_FACTS)
+    sentences = [list(fact.words) for fact in facts] + [filler(rng) for _ in range(3)]
+    rng.shuffle(sentences)
+    recalls = [list(fact.words) for fact in rng.sample(facts, len(facts))]
+    text = joined([*sentences, *recalls])
+    return Story(text, facts_in(text))
 
 
-def _document(rng: random.Random) -> list[str]:
-    """Sentences in order of random times: a fact in the first part, its recalls anywhere after it, filler anywhere."""
-    timed: list[tuple[float, list[str]]] = []
+def _document(rng: random.Random) -> list[Sentence]:
+    """Sentences in order of random times: a fact in the first part, its recalls anywhere after it, other paragraphs anywhere."""
+    timed: list[tuple[float, list[Sentence]]] = []
     for fact in draw_facts(rng, rng.randint(*FACTS_PER_DOCUMENT)):
-        stated = 0.6 * rng.random()
-        timed.append((stated, list(fact.words)))
+        stated = 0.5 * rng.random()
+        timed.append((stated, [_told(rng, fact)]))
         recalls = rng.randint(*RECALLS_PER_FACT)
-        timed += [(stated + (1 - stated) * rng.random(), list(fact.words)) for _ in range(recalls)]
-    for _ in range(round(len(timed) * rng.uniform(*FILLER_SHARE))):
-        timed.append((rng.random(), filler(rng)))
+        timed += [(stated + (1 - stated) * rng.random(), [_told(rng, fact)]) for _ in range(recalls)]
+    for kind in rng.choices(list(KINDS), list(KINDS.values()), k=rng.randint(*PARAGRAPHS)):
+        timed.append((rng.random(), kind(rng)))
     timed.sort(key=lambda pair: pair[0])
-    return [word for _, words in timed for word in words]
+    return [sentence for _, paragraph in timed for sentence in paragraph]
+
+
+def _told(rng: random.Random, fact: Fact) -> Sentence:
+    """A fact in any wording, the first one most often."""
+    (wording,) = rng.choices(range(len(WORDINGS)), (4, 1, 1))
+    return list(fact.told(wording, rng.randrange(2)))

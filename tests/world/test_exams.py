@@ -1,0 +1,118 @@
+"""Exams: the right option is right by the grammar, the wrong ones are wrong, and guessing them from anywhere but the context does not pay."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from cegm import world
+from cegm.world.chains import OPTIONS as WAYS
+from cegm.world.filler import NATURE
+from cegm.world.gifts import GIVING, TRAITS
+from cegm.world.journeys import STAGES, TOWNS
+from cegm.world.senses import SENSES, TOPICS
+
+
+def many(exam, count=200):
+    return [exam(random.Random(index)) for index in range(count)]
+
+
+def test_recall_asks_for_the_person_bound_to_the_key():
+    for exam in many(world.recall_exam):
+        bound = {(relation, key): person for relation, key, person in world.facts_in(exam.context)}
+        relation, key = exam.context.split()[-2:]
+        assert exam.options[0] == f" {bound[relation, key]}"
+        assert {option.strip() for option in exam.options} <= set(bound.values())
+        assert len(set(exam.options)) == 4
+        assert exam.protected == {relation, key, *(option.strip() for option in exam.options)}
+
+
+def test_the_place_of_the_asked_fact_says_nothing():
+    places = Counter(
+        [f[1] for f in map(str.split, exam.context.split(" . ")[:6])].index(exam.context.split()[-1])
+        for exam in many(world.recall_exam, 1200)
+    )
+    assert all(150 < count < 250 for count in places.values())
+
+
+def test_paraphrases_ask_the_same_of_the_same_facts():
+    for exams in many(world.paraphrased_exam):
+        assert len(exams) == 3
+        assert len({exam.options for exam in exams}) == 1
+        assert len({exam.context.rsplit(" . ", 1)[0] for exam in exams}) == 1
+        assert len({exam.context.rsplit(" . ", 1)[1] for exam in exams}) == 3
+
+
+def test_who_has_and_who_wants_follow_from_verb_and_role():
+    for level in world.PRONOUN_LEVELS:
+        for exam in many(lambda rng, level=level: world.pronoun_exam(rng, level), 100):
+            event = exam.context.split(" . ")[0].rstrip(" .").split()
+            person, trait = exam.options[0].strip(), exam.tail.split()[1]
+            if event[1] in {*GIVING, "begs", "asks"}:
+                giver = event[0] if event[1] in GIVING else event[2]
+            else:  # told the other way round: the one named last is the first person of the plain telling
+                giver = event[0] if event[1] in ("grants", "offers") else event[4]
+            assert (person == giver) == (trait in TRAITS[True])
+            assert exam.options[1].strip() in event
+            assert exam.context.count(" .") == level + 1
+
+
+@pytest.mark.parametrize("depth", range(1, 11))
+def test_the_right_way_follows_the_roads_and_no_other_does(depth):
+    for exam in many(lambda rng: world.chain_exam(rng, depth), 50):
+        words = exam.context.split()
+        roads = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "road"}
+        assert len(roads) == (3 if depth < 3 else 2) * depth
+        way, station = [], words[-1]
+        while station in roads:
+            station = roads[station]
+            way.append(station)
+        assert exam.options[0] == " " + " ".join(way)
+        assert len(set(exam.options)) == WAYS
+        assert all(len(option.split()) == depth for option in exam.options)
+        assert all(word in words for option in exam.options for word in option.split())
+
+
+def test_the_topic_alone_tells_the_sense():
+    for level in world.SENSE_LEVELS:
+        for exam in many(lambda rng, level=level: world.sense_exam(rng, level), 60):
+            words = exam.context.split()
+            (topic,) = [t for t, shown in TOPICS.items() if words[2] in shown]
+            assert exam.options[0] == f" {SENSES[words[-1]][topic]}"
+            assert {o.strip() for o in exam.options} == set(SENSES[words[-1]].values())
+            assert exam.context.count(" .") == level + 1
+
+
+def test_a_journey_goes_around_the_ring():
+    for told in many(lambda rng: world.journey(rng, 10), 50):
+        place = TOWNS.index(told.context.split()[1])
+        for step in told.steps:
+            place = (place + STAGES[step.instruction.split()[0]]) % len(TOWNS)
+            assert step.options[0].strip() == TOWNS[place]
+            assert len(set(step.options)) == 4
+
+
+@pytest.mark.parametrize("depth", range(5))
+def test_nested_verbs_close_their_nouns_in_reverse(depth):
+    for told in many(lambda rng: world.nested(rng, depth), 50):
+        assert (told.depth, told.clauses) == (depth, depth + 1)
+        verbs = [told.text[start:end] for start, end in told.spans]
+        nouns = [word for word in told.text.split() if word in NATURE]
+        assert verbs == [NATURE[noun] for noun in reversed(nouns)]
+
+
+@pytest.mark.parametrize("technique", world.TECHNIQUES)
+def test_negatives_are_rephrased_alike_and_mean_something_else(technique):
+    for told in many(lambda rng: world.rephrasing(rng, technique), 100):
+        assert told.rephrased not in told.negatives
+        assert len(set(told.negatives)) >= 2
+        sizes = {len(text.split()) for text in (told.rephrased, *told.negatives)}
+        assert len(sizes) == 1
+        exchanged = told.negatives[0]
+        assert Counter(exchanged.split()) == Counter(told.rephrased.split()) or technique in ("dropout", "mixed")
+
+
+def test_filler_shares_no_word_with_what_is_asked():
+    asked = {word for exam in many(world.recall_exam) for word in exam.protected}
+    rng = random.Random(0)
+    assert not asked & {word for _ in range(300) for word in world.filler(rng)}
