@@ -1,4 +1,7 @@
-"""The command line: `cegm train | compare | ablate | report`. Parses, calls, and turns every user error into one line and exit code 2."""
+"""The command line: `cegm train | compare | evaluate | ablate | tune | report`.
+
+Parses, calls, and turns every user error into one line and exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,7 @@ def _dispatch(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _add_train(commands)
     _add_compare(commands)
+    _add_evaluate(commands)
     _add_ablate(commands)
     _add_tune(commands)
     _add_report(commands)
@@ -191,6 +195,30 @@ def _compare(known: argparse.Namespace) -> int:
     from cegm.compare.run import compare
 
     return _show(compare(config))
+
+
+def _add_evaluate(commands: Any) -> None:
+    from cegm.tasks.examination import EvaluateConfig
+
+    parser = commands.add_parser("evaluate", help="examine a model on the axes of the paper", allow_abbrev=False)
+    parser.add_argument(
+        "model_name_or_path", metavar="MODEL", help="local folder or hub name of a causal language model"
+    )
+    for field in dataclasses.fields(EvaluateConfig):
+        if field.name != "model_name_or_path":
+            _add_flag(parser, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(known: argparse.Namespace) -> int:
+    from cegm.compare.config import split
+    from cegm.tasks.examination import EvaluateConfig, examine, table
+
+    values, _ = split(EvaluateConfig, {n: v for n, v in vars(known).items() if n not in ("command", "run")})
+    found, folder = examine(EvaluateConfig(**values))
+    print(table(found))
+    print(f"items: {folder / 'items.parquet'}")
+    return 0 if any(outcome.records for _, outcome in found) else SOME_RUNS_FAILED
 
 
 def _add_ablate(commands: Any) -> None:

@@ -65,6 +65,7 @@ class Axis:
         control: A trivial answerer, and what it gets.
         measured: `measured(examinee, source, items, seed)` scores `items` items per level (fewer where a public set has
             fewer); raises `NotMeasured`.
+        primary: Subsets that make up the primary measure; empty for all of them. The others are exploratory.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Axis:
     level: str
     control: str
     measured: Callable[[Examinee, Source, int, int], list[Record]]
+    primary: tuple[str, ...] = ()
 
 
 def form_of(source: Source) -> Literal["generated", "real"]:

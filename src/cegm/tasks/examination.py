@@ -1,0 +1,121 @@
+"""`cegm evaluate`: which model sits which axes on what, from the command line to the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cegm.tasks.axis import WORLD, Axis
+from cegm.tasks.evaluation import Outcome, evaluate, summary
+
+COLUMNS = ("axis", "paper", "measure", "value", "chance", "items")
+NONE = "\N{EN DASH}"
+
+
+def option(default: Any, text: str) -> Any:
+    """A field with the help text of its flag."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class EvaluateConfig:
+    """One examination. Every field is a flag of `cegm evaluate`.
+
+    Raises:
+        ValueError: In one line, for anything that could not run.
+    """
+
+    model_name_or_path: str = option("", "local folder or hub name of a causal language model")
+    axes: str = option("all", "axes of the paper, comma-separated")
+    data: str = option(WORLD, "world (the generated forms), or a folder of public sets (docs/axes.md)")
+    items: int = option(128, "items per level of an axis")
+    seed: int = option(0, "draws the items; the same for all models that are to be compared")
+    batch_size: int = option(16, "rows per pass; changes no result")
+    output_dir: str = option("runs/evaluation", "where items and states go; an interrupted examination goes on there")
+    trust_remote_code: bool = option(False, "run code that a hub model brings along")
+
+    def __post_init__(self) -> None:
+        if not self.model_name_or_path:
+            raise ValueError("which model? give a local folder or a hub name: cegm evaluate runs/mine/model")
+        if self.items < 1 or self.batch_size < 1:
+            raise ValueError(f"items={self.items} and batch_size={self.batch_size} must be at least 1")
+        if self.data != WORLD and not Path(self.data).is_dir():
+            raise ValueError(f"data {self.data} is no folder; give 'world' or a folder of public sets (docs/axes.md)")
+
+
+def examine(config: EvaluateConfig) -> tuple[list[tuple[Axis, Outcome]], Path]:
+    """Loads the model, measures the axes and writes everything into the folder.
+
+    Returns:
+        Every axis with what became of it, and the folder.
+
+    Raises:
+        ValueError: No such model or axis, or a folder that holds something else.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from cegm.tasks.axes import chosen
+    from cegm.tasks.examinee import Examinee
+    from cegm.train.config import RunConfig
+    from cegm.train.model import load_model, load_tokenizer, weights_hash
+
+    axes = chosen(config.axes)
+    run = RunConfig(
+        model_name_or_path=config.model_name_or_path, max_length=2, trust_remote_code=config.trust_remote_code
+    )
+    if run.is_fresh:
+        raise ValueError(
+            f"{config.model_name_or_path!r} has random weights; train it first: cegm train --output_dir runs/mine"
+        )
+    tokenizer = load_tokenizer(run)
+    model = load_model(run, tokenizer)
+    facts = {"model": config.model_name_or_path, "weights": weights_hash(model)}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed} of {task.total} axes"),
+    )
+    folder = Path(config.output_dir)
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("starting", total=len(axes))
+        outcomes = evaluate(
+            Examinee(model, tokenizer, config.batch_size),
+            axes,
+            source=config.data,
+            items=config.items,
+            seed=config.seed,
+            folder=folder,
+            facts=facts,
+            watch=lambda title, number: progress.update(task, description=title, completed=number),
+        )
+        progress.update(task, description="done", completed=len(axes))
+    return list(zip(axes, outcomes, strict=True)), folder
+
+
+def table(found: list[tuple[Axis, Outcome]]) -> str:
+    """One row per axis, then what was not measured or left out, as plain text."""
+    rows, notes = [COLUMNS], []
+    for axis, outcome in found:
+        own = summary(axis, outcome.records)
+        rows.append(
+            (axis.name, axis.paper, axis.measure, shown(axis, own.value), shown(axis, own.chance), f"{own.items:,}")
+        )
+        if outcome.reason:
+            notes.append(f"{axis.name}: not measured: {outcome.reason}")
+        notes += [f"{axis.name}: {text}" for text in outcome.warnings]
+        if own.unreadable:
+            notes.append(f"{axis.name}: {own.unreadable} answers could not be read and count as wrong")
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = [
+        "  ".join([*map(str.ljust, row[:3], widths[:3]), *map(str.rjust, row[3:], widths[3:])]).rstrip() for row in rows
+    ]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def shown(axis: Axis, number: float | None) -> str:
+    """A value of an axis as a table shows it."""
+    if number is None:
+        return NONE
+    return f"{100 * number:.1f} %" if axis.unit == "accuracy" else f"{number:.3f}"
