@@ -1,0 +1,99 @@
+"""Reasoning efficiency: accuracy by the number of steps that an answer takes, and what a right answer costs (the paper's figure 2).
+
+- *Generated*: deductions over chains of 1 to 10 links of the embedded world; the level is the number of links.
+- *Real*: bAbI qa1, qa2 and qa3 (arXiv 1502.05698; the level is the number of supporting facts) and BIG-Bench Hard (arXiv 2210.09261)
+  logical_deduction and tracking_shuffled_objects (the level is the number of objects).
+
+Trap: two models of one architecture take equal time per token, and here they read equal tokens. What "efficiency" can differ in is
+correctness alone, so `cost_per_correct` adds no evidence to accuracy; it says what the difference is worth. Text grows with the level, so
+costs are to be compared within a level.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+from cegm import world
+from cegm.tasks.asking import Item, available, scored, spread
+from cegm.tasks.axis import Axis, Record, Source, form_of, stable_seed
+from cegm.tasks.examinee import Choice, Examinee
+from cegm.tasks.public import babi, bbh
+
+NAME = "efficiency"
+DEPTHS = range(1, 11)
+FACTS = (1, 2, 3)
+OBJECTS = {3: "three", 5: "five", 7: "seven"}
+PUZZLES = ("logical_deduction", "tracking_shuffled_objects")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one right answer costs; infinite where none is right.
+
+    Attributes:
+        seconds: Time per right answer.
+        tokens: Tokens read per right answer.
+    """
+
+    seconds: float
+    tokens: float
+
+
+def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
+    """A record per question: `items` of every level of every part."""
+    form = form_of(source)
+    asked = chains(NAME, DEPTHS, items, seed) if form == "generated" else published(source, items, seed)
+    return scored(examinee, NAME, form, asked)
+
+
+def cost_per_correct(seconds: float, tokens: int, records: Sequence[Record]) -> Cost:
+    """Cost of one right answer.
+
+    Args:
+        seconds: That answering all the records took.
+        tokens: That the model read for them, padding left out.
+        records: Right and wrong ones.
+    """
+    right = sum(record.score for record in records)
+    return Cost(seconds / right, tokens / right) if right else Cost(math.inf, math.inf)
+
+
+def chains(axis: str, depths: Iterable[int], items: int, seed: int) -> list[Item]:
+    """`items` deductions of the world at every depth; the depth is the level."""
+    asked = []
+    for depth in depths:
+        for index in range(items):
+            exam = world.chain_exam(random.Random(stable_seed(axis, seed, depth, index)), depth)
+            asked.append(Item(Choice(exam.context, exam.options, exam.tail), "", str(index), f"{depth}-{index}", depth))
+    return asked
+
+
+def published(source: Source, items: int, seed: int) -> list[Item]:
+    """Questions of the public sets that are there."""
+    readers = {f"babi qa{facts}": partial(babi.items, source, facts, facts) for facts in FACTS}
+    for puzzle, (count, word) in product(PUZZLES, OBJECTS.items()):
+        task = f"{puzzle}_{word}_objects"
+        readers[task] = partial(bbh.items, source, task, puzzle, count)
+
+    def drawn(name: str) -> list[Item]:
+        return spread([readers[name]()], items, random.Random(stable_seed(NAME, name, seed)))
+
+    return available({name: partial(drawn, name) for name in readers})
+
+
+AXIS = Axis(
+    name=NAME,
+    title="Reasoning efficiency",
+    paper="Figure 2",
+    measure="share of questions whose right answer is strictly the most likely option, by depth",
+    unit="accuracy",
+    better="higher",
+    level="links of the chain, supporting facts, or objects",
+    control="guessing gets one over the number of options",
+    measured=measure,
+)

@@ -1,0 +1,143 @@
+"""bAbI, 20 toy tasks of question answering (Weston et al. 2015, arXiv 1502.05698), version 1.2, English; CC BY 3.0.
+
+Layout: `babi/tasks_1-20_v1-2/en/qaN_NAME_test.txt`. A line is `ID statement.` or `ID question?<TAB>answer<TAB>supporting IDs`; IDs count
+from 1 in every story. Known defect: a copy in circulation has `|` instead of the tabs in its qa1 files, so both are read. Anything else is
+damage, and is reported with its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cegm.tasks.asking import Item
+from cegm.tasks.axis import NotMeasured, Source, public
+from cegm.tasks.examinee import Choice
+
+TASKS = range(1, 21)
+SETS = 8
+"""The task whose answers are sets: their order means nothing."""
+
+_LINE = re.compile(r"(\d+) (\S.*)")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and what was told before it.
+
+    Attributes:
+        task: 1 to 20.
+        name: Unique in its file and stable: story and line in it.
+        story: Unique in its file; its questions share statements.
+        statements: All that the story has told so far, in order.
+        supports: Indices into `statements` of those that the answer rests on.
+        text: The question.
+        answer: As the file has it; lists are separated by commas.
+    """
+
+    task: int
+    name: str
+    story: str
+    statements: tuple[str, ...]
+    supports: tuple[int, ...]
+    text: str
+    answer: str
+
+    @property
+    def context(self) -> str:
+        """Story, question and a cue, up to the space before the answer."""
+        return " ".join((*self.statements, self.text, "Answer:"))
+
+
+def read(source: Source, task: int) -> list[Question]:
+    """All questions of a task's test file.
+
+    Raises:
+        NotMeasured: The file is missing, truncated or malformed.
+    """
+    folder = public(source, "babi", "tasks_1-20_v1-2", "en")
+    found = sorted(folder.glob(f"qa{task}_*_test.txt"))
+    if len(found) != 1:
+        raise NotMeasured(f"{folder} has {len(found)} files qa{task}_*_test.txt instead of one; copy the set again")
+    return parse(found[0], task)
+
+
+def parse(path: Path, task: int) -> list[Question]:
+    """The questions of one file; see `read`."""
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        raise _damage(path, text.count("\n") + 1, "the file ends within a line")
+    questions: list[Question] = []
+    statements: dict[int, str] = {}  # by ID
+    stories = last = 0
+    for place, line in enumerate(text.splitlines(), 1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise _damage(path, place, "no `ID text`")
+        number, rest = int(match[1]), match[2]
+        if number == 1:
+            stories, statements = stories + 1, {}
+        elif number != last + 1:
+            raise _damage(path, place, f"ID {number} after ID {last}")
+        last = number
+        cells = re.split(r"\t|\|", rest)
+        if len(cells) == 1 and rest.endswith("."):
+            statements[number] = rest
+        else:
+            text, answer, supports = _answered(path, place, cells, list(statements))
+            name = f"{stories}-{number}"
+            questions.append(
+                Question(task, name, str(stories), tuple(statements.values()), supports, text, answer),
+            )
+    if not questions:
+        raise NotMeasured(f"{path} has no question; copy the set again")
+    return questions
+
+
+def items(source: Source, task: int, level: float = 0.0) -> list[Item]:
+    """All questions of a task as items; options are all answers of the task, a cluster is a story.
+
+    Raises:
+        NotMeasured: The file is missing, truncated or malformed.
+    """
+    questions = read(source, task)
+    known = answers(questions)
+    return [
+        Item(Choice(q.context, options(q, known)), "babi", f"qa{task}-{q.name}", f"qa{task}-{q.story}", level)
+        for q in questions
+    ]
+
+
+def answers(questions: Sequence[Question]) -> tuple[str, ...]:
+    """All different answers, sorted."""
+    return tuple(sorted({question.answer for question in questions}))
+
+
+def options(question: Question, known: Sequence[str]) -> tuple[str, ...]:
+    """The right answer, then all other known ones, each with a space in front.
+
+    A list in another order is no wrong answer and left out where order means nothing. Where answers are lists, all options end in a full
+    stop: else `football` could never be less likely than `football, apple`, which begins with it.
+    """
+    others = [each for each in known if each != question.answer]
+    if question.task == SETS:
+        others = [each for each in others if sorted(each.split(",")) != sorted(question.answer.split(","))]
+    stop = "." if any("," in each for each in known) else ""
+    return tuple(f" {each.replace(',', ', ')}{stop}" for each in (question.answer, *others))
+
+
+def _answered(path: Path, place: int, cells: list[str], told: list[int]) -> tuple[str, str, tuple[int, ...]]:
+    """Question, answer and places of the supporting statements among those told."""
+    if len(cells) != 3 or not cells[0].strip().endswith("?") or not cells[1].strip():
+        raise _damage(path, place, "neither a statement nor question, answer and supports between tabs or `|`")
+    try:
+        supports = tuple(told.index(int(number)) for number in cells[2].split())
+    except ValueError:
+        raise _damage(path, place, f"supports {cells[2]!r} that name no earlier statement") from None
+    return cells[0].strip(), cells[1].strip(), supports
+
+
+def _damage(path: Path, place: int, what: str) -> NotMeasured:
+    return NotMeasured(f"{path}, line {place}: {what}; copy the set again")
