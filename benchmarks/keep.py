@@ -32,7 +32,7 @@ def main() -> None:
     items = pd.read_parquet(source / "items.parquet")
     if len(items):
         keys = ["method", "seed", "role", "level"]
-        items.groupby(keys)[["correct", "score", "chance"]].mean().reset_index().to_csv(
+        items.groupby(keys)[["score", "continuous", "chance"]].mean().reset_index().to_csv(
             place / "retention.csv", index=False
         )
     for run in sorted((source / "runs").iterdir()):

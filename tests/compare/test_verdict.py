@@ -235,11 +235,11 @@ def test_retention_pairs_items_and_turns_the_direction() -> None:
                 for method, chance in (("adamw", 0.3), ("cegm", 0.9)):
                     correct = int(rng.random() < chance)
                     rows.append((method, seed, "main", f"{level}-{item}", f"c{item % 20}", level, correct))
-    items = pd.DataFrame(rows, columns=["method", "seed", "role", "item", "cluster", "level", "correct"])
+    items = pd.DataFrame(rows, columns=["method", "seed", "role", "item", "cluster", "level", "score"])
     judged = judge(results(3, {"adamw": 0.0, "cegm": 0.0}), items)
     pair = entry(judged, "retention", "cegm", "adamw")
     assert pair["word"] == "better"
-    by_hand = items.groupby(["method", "seed", "level"])["correct"].mean().groupby("method").mean()
+    by_hand = items.groupby(["method", "seed", "level"])["score"].mean().groupby("method").mean()
     assert pair["effect"] == pytest.approx(by_hand["cegm"] - by_hand["adamw"])
 
 

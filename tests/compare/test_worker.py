@@ -47,5 +47,5 @@ def test_short_held_out_text_shortens_the_axis_and_very_short_text_skips_it(fini
 
 
 def test_means_by_length():
-    items = [{"level": 512, "correct": c, "score": s, "chance": 0.25} for c, s in ((1, 2.0), (0, -1.0))]
+    items = [{"level": 512, "score": c, "continuous": s, "chance": 0.25} for c, s in ((1, 2.0), (0, -1.0))]
     assert worker.by_length(items) == {"512": {"accuracy": 0.5, "score": 0.5, "chance": 0.25, "items": 2}}

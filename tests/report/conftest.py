@@ -244,23 +244,24 @@ def _items(method: str, seed: int, count: int = 40) -> list[dict[str, Any]]:
             items.append(
                 {
                     "axis": "retention",
+                    "form": "generated",
+                    "subset": "",
                     "item": f"{length}-{number}",
                     "cluster": f"story-{number % 20}",
                     "level": length,
-                    "depth": 0.5,
-                    "correct": int(margin > 0),
+                    "score": float(margin > 0),
+                    "continuous": float(4 * margin),
                     "chance": 0.125,
-                    "score": float(4 * margin),
-                    "achieved_length": length,
+                    "readable": True,
                 }
             )
     return items
 
 
 def _by_length(items: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    levels = pd.DataFrame(items).groupby("level")[["correct", "score", "chance"]].mean()
+    levels = pd.DataFrame(items).groupby("level")[["score", "continuous", "chance"]].mean()
     return {
-        str(level): {"accuracy": row["correct"], "score": row["score"], "chance": row["chance"], "items": 40}
+        str(level): {"accuracy": row["score"], "score": row["continuous"], "chance": row["chance"], "items": 40}
         for level, row in levels.to_dict("index").items()
     }
 

@@ -269,7 +269,7 @@ def _item_effect(pair: tuple[str, str], seeds: list[int], items: pd.DataFrame) -
     joined = first.merge(second, on=["seed", "level", "item"], suffixes=("", "_other"), validate="one_to_one")
     if joined["seed"].nunique() < len(seeds):
         return None
-    joined["difference"] = joined["correct"].astype(float) - joined["correct_other"].astype(float)
+    joined["difference"] = joined["score"].astype(float) - joined["score_other"].astype(float)
     return statistics.item_difference(joined)
 
 
@@ -312,7 +312,7 @@ def _retention(method: str, seed: int, items: pd.DataFrame) -> float:
     if items.empty:
         return math.nan
     own = items[(items["role"] == "main") & (items["method"] == method) & (items["seed"] == seed)]
-    return float(own.groupby("level")["correct"].mean().mean())
+    return float(own.groupby("level")["score"].mean().mean())
 
 
 def _adjust(measures: list[dict[str, Any]]) -> None:

@@ -65,9 +65,10 @@ def measure_retention(folder: Path, planned: PlannedRun) -> list[dict[str, Any]]
     while lengths:
         try:
             # One set of questions for all runs: the seed of a run decides its training, never its examination.
-            return retention.evaluate(
+            records = retention.evaluate(
                 model, tokenizer, data=held_out, lengths=lengths, items_per_length=planned.evaluation["items"], seed=0
             )
+            return [asdict(record) for record in records]
         except ValueError as error:  # held-out text too short for the longest context: a shorter one may do
             reason = str(error)
             lengths.pop()
@@ -76,14 +77,14 @@ def measure_retention(folder: Path, planned: PlannedRun) -> list[dict[str, Any]]
 
 
 def by_length(items: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean accuracy, score and chance at each length."""
+    """Mean accuracy, continuous score and chance at each length."""
     levels: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for item in items:
         levels[item["level"]].append(item)
     return {
         str(level): {
-            "accuracy": mean(item["correct"] for item in members),
-            "score": mean(item["score"] for item in members),
+            "accuracy": mean(item["score"] for item in members),
+            "score": mean(item["continuous"] for item in members),
             "chance": mean(item["chance"] for item in members),
             "items": len(members),
         }
