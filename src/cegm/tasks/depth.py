@@ -94,6 +94,6 @@ AXIS = Axis(
     unit="accuracy",
     better="higher",
     level="links of the chain, supporting facts, or objects",
-    control="guessing gets one over the number of options",
+    control="guessing gets one over the number of options; in babi the place named last .53, .40 and .14",
     measured=measure,
 )

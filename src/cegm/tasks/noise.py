@@ -145,6 +145,6 @@ AXIS = Axis(
     unit="accuracy",
     better="higher",
     level="share of content words altered",
-    control="guessing gets one over the number of options, at every share",
+    control="guessing gets one over the number of options at every share; the place named last .53 in qa1, .40 in qa2",
     measured=measure,
 )

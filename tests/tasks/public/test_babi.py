@@ -1,5 +1,7 @@
 """bAbI is read in both layouts that are about, and damage is named by file and line."""
 
+import re
+
 import pytest
 
 from cegm.tasks.axis import NotMeasured
@@ -91,3 +93,12 @@ def test_the_whole_set_is_read():
         assert all(len(set(item.choice.options)) == len(item.choice.options) >= 2 for item in items)
         assert {item.level for item in items} == {task}
     assert len(babi.answers(babi.read(DATA, 1))) == 6
+
+
+@with_data
+def test_naming_the_last_place_gets_what_the_axes_say():
+    for task, share in ((1, 0.527), (2, 0.399), (3, 0.140)):
+        questions = babi.read(DATA, task)
+        places = babi.answers(questions)
+        last = [[w for w in re.findall(r"\w+", " ".join(q.statements)) if w in places][-1:] for q in questions]
+        assert sum(named == [q.answer] for named, q in zip(last, questions, strict=True)) / 1000 == share
