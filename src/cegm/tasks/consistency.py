@@ -12,8 +12,9 @@ more than one over the number of options; guessing each wording on its own, whic
 Continuous score: the smallest margin over the wordings, nats, right option minus best wrong one. It is above zero exactly where the item is
 right, and tells how near a model is. Options are single words after the same prompt; their log-probabilities are not divided by length.
 
-Traps: one set of templates about six rooms and four people says little about language at large; the stories' last mentions of a room are a
-strong hint. Questions of one story share a cluster.
+Traps: a model that learned nothing is a constant answerer rather than a guesser (random weights: one in six on bAbI), so compare with the
+control, not with the stated chance. One set of templates about six rooms and four people says little about language at large; the last
+room that a story mentions is a strong hint. Questions of one story share a cluster.
 """
 
 from __future__ import annotations
