@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from cegm.compare.ablation import AblationConfig, Arm
 from cegm.compare.effects import COSTS
 from cegm.compare.statistics import Difference, paired_ratio
+from cegm.compare.timing import BLOCK, Timed, in_turns
 from cegm.train.config import RunConfig
-
-BLOCK = 25
-"""Steps timed together: as many as lie between two refreshes of the recommended preset."""
+from cegm.train.prepare import prepare
 
 
 def measure_costs(config: AblationConfig, folder: Path, rounds: int = 4) -> Path:
@@ -39,21 +36,17 @@ def measure_costs(config: AblationConfig, folder: Path, rounds: int = 4) -> Path
     missing = [arm for arm in config.arms[1:] if arm.name not in ratios]
     if not missing:
         return path
-    base = _Timed(_run(config, config.arms[0]))
+    base = _timed(config, config.arms[0])
     for arm in missing:
-        ratios[arm.name] = asdict(_ratio(_Timed(_run(config, arm)), base, rounds))
+        ratios[arm.name] = asdict(_ratio(_timed(config, arm), base, rounds))
         path.write_text(json.dumps({"how": how, "ratios": ratios}, indent=1), encoding="utf-8")
     return path
 
 
-def _ratio(changed: _Timed, base: _Timed, rounds: int) -> Difference:
-    changed.block()  # warm-up of both
-    base.block()
-    first, second = [], []
-    for _ in range(rounds):
-        outer, inner, inner_again, outer_again = changed.block(), base.block(), base.block(), changed.block()
-        first += [outer, outer_again]
-        second += [inner, inner_again]
+def _ratio(changed: Timed, base: Timed, rounds: int) -> Difference:
+    for timed in (changed, base):  # warm-up
+        timed.block(BLOCK)
+    first, second = zip(*in_turns([changed, base], rounds, BLOCK), strict=True)
     return paired_ratio(first, second)
 
 
@@ -63,34 +56,8 @@ def read_ratios(folder: Path) -> dict[str, float]:
     return {name: ratio["estimate"] for name, ratio in costs["ratios"].items()}
 
 
-def _run(config: AblationConfig, arm: Arm) -> RunConfig:
-    return RunConfig(**config.planned(arm, config.seed_list[0]).config)
-
-
-class _Timed:
-    """A model that takes steps on one fixed batch under one configuration."""
-
-    def __init__(self, config: RunConfig) -> None:
-        from cegm.train.prepare import prepare
-        from cegm.train.trainer import build, build_loss
-
-        parts = prepare(config)
-        self._model: Any = parts.model
-        self._optimizer: Any = build(config, parts.model)
-        self._loss = build_loss(config, parts.model)
-        batch = parts.rows[: config.per_device_train_batch_size]["input_ids"]
-        self._ids = torch.tensor(batch)  # (rows, tokens)
-
-    def block(self) -> float:
-        """Seconds of `BLOCK` steps."""
-        start = time.perf_counter()
-        for _ in range(BLOCK):
-            if self._loss is None:
-                loss = self._model(input_ids=self._ids, labels=self._ids, use_cache=False).loss
-            else:
-                loss = self._loss(self._model(input_ids=self._ids, use_cache=False), self._ids)
-            loss.backward()
-            self._optimizer.observe_loss(loss)
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-        return time.perf_counter() - start
+def _timed(config: AblationConfig, arm: Arm) -> Timed:
+    run = RunConfig(**config.planned(arm, config.seed_list[0]).config)
+    parts = prepare(run)
+    batch = parts.rows[: run.per_device_train_batch_size]["input_ids"]
+    return Timed(run, parts.model, torch.tensor(batch))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 WARM_UP_STEPS = 3
 """First steps left out of the median step time where there are more: they allocate and compile."""
@@ -97,6 +98,12 @@ class Meter:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def tensor_bytes(held: Any) -> int:
+    """Bytes of all tensors in nested lists and dictionaries, such as the state of an optimizer."""
+    tensors = [leaf for leaf in tree_leaves(held) if isinstance(leaf, Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def peak_resident_bytes() -> int:

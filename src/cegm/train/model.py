@@ -44,6 +44,9 @@ FRESH: dict[str, dict[str, Any]] = {
 """Llama configurations trained from random weights: about 0.4 and 3.5 million parameters. Initial weights are about as large as
 one over the root of the width; transformers' .02 is made for models many times wider and costs these hundreds of steps."""
 
+WIDTHS = ("hidden_size", "intermediate_size", "n_inner", "head_dim")
+"""Names of a configuration that grow with the width of a model whose heads stay as many."""
+
 FRESH_POSITIONS = 8192
 FRESH_TIE = True
 
@@ -108,7 +111,7 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Modu
     Raises:
         ValueError: No model there, `max_length` beyond what it can read, or adapters that fit no module.
     """
-    settings = fresh_config(config.model_name_or_path, tokenizer) if config.is_fresh else _pretrained_config(config)
+    settings = _settings(config, tokenizer)
     limit = getattr(settings.get_text_config(), "max_position_embeddings", None)
     if limit is not None and config.max_length > limit:
         raise ValueError(
@@ -122,6 +125,32 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Modu
             f"the tokenizer of {config.model_name_or_path} has {len(tokenizer)} tokens but the model only {entries}; they do not belong together"
         )
     return _with_adapters(model, config) if config.lora_r else model
+
+
+def model_width(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Features between the layers of the configured model."""
+    return int(_settings(config, tokenizer).get_text_config().hidden_size)
+
+
+def model_of_width(config: RunConfig, tokenizer: PreTrainedTokenizerBase, width: int) -> nn.Module:
+    """A model of the configured shape but this width, with random weights; for measurements of time and memory.
+
+    Raises:
+        ValueError: The architecture has no such width, or adapters fit no module.
+    """
+    settings = _settings(config, tokenizer)
+    text = settings.get_text_config()
+    factor = width / text.hidden_size
+    for name in WIDTHS:
+        if isinstance(own := getattr(text, name, None), int):
+            setattr(text, name, round(factor * own))
+    set_seed(config.seed)
+    model = _fresh(settings, config.trust_remote_code)
+    return _with_adapters(model, config) if config.lora_r else model
+
+
+def _settings(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    return fresh_config(config.model_name_or_path, tokenizer) if config.is_fresh else _pretrained_config(config)
 
 
 def fresh_config(name: str, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
@@ -147,8 +176,10 @@ def _pretrained_config(config: RunConfig) -> PretrainedConfig:
     return settings
 
 
-def _fresh(settings: PretrainedConfig) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(settings)  # type: ignore[no-untyped-call]
+def _fresh(settings: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        settings, dtype=torch.float32, trust_remote_code=trust_remote_code
+    )
     return model
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import datasets
 import torch
-from torch.utils._pytree import tree_leaves
 from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
@@ -19,6 +18,7 @@ from cegm.train.config import RunConfig
 from cegm.train.evaluate import ValidationSet, from_dataset, from_rows
 from cegm.train.folder import RunFolder, write_card, write_config
 from cegm.train.health import NonFiniteError
+from cegm.train.meter import tensor_bytes
 from cegm.train.model import weights_hash
 from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start
 from cegm.train.rows import validation_rows
@@ -214,8 +214,6 @@ class _Run:
 
     def _summary(self) -> RunSummary:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        states = dict(bare(self.trainer.optimizer).state)
-        tensors = [leaf for leaf in tree_leaves(list(states.values())) if isinstance(leaf, torch.Tensor)]
         return RunSummary(
             output_dir=self.config.output_dir,
             steps=self.trainer.state.global_step,
@@ -227,7 +225,7 @@ class _Run:
             initial_hash=self.parts.initial_hash,
             final_hash=weights_hash(model),
             median_step_seconds=self.meter.median_step_seconds(),
-            optimizer_state_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+            optimizer_state_bytes=tensor_bytes(list(bare(self.trainer.optimizer).state.values())),
             memory_bytes=self.meter.memory_bytes(),
             parameters=count(model),
         )
