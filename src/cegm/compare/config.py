@@ -40,6 +40,10 @@ class CompareConfig:
         "", "file of `cegm tune` with each method's settings (default: those that come with the package)"
     )
     items: int = option(128, "retention questions per context length")
+    overhead: bool = option(
+        False, "after the runs, time steps against AdamW's over sizes, batches and lengths; wants a quiet machine"
+    )
+    overhead_rounds: int = option(4, "rounds of that: 4 time 200 steps per method and shape")
     settings: Mapping[str, dict[str, Any]] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -47,6 +51,8 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if self.processes < 0 or self.items < 4:
             raise ValueError(f"processes={self.processes} must be at least 0 and items={self.items} at least 4")
+        if self.overhead_rounds < 1:
+            raise ValueError(f"overhead_rounds={self.overhead_rounds} must be at least 1")
         for method in self.method_list:
             if method not in METHODS:
                 raise ValueError(f"method {method!r} does not exist; {nearest(method, METHODS)}")

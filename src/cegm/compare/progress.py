@@ -11,19 +11,24 @@ from cegm.compare.plan import PlannedRun
 from cegm.train.config import DEFAULT_STEPS
 
 
+def progress_bar() -> Progress:
+    """A bar with what is happening, how far it is, and the time it took and will take; on standard error."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))
+
+
 class Bars:
     """One progress bar over the steps of all runs, with the runs in flight beside it."""
 
     def __init__(self, runs: list[PlannedRun]) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._progress = progress_bar()
         self._steps = {run.id: run.config["max_steps"] or DEFAULT_STEPS for run in runs}
         self._task: TaskID = self._progress.add_task("starting", total=sum(self._steps.values()))
         self._finished: set[str] = set()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cegm.compare.config import CompareConfig
 from cegm.compare.execute import execute
+from cegm.compare.overhead import measure_overhead
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.compare.progress import Bars
 from cegm.compare.verdict import write_verdict
@@ -17,7 +18,7 @@ from cegm.train.data import load_corpus
 
 
 def compare(config: CompareConfig) -> Path:
-    """Plans, executes what is missing, and writes results and verdict.
+    """Plans, executes what is missing, writes results and verdict, and measures the overhead if asked to.
 
     Returns:
         The comparison folder.
@@ -42,6 +43,8 @@ def compare(config: CompareConfig) -> Path:
             results |= execute(folder, equal, config.workers, bars.watch)
     write_results(folder, runs, results)
     write_verdict(folder)
+    if config.overhead:
+        measure_overhead(config, folder)
     return folder
 
 

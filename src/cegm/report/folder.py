@@ -15,6 +15,7 @@ Record = dict[str, Any]
 METHOD_ORDER = ("cegm", "muon", "adamw")
 
 EFFECTS = "effects.json"
+OVERHEAD = "overhead.json"
 
 
 @dataclass
@@ -55,12 +56,14 @@ class Folder:
         is_comparison: False for the folder of a single run.
         runs: In the order of the plan.
         verdict: Content of `verdict.json`; None if it has not been judged.
+        overhead: Content of `overhead.json`, whose schema stands at `cegm.compare.overhead`; None if it was not measured.
     """
 
     path: Path
     is_comparison: bool
     runs: list[Run]
     verdict: Record | None
+    overhead: Record | None = None
 
     def finished(self, role: str = "main") -> list[Run]:
         """Runs with a result."""
@@ -124,10 +127,20 @@ def read(path: Path) -> Folder:
     if (path / "plan.jsonl").exists() or (path / "runs").is_dir():
         verdict = path / "verdict.json"
         judged = _json(verdict.read_text(encoding="utf-8"), verdict) if verdict.exists() else None
-        return Folder(path, True, _planned_runs(path), judged)
+        return Folder(path, True, _planned_runs(path), judged, _overhead(path / OVERHEAD))
     if (path / "metrics.jsonl").exists():
         return Folder(path, False, [_single_run(path)], None)
     raise ValueError(f"{path} is neither a comparison nor a run folder: it has no plan.jsonl, runs/ or metrics.jsonl")
+
+
+def _overhead(file: Path) -> Record | None:
+    if not file.exists():
+        return None
+    overhead = _json(file.read_text(encoding="utf-8"), file)
+    missing = {"how", "hardware", "reference", "methods", "points"} - set(overhead)
+    if missing:
+        raise ValueError(f"{file} lacks {', '.join(sorted(missing))}; delete it and compare again with --overhead")
+    return overhead
 
 
 def _planned_runs(path: Path) -> list[Run]:

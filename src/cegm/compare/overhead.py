@@ -1,0 +1,208 @@
+"""What a method costs: whole training steps beside AdamW's over widths, batches and lengths, with memory and throughput.
+
+`overhead.json` holds `how` (in words), `hardware`, `reference`, `methods` and `points`. A point has `id` (a hash of all
+that decides it), `width`, `batch` (rows of a micro-batch) and `length` (tokens of a row); the first is the comparison's own
+shape, and each other one differs from it in one of these. It further has `parameters` and by method in `methods`:
+
+- `seconds`: of each block, per step, and their median `seconds_per_step`; `tokens_per_second` follows from it;
+- `ratio`: seconds over the reference's, geometric mean over the blocks, paired by turn, with `low` and `high`;
+- `peak_bytes`: the most that tensors held at a time: weights, gradients, state, activations; `peak_ratio` to the reference;
+- `state_bytes` of the optimizer, and `state_bytes_per_matrix_weight` of the matrices alone, exact.
+
+A point that could not be measured has `error` in place of these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from cegm.compare.config import CompareConfig
+from cegm.compare.plan import PlannedRun, write_whole
+from cegm.compare.progress import progress_bar
+from cegm.compare.statistics import paired_ratio
+from cegm.compare.timing import BLOCK, Timed, in_turns, peak_bytes
+from cegm.report.folder import OVERHEAD
+from cegm.train.config import RunConfig
+from cegm.train.folder import hardware
+from cegm.train.meter import tensor_bytes
+from cegm.train.model import load_tokenizer, model_of_width, model_width
+from cegm.train.prepare import count, quieten
+
+REFERENCE = "adamw"
+STILL = 1e-4
+"""Learning rate of timed steps. It decides no cost, and the tuned one, held through a whole measurement, could make a model diverge."""
+
+Runs = Mapping[str, RunConfig]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What costs depend on: width of the model, rows of a micro-batch, tokens of a row."""
+
+    width: int
+    batch: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"width {self.width}, {self.batch} x {self.length} tokens"
+
+
+def shapes(own: Shape) -> list[Shape]:
+    """The comparison's own shape, then two more widths, batches and lengths, one varied at a time.
+
+    Widths are half and twice its own. Batches and lengths are smaller, since small ones cost most, and what the
+    comparison itself could hold in memory they can; larger only where there is nothing smaller.
+    """
+    widths = [own.width // 2, 2 * own.width]
+    batches, lengths = _quarter_and_half(own.batch, least=1), _quarter_and_half(own.length, least=2)
+    varied = [Shape(width, own.batch, own.length) for width in widths]
+    varied += [Shape(own.width, batch, own.length) for batch in batches]
+    return [own, *varied, *(Shape(own.width, own.batch, length) for length in lengths)]
+
+
+def _quarter_and_half(number: int, least: int) -> list[int]:
+    return [number // 4, number // 2] if number // 4 >= least else [2 * number, 4 * number]
+
+
+def measure_overhead(config: CompareConfig, folder: Path) -> Path:
+    """Measures every point that `overhead.json` does not hold yet; the file grows point by point.
+
+    All methods of a point hold their models in memory at a time, because they take turns.
+
+    Args:
+        config: The comparison.
+        folder: Its folder.
+
+    Returns:
+        Path of the file; see the top of this module for what it holds.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    quieten()
+    torch.set_num_threads(1)  # as in the runs of the comparison
+    path = folder / OVERHEAD
+    found = _read(path)
+    tokenizer = load_tokenizer(config.run(REFERENCE, config.seed_list[0]))
+    planned = {_identity(config, shape): shape for shape in _planned(config, tokenizer)}
+    missing = [identity for identity in planned if identity not in found]
+    with progress_bar() as bar:
+        task = bar.add_task("overhead", total=len(missing) * 2 * config.overhead_rounds)
+        for identity in missing:
+            shape = planned[identity]
+            bar.update(task, description=f"overhead: {shape}")
+            measure = partial(_measure, _runs(config, shape), tokenizer, shape, config.overhead_rounds)
+            found[identity] = {"id": identity, **asdict(shape), **_attempt(measure, partial(bar.advance, task))}
+            points = [found[each] for each in planned if each in found]
+            write_whole(path, json.dumps({**_head(config), "points": points}, indent=1, allow_nan=False))
+    return path
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Points by id; those that could not be measured are left out, and so tried again."""
+    if not path.exists():
+        return {}
+    try:
+        points = json.loads(path.read_text(encoding="utf-8"))["points"]
+        return {point["id"]: point for point in points if "error" not in point}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged; delete it to measure the overhead again") from None
+
+
+def _methods(config: CompareConfig) -> list[str]:
+    return list(dict.fromkeys([REFERENCE, *config.method_list]))
+
+
+def _head(config: CompareConfig) -> dict[str, Any]:
+    how = (
+        f"whole steps (forward, backward, clipping, update) on random tokens: per method {2 * config.overhead_rounds} blocks of "
+        f"{BLOCK} steps after {BLOCK + 1} of warm-up, methods in turns A B C C B A, one process, one thread"
+    )
+    return {"how": how, "hardware": hardware(), "reference": REFERENCE, "methods": _methods(config)}
+
+
+def _planned(config: CompareConfig, tokenizer: PreTrainedTokenizerBase) -> list[Shape]:
+    run = config.run(config.method_list[0], config.seed_list[0])
+    return shapes(Shape(model_width(run, tokenizer), run.per_device_train_batch_size, run.max_length))
+
+
+def _runs(config: CompareConfig, shape: Shape) -> dict[str, RunConfig]:
+    """Every method's run at a shape, with its own settings otherwise."""
+    fixed = {"per_device_train_batch_size": shape.batch, "max_length": shape.length}
+    rates = {"learning_rate": STILL, "aux_lr": STILL}
+    return {m: config.run(m, config.seed_list[0], **fixed, **rates) for m in _methods(config)}
+
+
+def _identity(config: CompareConfig, shape: Shape) -> str:
+    runs = [PlannedRun(m, run.seed, "main", run.to_dict(), {}).id for m, run in _runs(config, shape).items()]
+    text = json.dumps([runs, shape.width, config.overhead_rounds, BLOCK, hardware()])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _attempt(measure: Callable[[Callable[[], None]], dict[str, Any]], advance: Callable[[], None]) -> dict[str, Any]:
+    """What `measure` finds, or why it could not: no such width, not enough memory."""
+    try:
+        return measure(advance)
+    except (ValueError, RuntimeError) as error:
+        return {"error": " ".join(str(error).split())[:200]}
+
+
+def _measure(
+    runs: Runs, tokenizer: PreTrainedTokenizerBase, shape: Shape, rounds: int, advance: Callable[[], None]
+) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(len(tokenizer), (shape.batch, shape.length), generator=generator)
+    made = [peak_bytes(partial(_warmed, run, tokenizer, shape, tokens)) for run in runs.values()]
+    timed, peaks = [one for one, _ in made], dict(zip(runs, (peak for _, peak in made), strict=True))
+    blocks = []
+    for seconds in in_turns(timed, rounds, BLOCK):
+        blocks.append([each / BLOCK for each in seconds])
+        advance()
+    own = dict(zip(runs, zip(*blocks, strict=True), strict=True))
+    methods = {
+        method: {
+            **_pace(list(own[method]), list(own[REFERENCE]), tokens.numel() * run.gradient_accumulation_steps),
+            "peak_bytes": peaks[method],
+            "peak_ratio": peaks[method] / peaks[REFERENCE],
+            **_state(one.optimizer),
+        }
+        for (method, run), one in zip(runs.items(), timed, strict=True)
+    }
+    return {"parameters": count(timed[0].model), "methods": methods}
+
+
+def _warmed(run: RunConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape, tokens: Tensor) -> Timed:
+    """A method that has met its contexts twice, so that memory has had its peak."""
+    timed = Timed(run, model_of_width(run, tokenizer, shape.width), tokens)
+    timed.block(BLOCK + 1)
+    return timed
+
+
+def _pace(seconds: list[float], reference: list[float], tokens: int) -> dict[str, Any]:
+    ratio, usual = paired_ratio(seconds, reference), median(seconds)
+    return {
+        "seconds": seconds,
+        "seconds_per_step": usual,
+        "tokens_per_second": tokens / usual,
+        "ratio": {"estimate": ratio.estimate, "low": ratio.low, "high": ratio.high},
+    }
+
+
+def _state(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    matrices = [p for group in optimizer.param_groups if group["role"] == "matrix" for p in group["params"]]
+    per_weight = tensor_bytes([optimizer.state[p] for p in matrices]) / max(1, sum(p.numel() for p in matrices))
+    return {
+        "state_bytes": tensor_bytes(list(optimizer.state.values())),
+        "state_bytes_per_matrix_weight": per_weight,
+    }
