@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import vl_convert
 
-from cegm.report import curves, dots, layers, style, tables, words
+from cegm.report import curves, dots, layers, overhead, style, tables, words
 from cegm.report.folder import Folder, read
 from cegm.report.picture import VEGA_LITE
 
@@ -40,13 +40,31 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Numbers behind the figures of a section, folded away on screen.
+
+    Attributes:
+        title: What stands on the fold.
+        meaning: One sentence without jargon.
+        columns: Name and unit of each.
+        rows: Cells as text; the first of a row is its name.
+    """
+
+    title: str
+    meaning: str
+    columns: tuple[tuple[str, str], ...]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading, its anchor and its figures; `empty` says why there are none."""
+    """A heading, its anchor, its figures and perhaps their numbers; `empty` says why there are no figures."""
 
     anchor: str
     title: str
     figures: list[Figure]
     empty: str
+    table: Table | None = None
 
 
 def write(comparison_dir: Path) -> Path:
@@ -121,6 +139,7 @@ def sections(folder: Folder) -> list[Section]:
     return [
         *drawn,
         Section("cost", "What it costs", _costs(folder), "No finished run has reported its cost."),
+        *_overhead(folder),
         Section("retention", "Recall over long texts", _retention(folder), "Recall was not measured."),
         Section("layers", "Layers over time", _layers(folder), "The runs logged no numbers per layer."),
         Section("rates", "Learning rates", _rates(folder), "No finished run has logged a learning rate."),
@@ -200,6 +219,25 @@ def _costs(folder: Folder) -> list[Figure]:
             150,
         ),
     ]
+
+
+def _overhead(folder: Folder) -> list[Section]:
+    found = folder.overhead
+    if found is None:
+        return []
+    reference = style.name(found["reference"])
+    meaning = (
+        f"The whole training step, with its 95 % interval. Above the dashed line it takes longer than {reference}'s."
+    )
+    figures = [
+        drawn
+        for axis, name in overhead.AXES.items()
+        for drawn in figure(f"Time of a step by {name}", meaning, overhead.ratios(found, axis), 220)
+    ]
+    how = f"{found['how']}, on {found['hardware']}. The reference is {reference}."
+    numbers = Table("Every shape in numbers", how[0].upper() + how[1:], overhead.COLUMNS, overhead.rows(found))
+    title = f"What it costs beside {reference}, by size, batch and length"
+    return [Section("overhead", title, figures, "No two shapes could be measured.", numbers if numbers.rows else None)]
 
 
 def _retention(folder: Folder) -> list[Figure]:

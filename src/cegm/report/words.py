@@ -86,6 +86,7 @@ def sentences(folder: Folder) -> list[Sentence]:
             told.append(Sentence("not found", f"Not measured: {topic} against {_listed(missing, 'and')}."))
     costs = [_cost(verdict, other) for other in verdict["methods"][1:]]
     told += [Sentence("cost", text) for text in costs if text]
+    told += _overhead(folder.overhead) if folder.overhead else []
     told.append(Sentence("warning", verdict["statement"]))
     if verdict["failed"]:
         failed = len(verdict["failed"])
@@ -146,6 +147,35 @@ def _cost(verdict: Record, other: str) -> str:
             )
     subject = style.name(verdict["methods"][0])
     return f"Compared with {style.name(other)}, {subject} takes {', '.join(parts)}." if parts else ""
+
+
+def _overhead(overhead: Record) -> list[Sentence]:
+    """The range of every method's step over the reference's, and the shapes that could not be measured."""
+    points = [point for point in overhead["points"] if "methods" in point]
+    told = [
+        Sentence("cost", _range(points, method, overhead["reference"]))
+        for method in overhead["methods"]
+        if points and method != overhead["reference"]
+    ]
+    for point in overhead["points"]:
+        if "error" in point:
+            told.append(Sentence("warning", f"No overhead was measured at {_shape(point)}: {point['error']}."))
+    return told
+
+
+def _range(points: list[Record], method: str, reference: str) -> str:
+    times = [point["methods"][method]["ratio"]["estimate"] for point in points]
+    memory = [point["methods"][method]["peak_ratio"] for point in points]
+    dearest = points[times.index(max(times))]
+    return (
+        f"Over {len(points)} shape{'s' * (len(points) != 1)}, a step of {style.name(method)} takes {min(times):.2f} to "
+        f"{max(times):.2f} {TIMES} the time of {style.name(reference)}'s (most at {_shape(dearest)}) and "
+        f"{min(memory):.2f} to {max(memory):.2f} {TIMES} its peak memory."
+    )
+
+
+def _shape(point: Record) -> str:
+    return f"width {point['width']}, {point['batch']} x {point['length']} tokens"
 
 
 def difference(measure: Record, entry: Record) -> str:
