@@ -97,6 +97,8 @@ def measure_overhead(config: CompareConfig, folder: Path) -> Path:
     tokenizer = load_tokenizer(config.run(REFERENCE, config.seed_list[0]))
     planned = {_identity(config, shape): shape for shape in _planned(config, tokenizer)}
     missing = [identity for identity in planned if identity not in found]
+    if not missing:
+        return path
     with progress_bar() as bar:
         task = bar.add_task("overhead", total=len(missing) * 2 * config.overhead_rounds)
         for identity in missing:

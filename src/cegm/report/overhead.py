@@ -76,7 +76,7 @@ def _reference(overhead: Record) -> alt.LayerChart:
     """The reference itself: a dashed line at one."""
     base = alt.Chart(alt.InlineData(values=[{"estimate": 1.0, "label": style.name(overhead["reference"])}]))
     line = base.mark_rule(color=style.MUTED, strokeDash=[4, 4]).encode(y="estimate:Q")
-    label = base.mark_text(align="right", baseline="bottom", dy=-3, color=style.MUTED, fontSize=11)
+    label = base.mark_text(align="right", baseline="top", dy=3, color=style.MUTED, fontSize=11)
     return line + label.encode(y="estimate:Q", x=alt.value("width"), text="label:N")
 
 
