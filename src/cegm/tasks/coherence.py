@@ -9,7 +9,7 @@ Trap: a raw cosine flatters a collapsed space, in which everything lies near eve
 from the middle of all texts of the technique. The middle is that of one technique and not of all: what a register or a set has in common then
 tells nothing, and a set that is missing changes no other.
 
-- *Generated*: rephrasings of the embedded world, each with its negatives rephrased in the same way.
+- *Generated*: rephrasings of the embedded world, each with negatives that are changed as much on the surface.
 - *Real* (`rephrasings.py`): `syntactic` and `mixed` from WikiSplit (sentences against their two halves), `contextual` from AmbiEnt (an
   ambiguous sentence with one that settles it against its readings written out; the right one shares more words with what settles it in 60 %
   of cases), `dropout` from the English Web Treebank. `lexical` is not measured: none of the public sets has synonyms in context.

@@ -1,36 +1,32 @@
-"""One meaning in other words, and the same other words with another meaning: five techniques for embeddings.
+"""One meaning in other words, and another meaning in words just as different: five techniques for embeddings.
 
-An anchor tells an event and a fact. Its rephrasing says the same; its negatives are rephrased in the same way from an anchor whose
-meaning was changed (roles exchanged, another person, another key), so that surface alone cannot tell them apart.
+An anchor tells two facts. Its rephrasing is changed without loss; each of its negatives is changed as much on the
+surface and means something else: a synonym against another verb, exchanged sentences against exchanged persons, filler
+against one more fact, a lost verb (which its key tells) against a lost person.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cegm.world.exam import joined
-from cegm.world.facts import KEYS, PERSONS, SYNONYMS, Fact
+from cegm.world.facts import PERSONS, RELATIONS, SYNONYMS, Fact, draw_facts
 from cegm.world.filler import filler
-from cegm.world.gifts import Gift, draw_gift
 
 TECHNIQUES = ("lexical", "syntactic", "contextual", "dropout", "mixed")
+NEGATIVES = 2
+
+Sentences = list[list[str]]
 
 
 @dataclass(frozen=True)
 class Rephrasing:
-    """An anchor, the same in other words, and other meanings in those words."""
+    """An anchor, the same in other words, and other meanings in words as different."""
 
     anchor: str
     rephrased: str
     negatives: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Meaning:
-    gift: Gift
-    fact: Fact
-    verb: int
 
 
 def rephrasing(rng: random.Random, technique: str) -> Rephrasing:
@@ -38,41 +34,60 @@ def rephrasing(rng: random.Random, technique: str) -> Rephrasing:
 
     Args:
         rng: Draws it.
-        technique: One of `TECHNIQUES`: other words of the same meaning, another order, a sentence more around it, a word less, or all of these.
+        technique: One of `TECHNIQUES`; `mixed` is the four others one after the other, and its negatives change the meaning
+            in one of them.
     """
-    gift = draw_gift(rng)
-    others = [person for person in PERSONS if person not in (gift.first, gift.second)]
-    person, stranger = rng.sample(others, 2)
-    key, other_key = rng.sample(list(KEYS), 2)
-    meaning = _Meaning(gift, Fact(KEYS[key], key, person), rng.randrange(2))
-    changed = (
-        replace(meaning, gift=replace(gift, first=gift.second, second=gift.first)),
-        replace(meaning, fact=replace(meaning.fact, person=stranger)),
-        replace(meaning, fact=Fact(KEYS[other_key], other_key, person)),
-    )
-    manner = rng.getrandbits(32)  # rephrases all of them alike
+    first, second, third = draw_facts(rng, 3)
+    anchor = [_told(rng, first), _told(rng, second)]
+    manners = TECHNIQUES[:-1] if technique == "mixed" else (technique,)
+    wrong = [rng.choice(manners) for _ in range(NEGATIVES)]
     return Rephrasing(
-        joined(_sentences(meaning, turned=False)),
-        _rephrased(meaning, technique, random.Random(manner)),
-        tuple(_rephrased(other, technique, random.Random(manner)) for other in changed),
+        joined(anchor),
+        joined(_changed(rng, anchor, manners, "", third)),
+        tuple(joined(_changed(rng, anchor, manners, each, third)) for each in wrong),
     )
 
 
-def _sentences(meaning: _Meaning, turned: bool) -> list[list[str]]:
-    gift = meaning.gift.turned if turned else meaning.gift.words
-    fact = list(meaning.fact.told(0, meaning.verb))
-    return [fact, gift] if turned else [gift, fact]
+def _told(rng: random.Random, fact: Fact) -> list[str]:
+    return list(fact.told(0, rng.randrange(2)))
 
 
-def _rephrased(meaning: _Meaning, technique: str, rng: random.Random) -> str:
-    everything = technique == "mixed"
-    sentences = _sentences(meaning, turned=everything or technique == "syntactic")
-    if everything or technique == "lexical":
-        sentences = [[SYNONYMS.get(word, word) for word in sentence] for sentence in sentences]
-    if everything or technique == "contextual":
-        sentences = [filler(rng), *sentences, filler(rng)]
-    words = joined(sentences).split()
-    if everything or technique == "dropout":
-        telling = {*PERSONS, *KEYS}  # a rephrasing without these would mean less
-        del words[rng.choice([place for place, word in enumerate(words) if word not in telling])]
-    return " ".join(words)
+def _changed(rng: random.Random, anchor: Sentences, manners: tuple[str, ...], wrong: str, other: Fact) -> Sentences:
+    """The anchor after all manners, of which `wrong` changes the meaning too."""
+    sentences = [list(sentence) for sentence in anchor]
+    for manner in manners:
+        sentences = CHANGES[manner](rng, sentences, manner == wrong, other)
+    return sentences
+
+
+def _lexical(rng: random.Random, sentences: Sentences, wrong: bool, other: Fact) -> Sentences:
+    """Synonyms of both verbs, or a verb of another key for one of them."""
+    told = [[SYNONYMS.get(word, word) for word in sentence] for sentence in sentences]
+    if wrong:
+        told[rng.randrange(len(told))][3] = rng.choice(RELATIONS[other.relation][other.key])
+    return told
+
+
+def _syntactic(rng: random.Random, sentences: Sentences, wrong: bool, other: Fact) -> Sentences:
+    """The sentences exchanged, or with them the persons too."""
+    first, second = ([*sentence] for sentence in sentences)
+    if wrong:
+        first[2], second[2] = second[2], first[2]
+    return [second, first]
+
+
+def _contextual(rng: random.Random, sentences: Sentences, wrong: bool, other: Fact) -> Sentences:
+    """A sentence more: about nothing, or one more fact."""
+    more = _told(rng, other) if wrong else filler(rng)
+    return [more, *sentences] if rng.random() < 0.5 else [*sentences, more]
+
+
+def _dropout(rng: random.Random, sentences: Sentences, wrong: bool, other: Fact) -> Sentences:
+    """A word less: a verb of a fact, or its person."""
+    told = [[*sentence] for sentence in sentences]
+    sentence = rng.choice([each for each in told if each[0] in RELATIONS and each[2] in PERSONS])
+    del sentence[2 if wrong else 3]
+    return told
+
+
+CHANGES = {"lexical": _lexical, "syntactic": _syntactic, "contextual": _contextual, "dropout": _dropout}
