@@ -1,8 +1,8 @@
 """Paired statistics over seeds: differences, intervals, sign-flip p-values and what a design can detect at all.
 
-Everything here takes numbers that are already paired (seed by seed, or item by item within a seed) and knows nothing
-of methods, folders or measures; `verdict.py` does the pairing. What scipy and statsmodels offer is used; the two-level
-bootstrap of items is the only resampling written here.
+Everything here takes numbers that are already paired, seed by seed, and knows nothing of methods, folders or measures;
+`verdict.py` does the pairing. Items within seeds are in `item_statistics.py`, times to a target in `survival.py`. What
+scipy and statsmodels offer is used.
 
 Which interval, and why (coverage of nominal 95 % intervals, 3000 simulated experiments each, normal / Student-t(3)
 differences):
@@ -31,7 +31,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -45,7 +44,6 @@ EXACT_SEEDS = 13
 """Up to here all 2**n sign flips are enumerated; beyond, `RESAMPLES` random ones."""
 
 RESAMPLES = 9999
-ITEM_RESAMPLES = 2000
 
 Array = npt.NDArray[np.float64]
 
@@ -140,13 +138,13 @@ def mean_interval(values: Array) -> tuple[float, float, str]:
     if error == 0.0:
         return float(values[0]), float(values[0]), "no spread between seeds"
     if count < CLAIM_SEEDS:
-        half = _t_quantile(count) * error
+        half = t_quantile(count) * error
         return float(values.mean()) - half, float(values.mean()) + half, "t over seeds"
     interval = stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
-        confidence_level=1 - 2 * _expanded_tail(count),
+        confidence_level=1 - 2 * expanded_tail(count),
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
@@ -199,90 +197,6 @@ def smallest_detectable_difference(spread: float, seeds: int) -> float:
     return float(np.squeeze(effect)) * spread
 
 
-def item_difference(items: pd.DataFrame) -> Difference:
-    """Paired difference of an item score: mean over levels, then over seeds, with item uncertainty in the interval.
-
-    Items come in clusters that stand or fall together (a story, a document). Where every seed has clusters of its own,
-    the spread between seeds already contains them and the interval is that of the per-seed differences
-    (`mean_interval`). Where all seeds answer the same clusters, what the clusters have in common does not show between
-    seeds (t over seeds then covers .54 to .90 instead of .95), so both are accounted for:
-
-    - below `CLAIM_SEEDS` seeds by the two-way random-effects variance of the seed x cluster table,
-      `(MS_seed + MS_cluster - MS_rest) / (seeds * clusters)`, with Satterthwaite's degrees of freedom (simulated
-      coverage .91 to .98);
-    - from there on by the Multi-Bootstrap (arXiv 2106.16163), which resamples seeds and, for all of them together,
-      clusters, with expanded percentiles (simulated coverage .94 to 1.0: it errs on the wide side).
-
-    Args:
-        items: One row per paired item with columns `seed`, `level`, `cluster` and `difference` (first minus second).
-
-    Returns:
-        The effect in the unit of `difference`. The p is the sign-flip over the per-seed differences.
-
-    Raises:
-        ValueError: If there are no rows.
-    """
-    if items.empty:
-        raise ValueError("no paired items to compare: both methods need records of the same items")
-    per_seed = items.groupby(["seed", "level"])["difference"].mean().groupby("seed").mean().to_numpy(dtype=np.float64)
-    seeds, estimate = len(per_seed), float(per_seed.mean())
-    clusters = items.groupby("seed")["cluster"].agg(frozenset)
-    if seeds < 2 or clusters.nunique() > 1 or len(clusters.iloc[0]) < 2:
-        return paired_difference(per_seed.tolist(), [0.0] * seeds)
-    sums, counts = _cluster_tables(items)
-    if seeds < CLAIM_SEEDS:
-        low, high = _two_way_interval(sums, counts)
-        method = "t over seeds and shared item clusters (two-way random effects)"
-    else:
-        draws, tail = _multi_bootstrap(sums, counts), _expanded_tail(seeds)
-        low, high = (float(bound) for bound in np.quantile(draws, [tail, 1 - tail]))
-        method = "multi-bootstrap over seeds and item clusters, expanded percentiles"
-    # The half-width carries the item uncertainty into the spread from which the detectable difference follows.
-    spread = (high - low) / 2 / _t_quantile(seeds) * math.sqrt(seeds)
-    detectable = smallest_detectable_difference(spread, seeds)
-    return Difference(estimate, low, high, sign_flip_p(per_seed), seeds, detectable, method)
-
-
-def time_to_target(times: Sequence[float], losses: Sequence[float], target: float) -> float | None:
-    """First evaluation at or below the target, or None when the run misses it.
-
-    Args:
-        times: Steps, tokens or seconds of the evaluations, rising.
-        losses: Validation loss at each of them.
-        target: Loss to reach.
-
-    Returns:
-        The time of that evaluation. Nothing is interpolated: the true crossing lies between it and the evaluation
-        before.
-    """
-    return next((time for time, loss in zip(times, losses, strict=True) if loss <= target), None)
-
-
-def restricted_mean_difference(
-    first: Sequence[float | None], second: Sequence[float | None], horizon: float
-) -> Difference:
-    """Paired difference of restricted mean times to a target: a miss counts as the horizon, never as absent.
-
-    Every run is followed to the horizon, so a run is either seen to reach the target or censored exactly there. In
-    that case the area under the Kaplan-Meier curve up to the horizon equals the mean of `min(time, horizon)`, and the
-    paired difference needs no more than that.
-
-    Args:
-        first: Time to target per seed, None for a miss.
-        second: Time to target per seed, None for a miss, in the same order.
-        horizon: End of observation, in the same unit, common to both.
-
-    Returns:
-        Mean of `min(first, horizon) - min(second, horizon)`. Misses make it a cautious estimate: true differences may
-        be larger.
-    """
-    return paired_difference(_restricted(first, horizon), _restricted(second, horizon))
-
-
-def _restricted(times: Sequence[float | None], horizon: float) -> list[float]:
-    return [horizon if time is None else min(time, horizon) for time in times]
-
-
 def _paired(first: Sequence[float], second: Sequence[float]) -> Array:
     if len(first) != len(second) or len(first) == 0:
         raise ValueError(f"paired values must come in equal, non-zero numbers, got {len(first)} and {len(second)}")
@@ -292,53 +206,11 @@ def _paired(first: Sequence[float], second: Sequence[float]) -> Array:
     return differences
 
 
-def _t_quantile(count: int) -> float:
+def t_quantile(count: int) -> float:
+    """Half-width of the 95 % t interval over `count` values, in standard errors."""
     return float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1))
 
 
-def _expanded_tail(count: int) -> float:
+def expanded_tail(count: int) -> float:
     """Tail per side whose bootstrap percentile reaches as far as the t interval does (Hesterberg 2015)."""
-    return float(stats.norm.cdf(-math.sqrt(count / (count - 1)) * _t_quantile(count)))
-
-
-def _cluster_tables(items: pd.DataFrame) -> tuple[Array, Array]:
-    """Sums and counts of differences, each (seeds, clusters, levels)."""
-    seed, seeds = pd.factorize(items["seed"], sort=True)
-    cluster, clusters = pd.factorize(items["cluster"], sort=True)
-    level, levels = pd.factorize(items["level"], sort=True)
-    sums, counts = np.zeros((2, len(seeds), len(clusters), len(levels)))
-    np.add.at(sums, (seed, cluster, level), items["difference"].to_numpy(dtype=np.float64))
-    np.add.at(counts, (seed, cluster, level), 1.0)
-    return sums, counts
-
-
-def _two_way_interval(sums: Array, counts: Array) -> tuple[float, float]:
-    """95 % interval of the mean of a seed x cluster table in which both are random (Satterthwaite 1946)."""
-    seeds, clusters, _ = sums.shape
-    # What each cluster adds to its seed's score, so that the mean over clusters is exactly that score.
-    table = (clusters * sums / counts.sum(axis=1, keepdims=True)).mean(axis=2)  # (seeds, clusters)
-    mean, by_seed, by_cluster = table.mean(), table.mean(axis=1), table.mean(axis=0)
-    rest = table - by_seed[:, None] - by_cluster[None, :] + mean
-    freedom = np.array([seeds - 1, clusters - 1, (seeds - 1) * (clusters - 1)])
-    # Mean squares over the size of the table: what each source alone would make of the variance of the mean.
-    seed_part = clusters * np.square(by_seed - mean).sum() / freedom[0] / table.size
-    cluster_part = seeds * np.square(by_cluster - mean).sum() / freedom[1] / table.size
-    rest_part = np.square(rest).sum() / freedom[2] / table.size
-    variance = max(seed_part + cluster_part - rest_part, seed_part, cluster_part)
-    if variance == 0.0:
-        return float(mean), float(mean)
-    effective = variance**2 / (np.square([seed_part, cluster_part, rest_part]) / freedom).sum()
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, max(effective, seeds - 1)) * math.sqrt(variance))
-    return float(mean) - half, float(mean) + half
-
-
-def _multi_bootstrap(sums: Array, counts: Array) -> Array:
-    """Draws (`ITEM_RESAMPLES`,) of the mean over seeds of the mean over levels; clusters are shared by the seeds."""
-    seeds, clusters, _ = sums.shape
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=ITEM_RESAMPLES).astype(np.float64)
-    drawn = np.einsum("rc,scl->rsl", weights, counts)  # (resamples, seeds, levels)
-    with np.errstate(invalid="ignore"):  # a level without items in a draw is left out of that draw
-        levels = np.where(drawn > 0, np.einsum("rc,scl->rsl", weights, sums) / drawn, np.nan)
-    chosen = rng.integers(seeds, size=(ITEM_RESAMPLES, seeds))
-    return np.asarray(np.take_along_axis(np.nanmean(levels, axis=2), chosen, axis=1).mean(axis=1))
+    return float(stats.norm.cdf(-math.sqrt(count / (count - 1)) * t_quantile(count)))

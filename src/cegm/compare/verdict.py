@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cegm.compare import statistics
+from cegm.compare import item_statistics, statistics, survival
 from cegm.compare.plan import SAME_SECONDS, write_whole
 from cegm.compare.statistics import CLAIM_SEEDS, Difference
 
@@ -252,7 +252,7 @@ def _effect(
     if measure.kind == "time":
         horizon = float(max(first["steps"].max(), second["steps"].max()))
         reached = [[None if math.isnan(steps) else steps for steps in side] for side in (own, other)]
-        return statistics.restricted_mean_difference(reached[0], reached[1], horizon)
+        return survival.restricted_mean_difference(reached[0], reached[1], horizon)
     if not all(math.isfinite(value) for value in own + other):
         return None
     if measure.kind == "difference":
@@ -270,7 +270,7 @@ def _item_effect(pair: tuple[str, str], seeds: list[int], items: pd.DataFrame) -
     if joined["seed"].nunique() < len(seeds):
         return None
     joined["difference"] = joined["score"].astype(float) - joined["score_other"].astype(float)
-    return statistics.item_difference(joined)
+    return item_statistics.item_difference(joined)
 
 
 def _target(results: pd.DataFrame) -> float | None:
@@ -284,7 +284,7 @@ def _steps_to_target(run_id: str, curves: pd.DataFrame, target: float | None) ->
     curve = curves[curves["id"] == run_id].sort_values("step")
     reached = None
     if target is not None:
-        reached = statistics.time_to_target(curve["step"].tolist(), curve["loss"].tolist(), target)
+        reached = survival.time_to_target(curve["step"].tolist(), curve["loss"].tolist(), target)
     return math.nan if reached is None else float(reached)
 
 

@@ -1,0 +1,97 @@
+"""Items within seeds: weights, intervals that cover, and what shared items do to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cegm.compare import item_statistics, statistics
+
+
+def items_frame(
+    rng: np.random.Generator, seeds: int, shared: bool, effect: float = 0.0, clusters: int = 20
+) -> pd.DataFrame:
+    """Two items per cluster at each of two levels; clusters are common to the seeds, or belong to one of them."""
+    common = rng.normal(0, 0.3, clusters)
+    parts = []
+    for seed in range(seeds):
+        offsets = common if shared else rng.normal(0, 0.3, clusters)
+        for level in (512, 1024):
+            cluster = np.repeat(np.arange(clusters), 2)
+            noise = rng.normal(0, 0.4, 2 * clusters) + rng.normal(0, 0.05)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "seed": seed,
+                        "level": level,
+                        "cluster": [f"{name}" if shared else f"{seed}-{name}" for name in cluster],
+                        "difference": effect + offsets[cluster] + noise,
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_item_estimate_weighs_levels_equally() -> None:
+    items = pd.DataFrame(
+        {
+            "seed": [0, 0, 0, 1, 1, 1],
+            "level": [512, 512, 1024] * 2,
+            "cluster": ["a", "b", "a"] * 2,
+            "difference": [1.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+        }
+    )
+    result = item_statistics.item_difference(items)
+    assert result.estimate == pytest.approx((0.25 + 1.0) / 2)
+    assert result.seeds == 2
+
+
+@pytest.mark.parametrize(("seeds", "shared", "runs"), [(3, True, 300), (3, False, 200), (9, True, 100)])
+def test_coverage_of_the_item_interval(seeds: int, shared: bool, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_statistics, "ITEM_RESAMPLES", 500)
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(runs):
+        result = item_statistics.item_difference(items_frame(rng, seeds, shared))
+        assert result.low is not None
+        assert result.high is not None
+        covered += result.low <= 0 <= result.high
+    assert covered / runs >= 0.92
+
+
+def test_item_interval_without_shared_clusters_is_that_of_the_seeds() -> None:
+    items = items_frame(np.random.default_rng(6), 4, shared=False)
+    per_seed = items.groupby("seed")["difference"].mean().tolist()
+    expected, result = statistics.paired_difference(per_seed, [0.0] * 4), item_statistics.item_difference(items)
+    assert (result.estimate, result.low, result.high) == pytest.approx((expected.estimate, expected.low, expected.high))
+
+
+def test_two_way_interval_of_a_table_without_cluster_effects_by_hand() -> None:
+    """With identical clusters the seed effects are all there is: t over seeds."""
+    rows = [(seed, 512, cluster, value) for seed, value in enumerate([0.1, 0.2, 0.6]) for cluster in "abc"]
+    result = item_statistics.item_difference(pd.DataFrame(rows, columns=["seed", "level", "cluster", "difference"]))
+    low, high, _ = statistics.mean_interval(np.array([0.1, 0.2, 0.6]))
+    assert (result.low, result.high) == pytest.approx((low, high))
+
+
+def test_shared_items_widen_the_interval_that_seeds_alone_would_give() -> None:
+    """What all seeds' items have in common is invisible to the spread between seeds."""
+    items = items_frame(np.random.default_rng(2), 9, shared=True)
+    result = item_statistics.item_difference(items)
+    low, high, _ = statistics.mean_interval(items.groupby("seed")["difference"].mean().to_numpy())
+    assert result.low is not None
+    assert result.high is not None
+    assert result.high - result.low > 1.3 * (high - low)
+
+
+def test_item_difference_does_not_depend_on_row_order() -> None:
+    items = items_frame(np.random.default_rng(4), 3, shared=True, effect=0.5)
+    shuffled = items.sample(frac=1, random_state=1)
+    first, second = item_statistics.item_difference(items), item_statistics.item_difference(shuffled)
+    assert (first.estimate, first.low, first.p) == pytest.approx((second.estimate, second.low, second.p))
+
+
+def test_no_items_is_an_error() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        item_statistics.item_difference(pd.DataFrame({"seed": [], "level": [], "cluster": [], "difference": []}))
