@@ -95,3 +95,40 @@ def test_item_difference_does_not_depend_on_row_order() -> None:
 def test_no_items_is_an_error() -> None:
     with pytest.raises(ValueError, match="same items"):
         item_statistics.item_difference(pd.DataFrame({"seed": [], "level": [], "cluster": [], "difference": []}))
+
+
+def answers(both: int, only_first: int, only_second: int, neither: int) -> tuple[list[float], list[float]]:
+    first = [1.0] * (both + only_first) + [0.0] * (only_second + neither)
+    second = [1.0] * both + [0.0] * only_first + [1.0] * only_second + [0.0] * neither
+    return first, second
+
+
+def test_mcnemar_of_the_approval_ratings() -> None:
+    """Agresti 1990, Categorical Data Analysis, p. 350; chi-square 16.818 and p as R's mcnemar.test prints them."""
+    result = item_statistics.mcnemar(*answers(794, 150, 86, 570))
+    assert (result.only_first, result.only_second, result.items, result.exact) == (150, 86, 1600, False)
+    assert result.p == pytest.approx(4.115e-05, rel=1e-3)
+
+
+def test_exact_mcnemar_of_airway_reactions_before_and_after_transplantation() -> None:
+    """Bentur et al. 2009 in Fagerland, Lydersen and Laake 2013 (BMC Med. Res. Methodol. 13:91), table 1: p = .070."""
+    result = item_statistics.mcnemar(*answers(1, 1, 7, 12))
+    assert (result.only_first, result.only_second, result.items, result.exact) == (1, 7, 21, True)
+    assert round(result.p, 3) == 0.070
+
+
+def test_mcnemar_is_exact_below_25_discordant_items_and_certain_of_nothing_without_any() -> None:
+    assert item_statistics.mcnemar(*answers(5, 12, 12, 5)).exact
+    assert not item_statistics.mcnemar(*answers(5, 12, 13, 5)).exact
+    assert item_statistics.mcnemar(*answers(5, 0, 0, 5)).p == 1.0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [([], [], "non-zero"), ([1.0], [1.0, 0.0], "equal"), ([0.5], [1.0], "right and wrong")],
+)
+def test_mcnemar_refuses_what_is_not_paired_or_not_right_or_wrong(
+    first: list[float], second: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        item_statistics.mcnemar(first, second)

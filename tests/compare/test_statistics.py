@@ -47,6 +47,21 @@ def test_sign_flip_equals_the_enumeration(values: list[float]) -> None:
     assert statistics.sign_flip_p(np.asarray(values)) == pytest.approx(expected)
 
 
+def test_sign_flip_of_darwins_plants() -> None:
+    """Cross- against self-fertilised maize: Fisher 1935, The Design of Experiments, section 21, finds p = 1726 / 2**15."""
+    differences = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48], dtype=float)
+    assert statistics.sign_flip_p(differences) == pytest.approx(1726 / 2**15, abs=0.005)  # 15 pairs: random flips
+
+
+@pytest.mark.parametrize("seeds", [2, 8, 13])
+def test_sign_flip_equals_that_of_scipy(seeds: int) -> None:
+    values = np.random.default_rng(seeds).normal(0.3, 1.0, seeds).round(1)  # rounding makes ties
+    expected = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", vectorized=True, n_resamples=2**seeds
+    )
+    assert statistics.sign_flip_p(values) == pytest.approx(expected.pvalue)
+
+
 @pytest.mark.parametrize(("seeds", "smallest"), [(3, 0.25), (5, 0.0625), (8, 0.0078125)])
 def test_smallest_p_a_number_of_seeds_can_reach(seeds: int, smallest: float) -> None:
     assert statistics.sign_flip_p(np.arange(1.0, seeds + 1)) == pytest.approx(smallest)
@@ -62,6 +77,12 @@ def test_holm_by_hand_and_missing_values_do_not_count() -> None:
     assert adjusted[1] is None
     assert [adjusted[0], adjusted[2], adjusted[3]] == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([None, None]) == [None, None]
+
+
+def test_holm_of_the_textbook_example() -> None:
+    """Four hypotheses as in Wikipedia's article on the Holm-Bonferroni method: the first and the fourth are rejected."""
+    adjusted = statistics.holm([0.01, 0.04, 0.03, 0.005])
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 8, 20])

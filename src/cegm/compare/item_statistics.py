@@ -1,21 +1,74 @@
-"""Paired statistics over items within seeds.
+"""Paired statistics over items: of two methods over seeds, and of one checkpoint against another.
 
-Rows of both methods are already joined one to one (`verdict.py` does that). The two-level bootstrap of items is the only
+Items of both sides are already joined one to one (`verdict.py` does that). The two-level bootstrap of items is the only
 resampling written here.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats import contingency_tables
 
 from cegm.compare import statistics
 from cegm.compare.statistics import Array, Difference
 
 ITEM_RESAMPLES = 2000
+
+EXACT_DISCORDANT = 25
+"""From so many items on that only one side gets right, McNemar's test is by chi-square instead of exact."""
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """One checkpoint against another on the same items.
+
+    Attributes:
+        only_first: Items that only the first gets right.
+        only_second: Items that only the second gets right.
+        items: All items.
+        p: Two-sided p of "both are right equally often".
+        exact: Whether it is the exact binomial p, else chi-square with continuity correction.
+    """
+
+    only_first: int
+    only_second: int
+    items: int
+    p: float
+    exact: bool
+
+
+def mcnemar(first: Sequence[float], second: Sequence[float]) -> McNemar:
+    """McNemar's test of two checkpoints that answered the same items (McNemar 1947; Edwards' correction of 1948).
+
+    It says whether these two checkpoints differ on items like these. It says nothing of the methods that made them:
+    that is a question over seeds, for `item_difference`. Items of one cluster count as independent, which they are not.
+
+    Args:
+        first: 0 or 1 for each item.
+        second: 0 or 1 for each item, in the same order.
+
+    Returns:
+        Discordant counts and p, exact below `EXACT_DISCORDANT` discordant items.
+
+    Raises:
+        ValueError: If the two differ in length, are empty or hold anything but 0 and 1.
+    """
+    own, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if own.shape != other.shape or own.size == 0:
+        raise ValueError(f"paired items must come in equal, non-zero numbers, got {own.size} and {other.size}")
+    if not np.isin([own, other], (0.0, 1.0)).all():
+        raise ValueError("McNemar's test takes right and wrong (1 and 0) only; use item_difference for other scores")
+    table = np.array([[np.sum((own == a) & (other == b)) for b in (1.0, 0.0)] for a in (1.0, 0.0)])
+    only_first, only_second = int(table[0, 1]), int(table[1, 0])
+    exact = only_first + only_second < EXACT_DISCORDANT
+    p = contingency_tables.mcnemar(table, exact=exact, correction=True).pvalue
+    return McNemar(only_first, only_second, own.size, float(p), exact)
 
 
 def item_difference(items: pd.DataFrame) -> Difference:
@@ -23,8 +76,8 @@ def item_difference(items: pd.DataFrame) -> Difference:
 
     Items come in clusters that stand or fall together (a story, a document). Where every seed has clusters of its own,
     the spread between seeds already contains them and the interval is that of the per-seed differences
-    (`statistics.mean_interval`). Where all seeds answer the same clusters, what the clusters have in common does not show between
-    seeds (t over seeds then covers .54 to .90 instead of .95), so both are accounted for:
+    (`statistics.mean_interval`). Where all seeds answer the same clusters, what the clusters have in common does not
+    show between seeds (t over seeds then covers .54 to .90 instead of .95), so both are accounted for:
 
     - below `CLAIM_SEEDS` seeds by the two-way random-effects variance of the seed x cluster table,
       `(MS_seed + MS_cluster - MS_rest) / (seeds * clusters)`, with Satterthwaite's degrees of freedom (simulated
