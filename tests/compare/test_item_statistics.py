@@ -132,3 +132,26 @@ def test_mcnemar_refuses_what_is_not_paired_or_not_right_or_wrong(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         item_statistics.mcnemar(first, second)
+
+
+def test_a_lead_on_shared_items_is_no_lead_on_all_such_items() -> None:
+    """Twelve seeds that answer the same eight clusters: the sign-flip alone takes the clusters' luck for an effect."""
+    rng = np.random.default_rng(8)
+    found, alone = [], []
+    for _ in range(150):
+        differences = rng.normal(0, 0.2, 8) + rng.normal(0, 0.2, (12, 8))
+        alone.append(statistics.sign_flip_p(differences.mean(axis=1)))
+        rows = [(s, 0, c, differences[s, c]) for s in range(12) for c in range(8)]
+        items = pd.DataFrame(rows, columns=["seed", "level", "cluster", "difference"])
+        p = item_statistics.item_difference(items).p
+        assert p is not None
+        found.append(p)
+    assert np.mean(np.array(alone) <= 0.05) > 0.3
+    assert np.mean(np.array(found) <= 0.05) <= 0.09  # .05 plus two standard errors
+
+
+def test_items_without_effects_of_their_own_have_the_p_of_the_seeds_or_a_larger_one() -> None:
+    items = items_frame(np.random.default_rng(6), 9, shared=True, effect=0.02)
+    p = item_statistics.item_difference(items).p
+    assert p is not None
+    assert p >= statistics.sign_flip_p(items.groupby("seed")["difference"].mean().to_numpy())
