@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from cegm.tasks.axis import NotMeasured
 from cegm.tasks.examinee import Choice, Examinee
-from cegm.train.model import byte_tokenizer, fresh_config
+from cegm.train.model import byte_tokenizer, fresh_config, word_tokenizer
 
 CHOICES = [
     Choice("the wind", (" bends", " falls asleep", " x")),
@@ -68,6 +68,32 @@ def test_reading_adds_up_to_choosing(model):
     ((whole,),) = examinee.choose([Choice("t", ("he wind bends",))])
     assert sum(token.log_probability for token in tokens) == pytest.approx(whole, abs=1e-3)
     assert [(t.start, t.end) for t in tokens] == [(i, i + 1) for i in range(1, len("the wind bends"))]
+
+
+def test_a_text_that_the_tokenizer_cannot_spell_is_refused(model):
+    with pytest.raises(NotMeasured, match="cannot spell"):
+        Examinee(model, word_tokenizer()).read(["a word that no world knows: entanglement"])
+
+
+class Scripted(Examinee):
+    """Writes the ids it is given, whatever it has read."""
+
+    def __init__(self, tokenizer, ids):
+        self.tokenizer, self.ids = tokenizer, ids
+
+    def _logits(self, rows):
+        for index, row in enumerate(rows):
+            yield index, torch.nn.functional.one_hot(torch.tensor([self.ids[len(row) - 1]]), 2000).float()
+
+
+@pytest.mark.parametrize("tokenizer", [word_tokenizer(), byte_tokenizer()])
+def test_writing_keeps_white_space_and_ends_with_the_text(tokenizer):
+    """White space in front tells a new word from the end of the last one; decoders of words drop it."""
+    whole = tokenizer("the crow hums")["input_ids"]
+    start = len(tokenizer("the crow")["input_ids"])
+    word = len(whole) - start
+    assert Scripted(tokenizer, whole[1:]).write(["the crow"], word) == [" hums"]
+    assert Scripted(tokenizer, [*whole[1:], tokenizer.eos_token_id, *whole]).write(["the crow"], word + 2) == [" hums"]
 
 
 def test_studying_leaves_the_model_alone_and_repeats_bitwise(model):

@@ -90,13 +90,15 @@ class Examinee:
         """Every token of every text except a first one that has nothing before it.
 
         Raises:
-            NotMeasured: A text is longer than the model's positions, or the tokenizer gives no offsets.
+            NotMeasured: A text is longer than the model's positions, or the tokenizer gives no offsets or cannot spell it.
         """
         if not self.tokenizer.is_fast:
             raise NotMeasured("this model's tokenizer gives no offsets; save it as a fast one (tokenizer.json)")
         opening = self.opening()
         encoded = [self.tokenizer(t, add_special_tokens=False, return_offsets_mapping=True) for t in texts]
         rows = [opening + tuple(e["input_ids"]) for e in encoded]
+        if any(self.tokenizer.unk_token_id in e["input_ids"] for e in encoded):
+            raise NotMeasured("this tokenizer cannot spell these texts; use a model that was trained on text like it")
         found: list[list[ReadToken]] = [[] for _ in texts]
         for index, logits in self._logits(rows):
             spans, ids = encoded[index]["offset_mapping"], rows[index]
@@ -112,13 +114,19 @@ class Examinee:
         return found
 
     def write(self, prompts: Sequence[str], tokens: int) -> list[str]:
-        """Greedy continuation of each prompt by `tokens` tokens, as text."""
+        """Greedy continuation of each prompt by `tokens` tokens, or up to the end of its text: as text, with the white space in front of it."""
         rows = [list(self.opening() + tuple(self.tokenizer(p, add_special_tokens=False)["input_ids"])) for p in prompts]
         starts = [len(row) for row in rows]
         for _ in range(tokens):
             for index, logits in self._logits([tuple(row) for row in rows]):
                 rows[index].append(int(logits[-1].argmax()))
-        return [str(self.tokenizer.decode(row[start:])) for row, start in zip(rows, starts, strict=True)]
+        return [self._written(row, start) for row, start in zip(rows, starts, strict=True)]
+
+    def _written(self, row: list[int], start: int) -> str:
+        """Text of a row from `start` on; decoded with what is before, since many tokenizers drop white space in front."""
+        end = self.tokenizer.eos_token_id
+        stop = row.index(end, start) if end in row[start:] else len(row)
+        return str(self.tokenizer.decode(row[:stop]))[len(str(self.tokenizer.decode(row[:start]))) :]
 
     def embed(self, texts: Sequence[str]) -> Array:
         """Mean over tokens of the last hidden state of each text, (texts, hidden)."""
