@@ -1,0 +1,129 @@
+"""Unseen domains: a knower pays nothing, equal bytes cost eight bits, adaptation and test share no text."""
+
+import math
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from examinees import Guesser, Oracle
+
+pytest.importorskip("docutils")
+
+from transformers import AutoModelForCausalLM
+
+from cegm import world
+from cegm.tasks import domains
+from cegm.tasks.axis import NotMeasured
+from cegm.tasks.domains import AXIS, DOMAINS, STEPS, bits_per_byte, byte_bits, cut
+from cegm.tasks.examinee import Examinee, ReadToken
+from cegm.train.model import fresh_config, word_tokenizer
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+real = pytest.mark.skipif(not SHARED.exists(), reason="the public sets are not here")
+
+
+def test_bits_are_counted_per_byte_of_what_was_scored():
+    tokens = [ReadToken(1, 2, -8 * math.log(2), False), ReadToken(2, 3, -16 * math.log(2), False)]
+    assert bits_per_byte("aéb", tokens) == pytest.approx(24 / 3)
+
+
+def test_knowing_only_bytes_costs_their_entropy_and_knowing_nothing_eight_bits():
+    assert byte_bits([], "anything") == pytest.approx(8)
+    assert byte_bits(["ab" * 10_000], "abab") == pytest.approx(1, abs=0.02)
+
+
+def test_pieces_keep_to_their_size():
+    text = "some words of a text é " * 100
+    pieces = cut(text)
+    assert all(200 <= len(piece.encode()) <= 600 for piece in pieces)
+    assert text.startswith(" ".join(pieces))
+    assert cut("short") == []
+    assert cut("x" * 700) == []
+
+
+def test_the_oracle_pays_nothing_and_every_cell_is_filled():
+    records = AXIS.measured(Oracle(), "world", 5, 0)
+    cells = Counter((r.subset, r.level) for r in records if not r.subset.startswith("control"))
+    home = [f"home after {name}" for name in DOMAINS]
+    assert cells == {(subset, steps): 5 for subset in [*DOMAINS, *home] for steps in STEPS}
+    assert {r.score for r in records if not r.subset.startswith("control")} == {0.0}
+    assert len({(r.subset, r.item, r.level) for r in records}) == len(records)
+    assert all(2 < r.score < 6 for r in records if r.subset.startswith("control"))
+
+
+def test_guessing_costs_what_it_says_and_repeats():
+    records = AXIS.measured(Guesser(), "world", 2, 0)
+    texts = {p.item: p.text for p in domains.domain("chat", "world", 2, 0).test}
+    for record in records:
+        if record.subset == "chat":
+            text = texts[record.item]
+            assert record.score == pytest.approx(5 / math.log(2) * len(text.split()) / len(text.encode()), rel=0.02)
+    assert str(AXIS.measured(Guesser(), "world", 2, 0)) == str(records)
+    assert str(AXIS.measured(Guesser(), "world", 2, 1)) != str(records)
+
+
+def test_adaptation_and_test_share_no_document_of_the_world():
+    for name in world.REGISTERS:
+        found = domains.domain(name, "world", 50, 0)
+        assert not set(found.study) & {piece.text for piece in found.test}
+
+
+@real
+@pytest.mark.parametrize("name", DOMAINS)
+def test_adaptation_and_test_share_no_text_of_public_sets(name):
+    found = domains.domain(name, SHARED, 20, 0)
+    study = "\n".join(found.study)
+    assert len(found.test) == len({piece.item for piece in found.test}) == 20
+    assert len({piece.cluster for piece in found.test}) >= 10
+    assert 200_000 < len(study) <= 410_000
+    assert not any(piece.text in study for piece in found.test)
+
+
+def letter(folder, parts, text):
+    path = folder.joinpath(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_domains_that_are_not_there_are_told_and_the_others_measured(tmp_path):
+    with pytest.raises(NotMeasured, match=r"technical: .*tech_peps"), pytest.warns(UserWarning, match="forgetting"):
+        AXIS.measured(Oracle(), tmp_path, 3, 0)
+    for number in range(6):
+        said = "".join(f"[10:00] <anna> line {number} {line} about nothing at all\n" for line in range(40))
+        letter(tmp_path, ("chat_irc", "data", "dev", f"{number}.ascii.txt"), said)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        records = AXIS.measured(Oracle(), tmp_path, 3, 0)
+    assert {r.subset for r in records} == {"chat", "control: bytes of chat"}
+    assert {r.form for r in records} == {"real"}
+    assert len(told) == 5
+    letter(tmp_path, ("chat_irc", "data", "dev", "0.ascii.txt"), "[10:00] <anna\n")
+    domains.domain.cache_clear()
+    with pytest.raises(NotMeasured):
+        AXIS.measured(Oracle(), tmp_path, 3, 0)
+
+
+def small(batch_size):
+    torch.manual_seed(0)
+    tokenizer = word_tokenizer()
+    return Examinee(AutoModelForCausalLM.from_config(fresh_config("tiny", tokenizer)), tokenizer, batch_size)
+
+
+def test_the_batch_size_changes_nothing_and_adapting_helps(monkeypatch):
+    monkeypatch.setattr(domains, "STEPS", (0, 5))
+    monkeypatch.setattr(domains, "DOMAINS", {"chat": DOMAINS["chat"]})
+    one, many = (AXIS.measured(small(size), "world", 4, 0) for size in (1, 16))
+    assert [r.score for r in one] == pytest.approx([r.score for r in many], abs=1e-4)
+    mean = {steps: sum(r.score for r in one if (r.subset, r.level) == ("chat", steps)) for steps in (0, 5)}
+    assert mean[5] < mean[0]
+
+
+@real
+def test_a_model_that_cannot_spell_a_domain_does_not_get_it(monkeypatch):
+    monkeypatch.setattr(domains, "STEPS", (0,))
+    monkeypatch.setattr(domains, "DOMAINS", {"social": DOMAINS["social"]})
+    with pytest.raises(NotMeasured, match="cannot spell"):
+        AXIS.measured(small(16), SHARED, 4, 0)
