@@ -1,0 +1,234 @@
+"""Semantic drift: what is left of a text after a model has rewritten it up to ten times (figure 3).
+
+In each step 15 % of the words are masked, the same ones for every model, and the model refills them from left to right, each from all that is
+before it, greedily and one word at a time. Similarity to the text of step 0 is judged by something fixed that is not the model.
+
+- *Generated*: stories of the world; the judge counts which of the story's facts a text still states, and which it invents (F1).
+- *Real*: the first 60 words of abstracts (`sci_scitldr`, arXiv 2004.15011) and policies (`legal_sitepolicy`); the judge is the cosine of words
+  and pairs of neighbours, weighted by how rare they are in the set of originals (TF-IDF).
+
+Two chains that no model has written show the judge's range: `control: identity` keeps every word (similarity 1), `control: shuffled` puts a
+random word of the set into every mask: words of the same text would look alike to a judge of words.
+
+Traps: a causal model sees no right context, so it writes over what it could not have known: only models are compared, never a model with 1.
+A model that writes nothing leaves a placeholder that is similar to nothing, and the record is marked unreadable. A model that goes on with
+the word before the mask has not written the masked word yet, so that piece is passed over.
+
+Continuous score: the share of words that are those of step 0.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+from sklearn.pipeline import make_pipeline
+
+from cegm import world
+from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of, stable_seed
+from cegm.tasks.examinee import Examinee
+from cegm.tasks.public import legal, scitldr
+from cegm.tasks.public.files import Document
+
+NAME = "drift"
+STEPS = 10
+MASKED = 0.15
+WORDS = 60
+"""Of a real text: its beginning, so that rewriting stays cheap."""
+
+ROUND, ROUNDS = 4, 4
+"""Tokens written at a time, and how often at most: enough for a word of 16 bytes where a token is a byte."""
+
+AFTER_A_WORD = re.compile(r"\s\S+\s")
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+SETS: dict[str, Callable[[Source], list[Document]]] = {"abstracts": scitldr.documents, "policies": legal.policies}
+
+Words = list[str]
+Judge = Callable[[Sequence[str]], list[float]]
+"""Similarity, 0 to 1, of each rewritten text to its own original."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Originals with their names, and who judges what becomes of them."""
+
+    subset: str
+    names: tuple[str, ...]
+    originals: tuple[str, ...]
+    judge: Judge
+
+
+def stories(items: int, seed: int) -> Texts:
+    """Stories of the world, judged by their facts."""
+    drawn = [world.story(random.Random(stable_seed(NAME, seed, index))) for index in range(items)]
+
+    def judge(texts: Sequence[str]) -> list[float]:
+        return [overlap(world.facts_in(text), story.facts) for text, story in zip(texts, drawn, strict=True)]
+
+    names = tuple(f"story-{index}" for index in range(items))
+    return Texts("model", names, tuple(story.text for story in drawn), judge)
+
+
+def passages(subset: str, source: Source, items: int, seed: int) -> Texts:
+    """Beginnings of documents of a public set, judged by their words.
+
+    Raises:
+        NotMeasured: The set is missing or damaged.
+    """
+    documents = SETS[subset](source)
+    random.Random(stable_seed(NAME, subset, seed)).shuffle(documents)
+    chosen = documents[:items]
+    originals = tuple(" ".join(document.read().split()[:WORDS]) for document in chosen)
+    return Texts(subset, tuple(f"{subset}/{document.name}" for document in chosen), originals, rare_words(originals))
+
+
+def overlap(found: frozenset[tuple[str, ...]], expected: frozenset[tuple[str, ...]]) -> float:
+    """F1 of the facts found against those expected."""
+    return 2 * len(found & expected) / (len(found) + len(expected)) if expected else 0.0
+
+
+def rare_words(originals: Sequence[str]) -> Judge:
+    """Cosine of TF-IDF vectors of words and pairs of neighbours.
+
+    They are hashed, so those that no original has count too: they make a text less similar.
+    """
+    counter = HashingVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), alternate_sign=False, norm=None)
+    weigher = make_pipeline(counter, TfidfTransformer(sublinear_tf=True))
+    own = weigher.fit_transform(originals)  # (texts, words), rows of length 1
+
+    def judge(texts: Sequence[str]) -> list[float]:
+        cosines = np.asarray(own.multiply(weigher.transform(texts)).sum(1)).ravel()
+        return [min(float(cosine), 1.0) for cosine in cosines]  # rounding may exceed 1
+
+    return judge
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A masked word: which text, which word, and what is before it."""
+
+    text: int
+    place: int
+    before: str
+
+
+Refill = Callable[[Sequence[Gap]], list[str]]
+"""The words for some gaps; empty where none was found."""
+
+
+def written_by(examinee: Examinee) -> Refill:
+    """The model's own next words."""
+
+    def refill(gaps: Sequence[Gap]) -> list[str]:
+        written = [""] * len(gaps)
+        going = list(range(len(gaps)))
+        for _ in range(ROUNDS):
+            asked = [gaps[index].before + written[index] for index in going]
+            for index, more in zip(going, examinee.write(asked, ROUND), strict=True):
+                written[index] += more
+            going = [index for index in going if not AFTER_A_WORD.search(written[index])]
+            if not going:
+                break
+        return [_first_word(text) for text in written]
+
+    return refill
+
+
+def _first_word(written: str) -> str:
+    """The first word that begins after white space: what is before it belongs to the word in front of the mask."""
+    pieces = written.split()
+    glued = bool(pieces) and not written[0].isspace()
+    return next(iter(pieces[glued:]), "")
+
+
+def masks(words: int, item: str, step: int) -> list[int]:
+    """Which words of a text are masked in a step: the same for every model, rising."""
+    count = max(1, round(MASKED * words))
+    return sorted(random.Random(stable_seed(NAME, item, step)).sample(range(1, words), min(count, words - 1)))
+
+
+def kept(originals: Sequence[str]) -> Refill:
+    """Control: every mask gets its own word back."""
+    words = [text.split() for text in originals]
+    return lambda gaps: [words[gap.text][gap.place] for gap in gaps]
+
+
+def shuffled(originals: Sequence[str], seed: int) -> Refill:
+    """Control: every mask gets a word of any original, drawn at random."""
+    words, rng = " ".join(originals).split(), random.Random(stable_seed(NAME, "shuffled", seed))
+    return lambda gaps: [rng.choice(words) for _ in gaps]
+
+
+def chain(texts: Texts, refill: Refill) -> Iterator[tuple[int, list[Words]]]:
+    """Step, from 1 to 10, and the words of all texts after it."""
+    words = [text.split() for text in texts.originals]
+    for step in range(1, STEPS + 1):
+        places = [masks(len(mine), name, step) for name, mine in zip(texts.names, words, strict=True)]
+        _rewrite(words, places, refill)
+        yield step, words
+
+
+def _rewrite(words: list[Words], places: Sequence[Sequence[int]], refill: Refill) -> None:
+    """One step of all texts in lock-step: the k-th masks of all of them are refilled together, which takes few calls."""
+    for turn in range(max(map(len, places))):
+        gaps = [
+            Gap(index, mine[turn], " ".join(words[index][: mine[turn]]))
+            for index, mine in enumerate(places)
+            if turn < len(mine)
+        ]
+        for gap, word in zip(gaps, refill(gaps), strict=True):
+            words[gap.text][gap.place] = word or UNREADABLE
+
+
+def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
+    """Similarity to step 0 after each of ten rewrites, by the model and by the two controls.
+
+    Raises:
+        NotMeasured: None of the sets is there, or the texts are longer than the model reads.
+    """
+    found: list[Texts] = []
+    missing: list[str] = []
+    for subset in ["model"] if source == WORLD else SETS:
+        try:
+            found.append(stories(items, seed) if source == WORLD else passages(subset, source, items, seed))
+        except NotMeasured as reason:
+            missing.append(str(reason))
+    if not found:
+        raise NotMeasured(missing[0])
+    for each in missing:
+        warnings.warn(f"{NAME}: {each}", stacklevel=2)
+    return [record for texts in found for record in _records(examinee, texts, source, seed)]
+
+
+def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> Iterator[Record]:
+    chains = {
+        texts.subset: written_by(examinee),
+        f"control: identity {texts.subset}": kept(texts.originals),
+        f"control: shuffled {texts.subset}": shuffled(texts.originals, seed),
+    }
+    for subset, refill in chains.items():
+        for step, words in chain(texts, refill):
+            scores = texts.judge([" ".join(mine) for mine in words])
+            for name, original, mine, score in zip(texts.names, texts.originals, words, scores, strict=True):
+                same = sum(a == b for a, b in zip(original.split(), mine, strict=True)) / len(mine)
+                readable = UNREADABLE not in mine
+                yield Record(NAME, form_of(source), subset, name, name, step, score, same, math.nan, readable)
+
+
+AXIS = Axis(
+    name=NAME,
+    title="semantic drift",
+    paper="Figure 3",
+    measure="similarity to step 0, mean over ten rewrites that mask and refill 15 % of the words",
+    unit="similarity",
+    better="higher",
+    level="rewrites",
+    control="keeping every word gets 1, drawing words at random the lowest (subsets `control: ...`)",
+    measured=measure,
+)
