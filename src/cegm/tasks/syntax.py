@@ -1,0 +1,165 @@
+"""Token accuracy by complexity: how often a model's first guess is the word, the deeper the syntax of the sentence (figure 6).
+
+- *Generated*: sentences of the world with 0 to 4 clauses inside one another; only verbs are scored, whose order the nesting alone tells.
+- *Real*: sentences of the English Web Treebank (`ud_ewt`), by the depth of their gold dependency tree; all words but punctuation are scored.
+  Besides, apart from the primary measure, BLiMP's minimal pairs (`blimp`, arXiv 1912.00582): is the grammatical sentence the likelier one, by
+  the sum over its tokens? One paradigm is one cluster.
+
+A word is right if all of its tokens are the model's first guesses; a sentence's score is the share of its scored words that are right. What a
+tokenizer leaves without anything before it, at most the first word, is not scored. Continuous: mean log-probability of a scored word in nats;
+of a pair, that of the right sentence minus that of the wrong one.
+
+Traps: bins are of gold syntax, not of length or of a parser's opinion; but deep sentences are long ones, and late words have more before them,
+so the slope over depth is no measure of anything: models are compared at each depth. There is no chance level without a closed list of words;
+the control is who always says the commonest scored word (`control: commonest word`). Pairs have 1/2.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+from cegm import world
+from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of, stable_seed
+from cegm.tasks.examinee import Choice, Examinee, ReadToken
+from cegm.tasks.public import blimp, treebank
+
+NAME = "complexity"
+DEPTHS = range(5)
+BINS = (1, 3, 5, 7)
+"""Least depth of each bin of the treebank; sentences of one word alone, of depth 0, have nothing to predict."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence to read.
+
+    Attributes:
+        name: Unique within the subset.
+        cluster: Its document.
+        text: As it is read.
+        words: Characters (start, end) of its scored words.
+        level: Depth, or the least depth of its bin.
+    """
+
+    name: str
+    cluster: str
+    text: str
+    words: tuple[tuple[int, int], ...]
+    level: int
+
+
+def nested_sentences(items: int, seed: int) -> list[Sentence]:
+    """As many sentences of the world at each depth."""
+    found = []
+    for depth in DEPTHS:
+        for index in range(items):
+            name = f"{depth}-{index}"
+            drawn = world.nested(random.Random(stable_seed(NAME, seed, name)), depth)
+            found.append(Sentence(name, name, drawn.text, drawn.spans, depth))
+    return found
+
+
+def treebank_sentences(source: Source, items: int, seed: int) -> list[Sentence]:
+    """As many sentences of the treebank in each bin, or all where it has fewer.
+
+    Raises:
+        NotMeasured: The treebank is missing or damaged.
+    """
+    bins: dict[int, list[Sentence]] = {least: [] for least in BINS}
+    for each in treebank.sentences(source):
+        reached = [least for least in BINS if each.depth >= least]
+        if reached and len(each.words) > 1:
+            bins[reached[-1]].append(Sentence(each.name, each.document, each.text, each.words, reached[-1]))
+    rng = random.Random(stable_seed(NAME, "ewt", seed))
+    return [each for mine in bins.values() for each in rng.sample(mine, min(items, len(mine)))]
+
+
+def judged(sentence: Sentence, tokens: Sequence[ReadToken]) -> tuple[float, float] | None:
+    """Share of right words and mean log-probability of a word; None if no word has anything before it."""
+    rights, likelihoods = [], []
+    for start, end in sentence.words:
+        own = [token for token in tokens if token.start < end and token.end > start]
+        if own and own[0].start <= start:  # else a part of it was at the very beginning and has not been scored
+            rights.append(all(token.top for token in own))
+            likelihoods.append(sum(token.log_probability for token in own))
+    return (sum(rights) / len(rights), sum(likelihoods) / len(likelihoods)) if rights else None
+
+
+def commonest_word(sentences: Sequence[Sentence]) -> list[float]:
+    """Control: share of the scored words of each sentence that are the word scored most often in all of them."""
+    said = [[each.text[start:end].lower() for start, end in each.words] for each in sentences]
+    ((commonest, _),) = Counter(chain.from_iterable(said)).most_common(1)
+    return [words.count(commonest) / len(words) for words in said]
+
+
+def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
+    """Accuracy of words at each depth, and in the real form of choosing the grammatical one of two sentences.
+
+    Raises:
+        NotMeasured: No set is there, or the model cannot read these texts.
+    """
+    if source == WORLD:
+        return _read(examinee, nested_sentences(items, seed), source, "")
+    parts: tuple[Callable[[], list[Record]], ...] = (
+        lambda: _read(examinee, treebank_sentences(source, items, seed), source, "ud_ewt"),
+        lambda: _pairs(examinee, source, items, seed),
+    )
+    records: list[Record] = []
+    missing: list[str] = []
+    for part in parts:
+        try:
+            records += part()
+        except NotMeasured as reason:
+            missing.append(str(reason))
+    if not records:
+        raise NotMeasured(missing[0])
+    for each in missing:
+        warnings.warn(f"{NAME}: {each}", stacklevel=2)
+    return records
+
+
+def _read(examinee: Examinee, sentences: Sequence[Sentence], source: Source, subset: str) -> list[Record]:
+    records = []
+    form = form_of(source)
+    for each, tokens in zip(sentences, examinee.read([each.text for each in sentences]), strict=True):
+        right, likelihood = judged(each, tokens) or (0.0, math.nan)
+        readable = not math.isnan(likelihood)
+        records.append(
+            Record(NAME, form, subset, each.name, each.cluster, each.level, right, likelihood, math.nan, readable)
+        )
+    for each, share in zip(sentences, commonest_word(sentences), strict=True):
+        subset = "control: commonest word"
+        records.append(Record(NAME, form, subset, each.name, each.cluster, each.level, share, math.nan, math.nan))
+    return records
+
+
+def _pairs(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
+    """Pairs of all paradigms in turn: the first of each, then the second of each, and so on up to `items`."""
+    rng = random.Random(stable_seed(NAME, "blimp", seed))
+    drawn = [rng.sample(pairs, len(pairs)) for pairs in blimp.paradigms(source).values()]
+    rng.shuffle(drawn)
+    pairs = [pair for turn in zip_longest(*drawn) for pair in turn if pair is not None][:items]
+    scores = examinee.choose([Choice("", (pair.good, pair.bad)) for pair in pairs])
+    return [
+        Record(NAME, "real", "blimp", pair.name, pair.paradigm, 0, float(good > bad), good - bad, 0.5)
+        for pair, (good, bad) in zip(pairs, scores, strict=True)
+    ]
+
+
+AXIS = Axis(
+    name=NAME,
+    title="token accuracy by complexity",
+    paper="Figure 6",
+    measure="share of words that are the first guess, mean over sentences of all depths",
+    unit="accuracy",
+    better="higher",
+    level="depth of clauses, or least depth of a bin of dependency trees",
+    control="always saying the commonest word (subset `control: commonest word`); 1/2 for pairs",
+    measured=measure,
+)
