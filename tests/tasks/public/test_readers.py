@@ -117,7 +117,7 @@ ROW = '{"paper_id": "p", "title": "t", "source": ["One.", "Two."], "target": ["S
 
 def test_papers(tmp_path):
     path = written(tmp_path, "sci_scitldr/SciTLDR-Data/SciTLDR-A/test.jsonl", ROW)
-    assert scitldr.papers(tmp_path, "test") == [scitldr.Paper("p", "t", "One. Two.", ("Short.",))]
+    assert scitldr.papers(tmp_path, "test") == [scitldr.Paper("p", "t", "One. Two.", "One.", ("Short.",))]
     path.write_text(ROW + ROW[:30])
     with pytest.raises(NotMeasured, match=r"test\.jsonl, line 2: no JSON"):
         scitldr.papers(tmp_path, "test")

@@ -24,12 +24,14 @@ class Paper:
         name: Its id.
         title: Its title.
         abstract: Sentences apart by spaces.
+        first_sentence: Of the abstract.
         summaries: At least one; the author's comes first.
     """
 
     name: str
     title: str
     abstract: str
+    first_sentence: str
     summaries: tuple[str, ...]
 
 
@@ -42,10 +44,10 @@ def papers(source: Source, split: Split) -> list[Paper]:
     path = public(source, "sci_scitldr", "SciTLDR-Data", "SciTLDR-A", f"{split}.jsonl")
     found = []
     for number, row in enumerate(json_lines(path, ["paper_id", "title", "source", "target"]), 1):
-        paper = Paper(row["paper_id"], row["title"], " ".join(row["source"]), tuple(row["target"]))
-        if not paper.abstract.strip() or not paper.summaries:
+        if not "".join(row["source"]).strip() or not row["target"]:
             raise NotMeasured(f"{path}, line {number}: no abstract or no summary; fetch the file again")
-        found.append(paper)
+        sentences = row["source"]
+        found.append(Paper(row["paper_id"], row["title"], " ".join(sentences), sentences[0], tuple(row["target"])))
     return found
 
 
