@@ -2,6 +2,8 @@
 
 import json
 import math
+from itertools import chain as chain_of
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,7 @@ def test_silence_leaves_a_placeholder_and_is_told():
 )
 def test_what_belongs_to_the_word_in_front_is_no_refill(written, word):
     """`the crow` + `s , and`: the first piece ends `crow`, the word after it is `,`."""
-    pieces = iter([written, "", "", ""])
+    pieces = chain_of([written], repeat(""))
     assert written_by(Oracle(lambda prompt: next(pieces)))([Gap(0, 2, "the crow")]) == [word]
 
 
