@@ -89,7 +89,10 @@ def letter(folder, parts, text):
 
 
 def test_domains_that_are_not_there_are_told_and_the_others_measured(tmp_path):
-    with pytest.raises(NotMeasured, match=r"technical: .*tech_peps"), pytest.warns(UserWarning, match="forgetting"):
+    with (
+        pytest.raises(NotMeasured, match=r"technical was not measured: .*tech_peps"),
+        pytest.warns(UserWarning, match="forgetting"),
+    ):
         AXIS.measured(Oracle(), tmp_path, 3, 0)
     for number in range(6):
         said = "".join(f"[10:00] <anna> line {number} {line} about nothing at all\n" for line in range(40))
@@ -99,7 +102,7 @@ def test_domains_that_are_not_there_are_told_and_the_others_measured(tmp_path):
         records = AXIS.measured(Oracle(), tmp_path, 3, 0)
     assert {r.subset for r in records} == {"chat", "control: bytes of chat"}
     assert {r.form for r in records} == {"real"}
-    assert len(told) == 5
+    assert len(told) == 5  # four domains and the home text
     letter(tmp_path, ("chat_irc", "data", "dev", "0.ascii.txt"), "[10:00] <anna\n")
     domains.domain.cache_clear()
     with pytest.raises(NotMeasured):

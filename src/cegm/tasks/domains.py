@@ -25,7 +25,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Literal
 
@@ -34,6 +34,7 @@ from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of, s
 from cegm.tasks.examinee import Examinee, ReadToken
 from cegm.tasks.public import irc, legal, novels, peps, scitldr, tweets
 from cegm.tasks.public.files import Document
+from cegm.tasks.subsets import measured_subsets
 
 NAME = "domains"
 STEPS = (0, 50, 200)
@@ -157,20 +158,13 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     Raises:
         NotMeasured: No domain is there, or the model cannot read these texts.
     """
-    records: list[Record] = []
-    missing: list[str] = []
     home = _home(source, items, seed)
-    for name in DOMAINS:
-        try:
-            texts = domain(name, source, items, seed)
-            records += _adapted(examinee, name, texts, home, source) + _control(name, texts, source)
-        except NotMeasured as reason:
-            missing.append(f"{name}: {reason}")
-    if not records:
-        raise NotMeasured(missing[0])
-    for each in missing:
-        warnings.warn(f"{NAME}: {each}", stacklevel=2)
-    return records
+
+    def measured(name: str) -> list[Record]:
+        texts = domain(name, source, items, seed)
+        return _adapted(examinee, name, texts, home, source) + _control(name, texts, source)
+
+    return measured_subsets({name: partial(measured, name) for name in DOMAINS})
 
 
 def _home(source: Source, items: int, seed: int) -> tuple[Piece, ...]:

@@ -24,19 +24,20 @@ from __future__ import annotations
 import math
 import random
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import make_pipeline
 
 from cegm import world
-from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of, stable_seed
+from cegm.tasks.axis import WORLD, Axis, Record, Source, form_of, stable_seed
 from cegm.tasks.examinee import Examinee
 from cegm.tasks.public import legal, scitldr
 from cegm.tasks.public.files import Document
+from cegm.tasks.subsets import measured_subsets
 
 NAME = "drift"
 STEPS = 10
@@ -194,21 +195,17 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     Raises:
         NotMeasured: None of the sets is there, or the texts are longer than the model reads.
     """
-    found: list[Texts] = []
-    missing: list[str] = []
-    for subset in ["model"] if source == WORLD else SETS:
-        try:
-            found.append(stories(items, seed) if source == WORLD else passages(subset, source, items, seed))
-        except NotMeasured as reason:
-            missing.append(str(reason))
-    if not found:
-        raise NotMeasured(missing[0])
-    for each in missing:
-        warnings.warn(f"{NAME}: {each}", stacklevel=2)
-    return [record for texts in found for record in _records(examinee, texts, source, seed)]
+    if source == WORLD:
+        return _records(examinee, stories(items, seed), source, seed)
+
+    def measured(subset: str) -> list[Record]:
+        return _records(examinee, passages(subset, source, items, seed), source, seed)
+
+    return measured_subsets({subset: partial(measured, subset) for subset in SETS})
 
 
-def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> Iterator[Record]:
+def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> list[Record]:
+    form, records = form_of(source), []
     chains = {
         texts.subset: written_by(examinee),
         f"control: identity {texts.subset}": kept(texts.originals),
@@ -220,7 +217,8 @@ def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> Ite
             for name, original, mine, score in zip(texts.names, texts.originals, words, scores, strict=True):
                 same = sum(a == b for a, b in zip(original.split(), mine, strict=True)) / len(mine)
                 readable = UNREADABLE not in mine
-                yield Record(NAME, form_of(source), subset, name, name, step, score, same, math.nan, readable)
+                records.append(Record(NAME, form, subset, name, name, step, score, same, math.nan, readable))
+    return records
 
 
 AXIS = Axis(

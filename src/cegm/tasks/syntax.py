@@ -18,16 +18,16 @@ from __future__ import annotations
 
 import math
 import random
-import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from cegm import world
-from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of, stable_seed
+from cegm.tasks.axis import WORLD, Axis, Record, Source, form_of, stable_seed
 from cegm.tasks.examinee import Choice, Examinee, ReadToken
 from cegm.tasks.public import blimp, treebank
+from cegm.tasks.subsets import measured_subsets
 
 NAME = "complexity"
 DEPTHS = range(5)
@@ -106,22 +106,12 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     """
     if source == WORLD:
         return _read(examinee, nested_sentences(items, seed), source, "")
-    parts: tuple[Callable[[], list[Record]], ...] = (
-        lambda: _read(examinee, treebank_sentences(source, items, seed), source, "ud_ewt"),
-        lambda: _pairs(examinee, source, items, seed),
+    return measured_subsets(
+        {
+            "ud_ewt": lambda: _read(examinee, treebank_sentences(source, items, seed), source, "ud_ewt"),
+            "blimp": lambda: _pairs(examinee, source, items, seed),
+        }
     )
-    records: list[Record] = []
-    missing: list[str] = []
-    for part in parts:
-        try:
-            records += part()
-        except NotMeasured as reason:
-            missing.append(str(reason))
-    if not records:
-        raise NotMeasured(missing[0])
-    for each in missing:
-        warnings.warn(f"{NAME}: {each}", stacklevel=2)
-    return records
 
 
 def _read(examinee: Examinee, sentences: Sequence[Sentence], source: Source, subset: str) -> list[Record]:

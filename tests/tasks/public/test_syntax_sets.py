@@ -31,7 +31,7 @@ def tree(name, rows=ROWS, text="She said don't!", document=None):
     return "\n".join([*head, *lines]) + "\n\n"
 
 
-def treebank(folder, dev, test):
+def bank(folder, dev, test):
     (folder / "ud_ewt").mkdir(exist_ok=True)
     (folder / "ud_ewt" / "en_ewt-ud-dev.conllu").write_text(dev)
     (folder / "ud_ewt" / "en_ewt-ud-test.conllu").write_text(test)
@@ -39,7 +39,7 @@ def treebank(folder, dev, test):
 
 
 def test_words_depth_and_document(tmp_path):
-    source = treebank(tmp_path, tree("a", document="d") + tree("b"), tree("c", document="e"))
+    source = bank(tmp_path, tree("a", document="d") + tree("b"), tree("c", document="e"))
     a, b, c = treebank.sentences(source)
     assert [a.text[start:end] for start, end in a.words] == ["She", "said", "don't"]
     assert (a.depth, a.document, b.document, c.document) == (2, "d", "d", "e")
@@ -57,7 +57,7 @@ def test_words_depth_and_document(tmp_path):
     ids=["circle", "other text", "no head", "no tabs", "no text"],
 )
 def test_a_damaged_tree_names_file_and_line(tmp_path, damaged):
-    source = treebank(tmp_path, tree("a") + damaged, tree("c"))
+    source = bank(tmp_path, tree("a") + damaged, tree("c"))
     with pytest.raises(NotMeasured, match=r"dev\.conllu, sentence of line 11"):
         treebank.sentences(source)
 
