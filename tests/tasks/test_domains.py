@@ -50,6 +50,7 @@ def test_the_oracle_pays_nothing_and_every_cell_is_filled():
     home = [f"home after {name}" for name in DOMAINS]
     assert cells == {(subset, steps): 5 for subset in [*DOMAINS, *home] for steps in STEPS}
     assert {r.score for r in records if not r.subset.startswith("control")} == {0.0}
+    assert Counter(r.subset for r in records if r.subset in AXIS.primary) == dict.fromkeys(DOMAINS, 15)
     assert len({(r.subset, r.item, r.level) for r in records}) == len(records)
     assert all(2 < r.score < 6 for r in records if r.subset.startswith("control"))
 

@@ -63,6 +63,7 @@ def test_the_shuffled_chain_falls_with_every_step_or_so():
     assert curve[0] > curve[4] > curve[9]
     assert len({(r.subset, r.item, r.level) for r in records}) == len(records) == 3 * 40 * 10
     assert curve[9] < 0.3
+    assert {r.subset for r in records} & set(AXIS.primary) == {"model"}
     assert mean(records, "model", 10) < mean(records, "control: identity model", 10) == 1
 
 

@@ -34,7 +34,7 @@ real = pytest.mark.skipif(not SHARED.exists(), reason="the public sets are not h
 
 
 def words_of(records):
-    return [r for r in records if r.subset in ("", "ud_ewt")]
+    return [r for r in records if r.subset in AXIS.primary]
 
 
 def test_the_oracle_guesses_every_word_at_every_depth():

@@ -205,4 +205,5 @@ AXIS = Axis(
     level="steps of adaptation",
     control="knowing only how often each byte comes (subsets `control: bytes of ...`); equal bytes get 8",
     measured=measure,
+    primary=tuple(DOMAINS),
 )

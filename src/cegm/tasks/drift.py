@@ -231,4 +231,5 @@ AXIS = Axis(
     level="rewrites",
     control="keeping every word gets 1, drawing words at random the lowest (subsets `control: ...`)",
     measured=measure,
+    primary=("model", *SETS),
 )

@@ -109,4 +109,5 @@ AXIS = Axis(
     level="",
     control="nearest centroid of TF-IDF vectors (subset `control: TF-IDF`)",
     measured=measure,
+    primary=("model",),
 )

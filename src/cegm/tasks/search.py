@@ -132,4 +132,5 @@ AXIS = Axis(
     level="",
     control="BM25 gets .56 (subset `control: BM25`)",
     measured=measure,
+    primary=("model",),
 )

@@ -99,4 +99,5 @@ AXIS = Axis(
     level="",
     control="copying the title gets .404 (subset `control: title`), the first sentence less",
     measured=measure,
+    primary=("model",),
 )

@@ -152,4 +152,5 @@ AXIS = Axis(
     level="depth of clauses, or least depth of a bin of dependency trees",
     control="always saying the commonest word (subset `control: commonest word`); 1/2 for pairs",
     measured=measure,
+    primary=("", "ud_ewt"),
 )
