@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,10 @@ KINDS: dict[Callable[[random.Random], list[Sentence]], int] = {
 }
 """Kinds of paragraphs and how often they come."""
 
+ROLLS = (1, 2)
+PAIRS_PER_ROLL = (6, 14)
+"""A roll lists keys and persons of the document, `roll lantern mira hammer elsa lantern mira .`: recall without anything between, from which it is learned."""
+
 STORY_FACTS = 5
 
 
@@ -54,7 +58,23 @@ def vocabulary() -> list[str]:
     words |= {word for shown in TOPICS.values() for word in shown}
     words |= {word for senses in SENSES.values() for word in senses.values()} | set(SENSES)
     words |= {word for wording in WORDINGS for word in wording.split() if "{" not in word}
-    words |= {"a", "some", "the", "that", "is", "from", "to", "here", "comes", "one", "and", "start", "road", "way"}
+    words |= {
+        "a",
+        "some",
+        "the",
+        "that",
+        "is",
+        "from",
+        "to",
+        "here",
+        "comes",
+        "one",
+        "and",
+        "start",
+        "road",
+        "way",
+        "roll",
+    }
     return sorted(words | register_words())
 
 
@@ -84,15 +104,23 @@ def story(rng: random.Random) -> Story:
 def _document(rng: random.Random) -> list[Sentence]:
     """Sentences in order of random times: a fact in the first part, its recalls anywhere after it, other paragraphs anywhere."""
     timed: list[tuple[float, list[Sentence]]] = []
-    for fact in draw_facts(rng, rng.randint(*FACTS_PER_DOCUMENT)):
+    facts = draw_facts(rng, rng.randint(*FACTS_PER_DOCUMENT))
+    for fact in facts:
         stated = 0.5 * rng.random()
         timed.append((stated, [_told(rng, fact)]))
         recalls = rng.randint(*RECALLS_PER_FACT)
         timed += [(stated + (1 - stated) * rng.random(), [_told(rng, fact)]) for _ in range(recalls)]
+    for _ in range(rng.randint(*ROLLS)):
+        timed.append((rng.random(), [_roll(rng, facts)]))
     for kind in rng.choices(list(KINDS), list(KINDS.values()), k=rng.randint(*PARAGRAPHS)):
         timed.append((rng.random(), kind(rng)))
     timed.sort(key=lambda pair: pair[0])
     return [sentence for _, paragraph in timed for sentence in paragraph]
+
+
+def _roll(rng: random.Random, facts: Sequence[Fact]) -> Sentence:
+    called = rng.choices(facts, k=rng.randint(*PAIRS_PER_ROLL))
+    return ["roll", *(word for fact in called for word in (fact.key, fact.person)), "."]
 
 
 def _told(rng: random.Random, fact: Fact) -> Sentence:
