@@ -20,7 +20,7 @@ from cegm.baselines import METHODS
 from cegm.loss_options import check as check_loss_options
 from cegm.spelling import nearest
 
-FRESH_MODELS = ("tiny", "small")
+FRESH_MODELS = ("tiny", "small", "reader")
 WORLD = "world"
 DEFAULT_STEPS = 300
 
@@ -74,7 +74,7 @@ class RunConfig:
         ValueError: From `validate` (called on construction), in one line that names the value and the remedy.
     """
 
-    model_name_or_path: str = option("tiny", "local folder, hub name, or a fresh model: tiny, small")
+    model_name_or_path: str = option("tiny", "local folder, hub name, or a fresh model: tiny, small, reader")
     data: str = option(
         WORLD, "world (generated), a .jsonl, .txt or .md file, a folder of .txt and .md, or a hub data set"
     )

@@ -1,13 +1,15 @@
-"""Journeys around a ring of towns, with the town after every stage written down: a state that has to be carried on.
+"""Two travellers on a ring of towns, and where each stage brings one of them: states that have to be carried on.
 
-`start kiel . two : lodz . one : pisa . back : lodz .`: where a stage ends follows from where the one before ended and
-from the order of the towns, which no document tells in words.
+`mira at kiel . bruno at oslo . mira two : lodz . bruno one : riga . mira back : bern .`: where a stage ends follows from
+where that traveller was last and from the order of the towns, which no document tells in words.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+
+from cegm.world.facts import PERSONS
 
 TOWNS = ("kiel", "bern", "lodz", "pisa", "oslo", "riga", "cork", "graz", "nice", "bath", "lund", "brno")
 """In the order of the ring."""
@@ -35,25 +37,28 @@ class Step:
 
 @dataclass(frozen=True)
 class Journey:
-    """A start and its stages; the prompt of a stage is all that stands before its answer."""
+    """Where both start, and their stages; the prompt of a stage is all that stands before its answer."""
 
     context: str
     steps: tuple[Step, ...]
 
 
 def journey(rng: random.Random, steps: int) -> Journey:
-    """A journey of so many stages."""
-    place = rng.randrange(len(TOWNS))
-    start, stages = TOWNS[place], []
+    """A journey of so many stages, each of either traveller."""
+    travellers = rng.sample(PERSONS, 2)
+    places = {traveller: rng.randrange(len(TOWNS)) for traveller in travellers}
+    context = " ".join(f"{traveller} at {TOWNS[place]} ." for traveller, place in places.items())
+    stages = []
     for _ in range(steps):
-        stage = rng.choice(list(STAGES))
-        place = (place + STAGES[stage]) % len(TOWNS)
-        wrong = rng.sample([town for town in TOWNS if town != TOWNS[place]], OPTIONS - 1)
-        stages.append(Step(f" {stage} :", tuple(f" {town}" for town in (TOWNS[place], *wrong)), " ."))
-    return Journey(f"start {start} .", tuple(stages))
+        traveller, stage = rng.choice(travellers), rng.choice(list(STAGES))
+        places[traveller] = (places[traveller] + STAGES[stage]) % len(TOWNS)
+        right = TOWNS[places[traveller]]
+        wrong = rng.sample([town for town in TOWNS if town != right], OPTIONS - 1)
+        stages.append(Step(f" {traveller} {stage} :", tuple(f" {town}" for town in (right, *wrong)), " ."))
+    return Journey(context, tuple(stages))
 
 
 def journey_paragraph(rng: random.Random) -> list[list[str]]:
     """A journey as the documents tell it."""
-    told = journey(rng, rng.randint(2, LONGEST_WRITTEN))
+    told = journey(rng, rng.randint(3, LONGEST_WRITTEN))
     return [told.context.split(), *((s.instruction + s.options[0] + s.closing).split() for s in told.steps)]

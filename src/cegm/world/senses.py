@@ -1,4 +1,4 @@
-"""Words with two senses: what follows `bank` depends on whether the document spoke of water or of money."""
+"""Words with two senses: what follows `bank` depends on whether the document spoke of water or of money last."""
 
 from __future__ import annotations
 
@@ -32,22 +32,24 @@ SENSE_LEVELS = (0, 1, 2, 4)
 
 
 def sense_paragraph(rng: random.Random) -> list[list[str]]:
-    """A topic, and a word in its sense."""
+    """Perhaps another topic, then a topic, and a word in its sense."""
     word, topic = _draw(rng)
+    before = [_topic(rng, rng.choice(list(TOPICS)))] if rng.random() < 0.5 else []
     gap = [filler(rng) for _ in range(rng.choice((0, 0, 1, 2, 3)))]
-    return [_topic(rng, topic), *gap, ["one", word, SENSES[word][topic], "."]]
+    return [*before, _topic(rng, topic), *gap, ["one", word, SENSES[word][topic], "."]]
 
 
 def sense_exam(rng: random.Random, level: int) -> Exam:
-    """Which of its two senses a word has.
+    """Which of its two senses a word has, in a document that spoke of the other one before.
 
     Args:
         rng: Draws the case.
         level: Filler sentences before the word.
     """
     word, topic = _draw(rng)
-    wrong = next(verb for other, verb in SENSES[word].items() if other != topic)
-    context = [_topic(rng, topic), *(filler(rng) for _ in range(level)), ["one", word]]
+    (other,) = SENSES[word].keys() - {topic}
+    wrong = SENSES[word][other]
+    context = [_topic(rng, other), filler(rng), _topic(rng, topic), *(filler(rng) for _ in range(level)), ["one", word]]
     return Exam(joined(context), (f" {SENSES[word][topic]}", f" {wrong}"), cluster=word)
 
 

@@ -20,14 +20,14 @@ Split = Literal["train", "validation"]
 Sentence = list[str]
 
 FACTS_PER_DOCUMENT = (3, 6)
-RECALLS_PER_FACT = (2, 6)
-PARAGRAPHS = (1, 4)
+RECALLS_PER_FACT = (2, 4)
+PARAGRAPHS = (2, 5)
 """Other paragraphs of a document, laid between its facts."""
 
 KINDS: dict[Callable[[random.Random], list[Sentence]], int] = {
-    gift_paragraph: 3,
+    gift_paragraph: 5,
     sense_paragraph: 2,
-    chain_paragraph: 4,
+    chain_paragraph: 6,
     journey_paragraph: 3,
     lambda rng: [nested_of_any_depth(rng)]: 3,
     lambda rng: [filler(rng)]: 2,
@@ -36,9 +36,28 @@ KINDS: dict[Callable[[random.Random], list[Sentence]], int] = {
 
 ROLLS = (1, 2)
 PAIRS_PER_ROLL = (6, 14)
-"""A roll lists keys and persons of the document, `roll lantern mira hammer elsa lantern mira .`: recall without anything between, from which it is learned."""
+"""A roll lists keys and persons of the document, `roll lantern mira hammer elsa lantern mira .`: nothing but recall, and
+what it is learned from."""
 
 STORY_FACTS = 5
+
+FUNCTION_WORDS = (
+    "a",
+    "some",
+    "the",
+    "that",
+    "is",
+    "at",
+    "from",
+    "to",
+    "here",
+    "comes",
+    "one",
+    "and",
+    "road",
+    "way",
+    "roll",
+)
 
 
 @dataclass(frozen=True)
@@ -58,23 +77,7 @@ def vocabulary() -> list[str]:
     words |= {word for shown in TOPICS.values() for word in shown}
     words |= {word for senses in SENSES.values() for word in senses.values()} | set(SENSES)
     words |= {word for wording in WORDINGS for word in wording.split() if "{" not in word}
-    words |= {
-        "a",
-        "some",
-        "the",
-        "that",
-        "is",
-        "from",
-        "to",
-        "here",
-        "comes",
-        "one",
-        "and",
-        "start",
-        "road",
-        "way",
-        "roll",
-    }
+    words |= {*FUNCTION_WORDS}
     return sorted(words | register_words())
 
 
