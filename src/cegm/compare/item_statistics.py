@@ -115,9 +115,8 @@ def item_difference(items: pd.DataFrame) -> Difference:
         draws, tail = _multi_bootstrap(sums, counts), statistics.expanded_tail(seeds)
         low, high = (float(bound) for bound in np.quantile(draws, [tail, 1 - tail]))
         method = "multi-bootstrap over seeds and item clusters, expanded percentiles"
-    # The half-width carries the item uncertainty into the spread from which the detectable difference follows.
-    spread = (high - low) / 2 / statistics.t_quantile(seeds) * math.sqrt(seeds)
-    detectable = statistics.smallest_detectable_difference(spread, seeds)
+    # The spread over seeds that would give the same error: what can be detected follows what p is made of.
+    detectable = statistics.smallest_detectable_difference(error * math.sqrt(seeds), seeds)
     p = max(statistics.sign_flip_p(per_seed), 2 * float(stats.t.sf(abs(estimate) / error, freedom)) if error else 0.0)
     return Difference(estimate, low, high, p, seeds, detectable, method)
 
