@@ -21,13 +21,13 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from cegm import world
-from cegm.tasks.asking import Item, scored
+from cegm.tasks.asking import Item, available, scored
 from cegm.tasks.axis import Axis, NotMeasured, Record, Source, form_of, public, stable_seed
 from cegm.tasks.examinee import Choice, Examinee
 from cegm.tasks.public.text import lines, malformed
@@ -99,16 +99,36 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
         NotMeasured: No public set could be read, or the model's context is shorter than a question.
     """
     if form_of(source) == "generated":
-        questions = [_generated(level, index, seed) for level in world.PRONOUN_LEVELS for index in range(items)]
-        return scored(examinee, NAME, "generated", questions)
+        return scored(examinee, NAME, "generated", questions(source, items, seed))
+    parts = _published(source, items, seed)
+
+    def measured(subset: str) -> list[Record]:
+        return scored(examinee, NAME, "real", parts[subset]())
+
+    return measured_subsets({subset: partial(measured, subset) for subset in parts})
+
+
+def questions(source: Source, items: int, seed: int) -> list[Item]:
+    """All that is asked, whoever answers.
+
+    Raises:
+        NotMeasured: No public set could be read.
+    """
+    if form_of(source) == "generated":
+        return [_generated(level, index, seed) for level in world.PRONOUN_LEVELS for index in range(items)]
+    return available(_published(source, items, seed))
+
+
+def _published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
+    """Subset -> what reads and draws its questions."""
     readers = {subset: partial(_schemas, source, subset) for subset in SCHEMAS.values()} | {
         "gap": partial(_gap, source)
     }
 
-    def measured(subset: str) -> list[Record]:
-        return scored(examinee, NAME, "real", _drawn(readers[subset](), items, subset, seed))
+    def drawn(subset: str) -> list[Item]:
+        return _drawn(readers[subset](), items, subset, seed)
 
-    return measured_subsets({subset: partial(measured, subset) for subset in readers})
+    return {subset: partial(drawn, subset) for subset in readers}
 
 
 def _generated(level: int, index: int, seed: int) -> Item:

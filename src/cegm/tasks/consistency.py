@@ -27,6 +27,7 @@ from math import prod
 from typing import Literal
 
 from cegm import world
+from cegm.tasks.asking import Item
 from cegm.tasks.axis import Axis, NotMeasured, Record, Source, form_of, stable_seed
 from cegm.tasks.examinee import Choice, Examinee
 from cegm.tasks.public import babi
@@ -63,10 +64,28 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     Raises:
         NotMeasured: bAbI is missing or malformed, or the model's context is shorter than a question.
     """
-    form = form_of(source)
-    asked = [_generated(index, seed) for index in range(items)] if form == "generated" else rooms(source, items, seed)
+    asked = _asked(source, items, seed)
     scores = iter(examinee.choose([choice for each in asked for choice in each.choices]))
-    return [_record(form, each, [next(scores) for _ in each.choices]) for each in asked]
+    return [_record(form_of(source), each, [next(scores) for _ in each.choices]) for each in asked]
+
+
+def questions(source: Source, items: int, seed: int) -> list[Item]:
+    """Every wording as a question of its own, in a subset by its number; an item of the axis is right where all of its wordings are.
+
+    Raises:
+        NotMeasured: bAbI is missing or malformed.
+    """
+    return [
+        Item(choice, f"wording {number}", each.item, each.cluster)
+        for each in _asked(source, items, seed)
+        for number, choice in enumerate(each.choices, start=1)
+    ]
+
+
+def _asked(source: Source, items: int, seed: int) -> list[Wordings]:
+    if form_of(source) == "generated":
+        return [_generated(index, seed) for index in range(items)]
+    return rooms(source, items, seed)
 
 
 def _record(form: Literal["generated", "real"], asked: Wordings, scores: Sequence[Sequence[float]]) -> Record:

@@ -46,9 +46,14 @@ class Cost:
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
     """A record per question: `items` of every level of every part."""
-    form = form_of(source)
-    asked = chains(NAME, DEPTHS, items, seed) if form == "generated" else published(source, items, seed)
-    return scored(examinee, NAME, form, asked)
+    return scored(examinee, NAME, form_of(source), questions(source, items, seed))
+
+
+def questions(source: Source, items: int, seed: int) -> list[Item]:
+    """All that is asked, whoever answers."""
+    if form_of(source) == "generated":
+        return chains(NAME, DEPTHS, items, seed)
+    return published(source, items, seed)
 
 
 def cost_per_correct(seconds: float, tokens: int, records: Sequence[Record]) -> Cost:

@@ -76,13 +76,17 @@ class Case:
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
     """A record per question, noise seed and share; `items` at every share, rounded up to whole questions."""
-    asked = [
+    return scored(examinee, NAME, form_of(source), questions(source, items, seed))
+
+
+def questions(source: Source, items: int, seed: int) -> list[Item]:
+    """All that is asked, whoever answers."""
+    return [
         case.item(noise_seed, share)
         for case in cases(source, items, seed)
         for noise_seed in range(NOISE_SEEDS)
         for share in SHARES
     ]
-    return scored(examinee, NAME, form_of(source), asked)
 
 
 def achieved_error_rates(source: Source, items: int, seed: int) -> dict[tuple[str, float], float]:

@@ -31,9 +31,14 @@ LABELS = ("True", "False", "Uncertain")
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
     """A record per question: `items` of every depth, or of every public set."""
-    form = form_of(source)
-    asked = chains(NAME, DEPTHS, items, seed) if form == "generated" else published(source, items, seed)
-    return scored(examinee, NAME, form, asked)
+    return scored(examinee, NAME, form_of(source), questions(source, items, seed))
+
+
+def questions(source: Source, items: int, seed: int) -> list[Item]:
+    """All that is asked, whoever answers."""
+    if form_of(source) == "generated":
+        return chains(NAME, DEPTHS, items, seed)
+    return published(source, items, seed)
 
 
 def published(source: Source, items: int, seed: int) -> list[Item]:

@@ -24,13 +24,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Literal
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from cegm.tasks.asking import Item
 from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of
-from cegm.tasks.examinee import Examinee
+from cegm.tasks.examinee import Choice, Examinee
 from cegm.tasks.haystack import BINDINGS, Passages, Plan, Stories, WorldFacts, novels
 from cegm.tasks.scoring import Question, score_options
 
@@ -104,6 +106,31 @@ def evaluate(
     source = WorldFacts(tokenizer) if isinstance(data, str) else Passages(tokenizer, data, max(lengths))
     plans = _bound(source, items_per_length, seed)
     return _records(examinee, plans, lengths, "generated" if isinstance(data, str) else "real")
+
+
+def questions(source: Source, items: int, seed: int, lengths: Sequence[int] = LENGTHS[:2]) -> list[Item]:
+    """The generated form as texts, for whoever answers: lengths count words, which are the tokens of a model of the world.
+
+    Raises:
+        NotMeasured: The real form is asked for, whose passages are cut in the tokens of one model.
+    """
+    from cegm.train.model import word_tokenizer
+
+    if form_of(source) == "real":
+        raise NotMeasured("the passages of context retention are cut in a model's own tokens; use the generated form")
+    tokenizer = word_tokenizer()
+
+    def text(tokens: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(tokens)))
+
+    found = []
+    for plan, length in product(_plans(tokenizer, source, items, seed, lengths[-1]), lengths):
+        context = text(plan.context(length - plan.asking))
+        for name, question in zip(plan.names, plan.questions, strict=True):
+            options = tuple(f" {text(option)}" for option in question.options)
+            choice = Choice(f"{context} {text(question.prompt)}", options)
+            found.append(Item(choice, plan.subset, name, plan.cluster, length))
+    return found
 
 
 def _plans(tokenizer: PreTrainedTokenizerBase, source: Source, items: int, seed: int, longest: int) -> list[Plan]:

@@ -20,11 +20,11 @@ counts the words that reading and hypothesis share gets 60 %.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 from cegm import world
-from cegm.tasks.asking import Item, scored
+from cegm.tasks.asking import Item, available, scored
 from cegm.tasks.axis import Axis, Record, Source, form_of, public, stable_seed
 from cegm.tasks.examinee import Choice, Examinee, ReadToken
 from cegm.tasks.public import ambient, masc
@@ -41,15 +41,34 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
         NotMeasured: No public set could be read, or the model's context is shorter than a question.
     """
     if form_of(source) == "generated":
-        asked = [_generated(level, index, seed) for level in world.SENSE_LEVELS for index in range(items)]
-        return scored(examinee, NAME, "generated", asked)
+        return scored(examinee, NAME, "generated", questions(source, items, seed))
+    parts = _published(source, items, seed)
     return measured_subsets(
         {
             "lambada": lambda: lambada(examinee, source, items, seed),
-            "masc": lambda: scored(examinee, NAME, "real", word_questions(masc.read(source), seed)[:items]),
-            "ambient": lambda: scored(examinee, NAME, "real", _readings(source, seed)[:items]),
+            "masc": lambda: scored(examinee, NAME, "real", parts["masc"]()),
+            "ambient": lambda: scored(examinee, NAME, "real", parts["ambient"]()),
         }
     )
+
+
+def questions(source: Source, items: int, seed: int) -> list[Item]:
+    """All that is asked with options, whoever answers: everything but LAMBADA.
+
+    Raises:
+        NotMeasured: No public set could be read.
+    """
+    if form_of(source) == "generated":
+        return [_generated(level, index, seed) for level in world.SENSE_LEVELS for index in range(items)]
+    return available(_published(source, items, seed))
+
+
+def _published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
+    """Subset -> what reads and draws its questions."""
+    return {
+        "masc": lambda: word_questions(masc.read(source), seed)[:items],
+        "ambient": lambda: _readings(source, seed)[:items],
+    }
 
 
 def _generated(level: int, index: int, seed: int) -> Item:

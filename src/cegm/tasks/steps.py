@@ -42,9 +42,7 @@ class Implied:
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
     """A record per journey, mode and step: whether the state is the right one. All journeys go in step."""
-    if form_of(source) == "real":
-        raise NotMeasured("no public set has items of ten steps with the state after each; use the generated form")
-    journeys = [world.journey(random.Random(stable_seed(NAME, seed, index)), STEPS) for index in range(items)]
+    journeys = _journeys(source, items, seed)
     texts = {(mode, index): journey.context for mode in MODES for index, journey in enumerate(journeys)}
     records = []
     for number in range(STEPS):
@@ -60,6 +58,28 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
             closing = journeys[key[1]].steps[number].closing
             texts[key] = item.choice.context + item.choice.options[chosen] + closing
     return records
+
+
+def questions(source: Source, items: int, seed: int) -> list[Item]:
+    """All that is asked with the right states written down, whoever answers; the other mode depends on the answers.
+
+    Raises:
+        NotMeasured: The real form is asked for.
+    """
+    found = []
+    for index, journey in enumerate(_journeys(source, items, seed)):
+        text = journey.context
+        for number, step in enumerate(journey.steps, start=1):
+            text += step.instruction
+            found.append(Item(Choice(text, step.options), "forced", str(index), str(index), number))
+            text += step.options[0] + step.closing
+    return found
+
+
+def _journeys(source: Source, items: int, seed: int) -> list[world.Journey]:
+    if form_of(source) == "real":
+        raise NotMeasured("no public set has items of ten steps with the state after each; use the generated form")
+    return [world.journey(random.Random(stable_seed(NAME, seed, index)), STEPS) for index in range(items)]
 
 
 def _chosen(likelihoods: Sequence[float]) -> int:
