@@ -122,7 +122,7 @@ def _kept(axis: Axis, path: Path, states: dict[str, Any]) -> Outcome | None:
     state = states.get(axis.name)
     if state is None or state["reason"] or not path.exists():
         return None
-    records = [Record(**row) for row in pd.read_parquet(path).to_dict("records")]
+    records = [Record(*row) for row in pd.read_parquet(path).itertuples(index=False)]
     return Outcome(axis.name, records, "", tuple(state["warnings"]), state["seconds"])
 
 
