@@ -117,6 +117,7 @@ def items(design: Design, rng: np.random.Generator) -> pd.DataFrame:
         "seed": seed,
         "role": "main",
         "subset": "",
+        "chance": 0.25,
         "item": [f"{own}-{number}" for own, number in zip(cluster, item, strict=True)],
         "cluster": cluster.astype(str),
         "level": np.asarray(LEVELS)[level],

@@ -49,7 +49,7 @@ def trial(method: str, learning_rate: float, momentum: float, seed: int, shared:
         "progress": False,
     }
     config = from_mapping(values, "tuning")
-    return PlannedRun(method, seed, "main", config.to_dict(), {"retention": False, "items": 0})
+    return PlannedRun(method, seed, "main", config.to_dict(), {"axes": []})
 
 
 def search(arguments: argparse.Namespace, shared: dict[str, Any]) -> list[dict[str, Any]]:

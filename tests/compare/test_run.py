@@ -35,7 +35,7 @@ def comparison(tmp_path_factory):
         "muon,cegm",
     ]
     arguments += ["--max_steps", "4", "--max_length", "32", "--per_device_train_batch_size", "2", "--eval_rows", "4"]
-    arguments += ["--eval_steps", "2", "--logging_steps", "1", "--retention", "false", "--equal_seconds", "false"]
+    arguments += ["--eval_steps", "2", "--logging_steps", "1", "--axes", "none", "--equal_seconds", "false"]
     assert main(arguments) == 0
     return root / "out", arguments
 

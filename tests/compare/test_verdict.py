@@ -236,11 +236,56 @@ def test_retention_pairs_items_and_turns_the_direction() -> None:
                     correct = int(rng.random() < chance)
                     rows.append((method, seed, "main", f"{level}-{item}", f"c{item % 20}", level, correct))
     items = pd.DataFrame(rows, columns=["method", "seed", "role", "item", "cluster", "level", "score"])
+    items = items.assign(axis="retention", subset="", chance=0.25)
     judged = judge(results(3, {"adamw": 0.0, "cegm": 0.0}), items)
     pair = entry(judged, "retention", "cegm", "adamw")
     assert pair["word"] == "better"
     by_hand = items.groupby(["method", "seed", "level"])["score"].mean().groupby("method").mean()
     assert pair["effect"] == pytest.approx(by_hand["cegm"] - by_hand["adamw"])
+
+
+def axis_items(seeds: int, right: dict[str, float]) -> pd.DataFrame:
+    """Items of two axes: one with levels, one with a subset that is exploratory and goes the other way."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for seed, (method, chance), item in itertools.product(range(seeds), right.items(), range(80)):
+        own = {"method": method, "seed": seed, "role": "main", "item": str(item), "cluster": str(item), "chance": 0.5}
+        rows.append(
+            {**own, "axis": "ambiguity", "subset": "", "level": item % 4, "score": float(rng.random() < chance)}
+        )
+        for subset, bits in (("chat", 3 - chance), ("home after chat", 3 + chance)):
+            rows.append({**own, "axis": "domains", "subset": subset, "level": 0, "score": bits, "chance": math.nan})
+    return pd.DataFrame(rows)
+
+
+def test_every_examined_axis_is_a_primary_measure_in_its_own_direction() -> None:
+    judged = judge(results(8, {"adamw": 0.0, "cegm": 0.0}), axis_items(8, {"adamw": 0.4, "cegm": 0.9}))
+    names = [one["name"] for one in judged["measures"] if one["family"] == "primary"]
+    assert names == ["bits_per_byte", "retention", "ambiguity", "domains"]
+    assert entry(judged, "ambiguity", "cegm", "adamw")["word"] == "better"
+    assert entry(judged, "ambiguity", "cegm", "adamw")["effect"] == pytest.approx(0.5, abs=0.1)
+    fewer_bits = entry(judged, "domains", "cegm", "adamw")
+    assert fewer_bits["word"] == "better"
+    assert fewer_bits["effect"] == pytest.approx(-0.5), "the exploratory subset must not count"
+
+
+def test_levels_of_an_axis_are_listed_with_chance_and_spread() -> None:
+    found = judge(results(3, {"adamw": 0.0, "cegm": 0.0}), axis_items(3, {"adamw": 0.4, "cegm": 0.9}))["axes"]
+    assert [cell["level"] for cell in found["ambiguity"]] == [0, 1, 2, 3]
+    cell = found["ambiguity"][0]
+    assert (cell["chance"], cell["items"]) == (0.5, 20)
+    assert cell["methods"]["cegm"]["low"] <= cell["methods"]["cegm"]["mean"] <= cell["methods"]["cegm"]["high"]
+    by_hand = cell["methods"]["cegm"]["mean"] - cell["methods"]["adamw"]["mean"]
+    assert cell["differences"] == [{"pair": ["cegm", "adamw"], "mean": pytest.approx(by_hand)}]
+    assert {cell["subset"]: cell["chance"] for cell in found["domains"]} == {"chat": None, "home after chat": None}
+
+
+def test_an_axis_that_one_seed_lacks_is_not_judged() -> None:
+    items = axis_items(3, {"adamw": 0.4, "cegm": 0.9})
+    items = items[~((items["method"] == "cegm") & (items["seed"] == 2) & (items["axis"] == "ambiguity"))]
+    judged = judge(results(3, {"adamw": 0.0, "cegm": 0.0}), items)
+    assert entry(judged, "ambiguity", "cegm", "adamw")["effect"] is None
+    assert entry(judged, "domains", "cegm", "adamw")["effect"] is not None
 
 
 def test_exact_counts_need_no_test_and_equal_ones_decide_nothing() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -30,20 +32,34 @@ def finished_run(tmp_path):
     return tmp_path, planned
 
 
-def levels(items):
-    return sorted({item["level"] for item in items})
+def levels(outcomes):
+    return sorted({record.level for outcome in outcomes for record in outcome.records})
 
 
 def test_lengths_stop_where_the_positions_of_the_model_end(finished_run):
     folder, planned = finished_run
-    assert levels(worker.measure_retention(folder, planned(12_000))) == [512, 1024, 2048]
+    assert levels(worker.examine(folder, planned(12_000))) == [512, 1024, 2048]
 
 
-def test_short_held_out_text_shortens_the_axis_and_very_short_text_skips_it(finished_run, capsys):
+def test_short_held_out_text_shortens_the_axis_and_very_short_text_skips_it(finished_run):
     folder, planned = finished_run
-    assert levels(worker.measure_retention(folder, planned(4_000))) == [512, 1024]
-    assert worker.measure_retention(folder, planned(1_000)) == []
-    assert "not measured: the held-out text has" in capsys.readouterr().out
+    assert levels(worker.examine(folder, planned(4_000))) == [512, 1024]
+    (outcome,) = worker.examine(folder, planned(1_000))
+    assert outcome.records == []
+    assert outcome.reason.startswith("the held-out text has")
+
+
+def test_no_axes_examine_nothing(finished_run):
+    folder, planned = finished_run
+    assert worker.examine(folder, replace(planned(4_000), evaluation={"axes": []})) == []
+
+
+def test_a_public_set_that_is_missing_is_told_and_the_other_axes_go_on(finished_run, tmp_path):
+    folder, planned = finished_run
+    asked = {"axes": ["steps", "ambiguity"], "source": str(tmp_path / "nothing"), "items": 4}
+    outcomes = worker.examine(folder, replace(planned(4_000), evaluation=asked))
+    assert [outcome.axis for outcome in outcomes] == ["steps", "ambiguity"]
+    assert all(outcome.reason and not outcome.records for outcome in outcomes)
 
 
 def test_means_by_length():

@@ -87,10 +87,10 @@ def test_the_last_topic_tells_the_sense():
 def test_a_journey_carries_both_travellers_around_the_ring():
     for told in many(lambda rng: world.journey(rng, 10), 50):
         starts = [part.split() for part in told.context.removesuffix(" .").split(" . ")]
-        places = {traveller: TOWNS.index(town) for traveller, _, town in starts}
+        places = {traveller: TOWNS.index(town) for _, traveller, town in starts}
         assert len(places) == 2
         for step in told.steps:
-            traveller, stage, _ = step.instruction.split()
+            stage, traveller = step.instruction.split()
             places[traveller] = (places[traveller] + STAGES[stage]) % len(TOWNS)
             assert step.options[0].strip() == TOWNS[places[traveller]]
             assert len(set(step.options)) == 4

@@ -63,7 +63,7 @@ class AblationConfig:
             methods=METHOD,
             seeds=self.seeds,
             processes=self.processes,
-            retention=False,
+            axes="none",
             shared=self.shared,
         )
         declared = read_parts(self.changes)
@@ -102,7 +102,7 @@ class AblationConfig:
     def planned(self, arm: Arm, seed: int) -> PlannedRun:
         """The run of one arm on one seed."""
         run = self._runs.run(METHOD, seed, **arm.changes)
-        return PlannedRun(METHOD, seed, "main", run.to_dict(), {"retention": False})
+        return PlannedRun(METHOD, seed, "main", run.to_dict(), {"axes": []})
 
     def plan(self) -> list[PlannedRun]:
         """All arms on all seeds; seeds first, so that an interrupted ablation has whole seeds."""

@@ -17,7 +17,11 @@ from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option
 
 Config = TypeVar("Config")
 
-LENGTHS = (512, 1024, 2048, 4096, 8192)
+HELD_OUT = "held_out"
+"""Source of an examination: the text that the runs held out for validation."""
+
+HELD_OUT_AXES = ("retention",)
+
 OWNED_BY_COMPARE = ("method", "seed", "output_dir", "threads", "resume_from_checkpoint", "dry_run", "progress")
 """Options of a run that the comparison sets itself."""
 
@@ -35,11 +39,15 @@ class CompareConfig:
     seeds: str = option("3", "how many test seeds, or which ones, comma-separated")
     processes: int = option(0, "runs at a time; 0 takes one per core")
     equal_seconds: bool = option(True, "give every method CEGM's training time too, in runs of their own")
-    retention: bool = option(True, "measure context retention after each run")
+    axes: str = option("all", "axes measured after each run, comma-separated; all, or none")
+    axes_data: str = option(
+        "",
+        "folder of public sets for their real forms (default: generated forms for the world, else recall of held-out text)",
+    )
     tuned: str = option(
         "", "file of `cegm tune` with each method's settings (default: those that come with the package)"
     )
-    items: int = option(128, "retention questions per context length")
+    items: int = option(64, "items per level of each axis")
     overhead: bool = option(
         False, "after the runs, time steps against AdamW's over sizes, batches and lengths; wants a quiet machine"
     )
@@ -66,6 +74,7 @@ class CompareConfig:
             self.settings = self._tuned_settings()
         for method in self.method_list:
             self.run(method, self.seed_list[0])
+        _ = self.examination
 
     def _tuned_settings(self) -> Mapping[str, dict[str, Any]]:
         """Of every method, and on seeds that are not compared; a method may instead have a learning rate from the user."""
@@ -84,6 +93,22 @@ class CompareConfig:
     def method_list(self) -> list[str]:
         """Methods in the order given, each once."""
         return listed(self.methods)
+
+    @property
+    def examination(self) -> dict[str, Any]:
+        """What is measured after each run: `axes`, their `source` and `items` per level."""
+        if self.axes.strip() == "none":
+            return {"axes": []}
+        on_world = self.shared.get("data", WORLD) == WORLD
+        source = self.axes_data or (WORLD if on_world else HELD_OUT)
+        wanted = HELD_OUT_AXES if source == HELD_OUT and self.axes.strip() == "all" else tuple(listed(self.axes))
+        if source == HELD_OUT and wanted != HELD_OUT_AXES:
+            raise ValueError(
+                f"axes={self.axes!r} cannot be measured on held-out text, only retention can; give --axes_data, or data world"
+            )
+        if source not in (WORLD, HELD_OUT) and not Path(source).is_dir():
+            raise ValueError(f"axes_data {source} is no folder; give the one that holds the public sets (docs/axes.md)")
+        return {"axes": list(wanted), "source": source, "items": self.items}
 
     @property
     def seed_list(self) -> list[int]:

@@ -108,8 +108,7 @@ def plan_equal_seconds(config: CompareConfig, results: dict[str, dict[str, Any]]
 
 
 def _planned(config: CompareConfig, run: RunConfig, role: Role) -> PlannedRun:
-    evaluation = {"retention": config.retention, "items": config.items}
-    return PlannedRun(run.method, run.seed, role, run.to_dict(), evaluation)
+    return PlannedRun(run.method, run.seed, role, run.to_dict(), config.examination)
 
 
 def _median(results: dict[str, dict[str, Any]], method: str, key: str) -> float | None:

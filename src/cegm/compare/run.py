@@ -49,10 +49,14 @@ def compare(config: CompareConfig) -> Path:
 
 
 def require_possible(config: CompareConfig) -> None:
-    """Raises ValueError for text, model or options that would make every run of a method fail."""
+    """Raises ValueError for axes, text, model or options that would make every run of a method fail."""
     from cegm.train.model import load_model, load_tokenizer
     from cegm.train.trainer import build
 
+    if config.examination["axes"]:
+        from cegm.tasks.axes import chosen
+
+        chosen(",".join(config.examination["axes"]))
     runs = [config.run(method, config.seed_list[0]) for method in config.method_list]
     load_corpus(runs[0])
     tokenizer = load_tokenizer(runs[0])

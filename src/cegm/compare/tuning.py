@@ -113,7 +113,7 @@ class TuneConfig:
             methods=self.methods,
             seeds=f"{self.seeds},",  # a list, also of one
             processes=self.processes,
-            retention=False,
+            axes="none",
             shared=self.shared,
             settings={method: space.fixed for method, space in self.spaces.items()},
         )
@@ -123,7 +123,7 @@ class TuneConfig:
     def planned(self, method: str, point: Point) -> list[PlannedRun]:
         """The runs of one trial, one per seed."""
         runs = [self.runs.run(method, seed, **settings(method, point)) for seed in self.runs.seed_list]
-        return [PlannedRun(method, run.seed, "main", run.to_dict(), {"retention": False}) for run in runs]
+        return [PlannedRun(method, run.seed, "main", run.to_dict(), {"axes": []}) for run in runs]
 
 
 def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:

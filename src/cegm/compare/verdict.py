@@ -5,7 +5,8 @@
 
 - Runs are paired by seed. Two runs are compared only if their hashes prove the same initial weights and, at equal
   steps, the same batches; otherwise that seed is refused for that pair, in one line.
-- With `CLAIM_SEEDS` planned seeds or more, "better" and "worse" need a sign-flip p of at most .05 after Holm. With
+- With `CLAIM_SEEDS` planned seeds or more, "better" and "worse" need a sign-flip p of at most .05 after Holm, and an
+  interval that excludes "no difference". With
   fewer, no such p can be reached, so the word says only whether the 95 % interval excludes "no difference", and the
   verdict states that it is a screening, not a claim.
 - Holm's families: the primary measure of each axis over all pairs; every other measure over its pairs, marked
@@ -19,13 +20,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from cegm.compare import item_statistics, statistics, survival
+from cegm.compare import statistics, survival
+from cegm.compare.axis_items import axis_levels, axis_value, item_effect, primary_items
+from cegm.compare.measures import MEASURES, Measure, about, with_axes
 from cegm.compare.plan import SAME_SECONDS, write_whole
 from cegm.compare.statistics import CLAIM_SEEDS, Difference
 
@@ -38,59 +40,6 @@ SUBJECT = "cegm"
 REQUIRED = (
     *("id", "method", "seed", "role", "status", "error", "attempts", "initial_hash", "batch_hash", "steps"),
     *("final_loss", "bits_per_byte", "median_step_seconds", "memory_bytes", "optimizer_state_bytes"),
-)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is compared.
-
-    Attributes:
-        name: Key in `verdict.json`.
-        title: In words.
-        unit: Unit of the per-method values.
-        better: Which direction is good.
-        kind: `difference` (first minus second), `ratio` (first over second), `items` (paired items), `time` (to a
-            target, with misses), or `count` (a ratio of exact counts, the same on all seeds, that needs no test).
-        family: `primary` for the declared measure of an axis, else `exploratory`.
-        column: Column of the results that holds it.
-    """
-
-    name: str
-    title: str
-    unit: str
-    better: Literal["lower", "higher"]
-    kind: Literal["difference", "ratio", "items", "time", "count"]
-    family: Literal["primary", "exploratory"]
-    column: str
-
-
-MEASURES = (
-    Measure(
-        "bits_per_byte",
-        "Validation loss at equal steps",
-        "bits per byte",
-        "lower",
-        "difference",
-        "primary",
-        "bits_per_byte",
-    ),
-    Measure("retention", "Context retention, mean over lengths", "accuracy", "higher", "items", "primary", "retention"),
-    Measure(
-        "equal_seconds",
-        "Validation loss at equal seconds",
-        "bits per byte",
-        "lower",
-        "difference",
-        "exploratory",
-        "bits_per_byte",
-    ),
-    Measure(
-        "steps_to_target", "Steps to AdamW's final loss", "steps", "lower", "time", "exploratory", "steps_to_target"
-    ),
-    Measure("step_time", "Time per step", "seconds", "lower", "ratio", "exploratory", "median_step_seconds"),
-    Measure("memory", "Peak memory", "bytes", "lower", "ratio", "exploratory", "memory_bytes"),
-    Measure("optimizer_state", "Optimizer state", "bytes", "lower", "count", "exploratory", "optimizer_state_bytes"),
 )
 
 
@@ -129,8 +78,7 @@ def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> d
 
     Args:
         results: One row per run: the fields of `result.json`.
-        items: One row per scored item with `method`, `seed`, `role`, `item`, `cluster`, `level`, `correct`; may be
-            empty.
+        items: One row per scored item: `method`, `seed`, `role` and the fields of `cegm.tasks.axis.Record`; may be empty.
         curves: Validation curves as `read_curves` gives them; may be empty.
 
     Returns:
@@ -142,16 +90,18 @@ def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> d
     results = results.assign(steps_to_target=[_steps_to_target(run_id, curves, target) for run_id in results["id"]])
     methods = _ordered(results["method"].unique().tolist())
     pairs = list(itertools.combinations(methods, 2))
+    primary = primary_items(items)
+    declared = with_axes(MEASURES, primary["axis"].unique() if len(primary) else ())
     measures = []
-    for measure in MEASURES:
+    for measure in declared:
         runs = _relevant(measure, results)
         if measure.kind == "time" and (target is None or curves.empty):
             runs = runs.iloc[:0]  # without a target nobody can reach or miss it
-        entries = [_pair(measure, pair, runs, items) for pair in pairs]
-        measures.append({**_about(measure), "methods": _summaries(measure, runs, items), "pairs": entries})
+        entries = [_pair(measure, pair, runs, primary) for pair in pairs]
+        measures.append({**about(measure), "methods": _summaries(measure, runs, primary), "pairs": entries})
     _adjust(measures)
     planned = int(results["seed"].nunique())
-    for measure, judged in zip(MEASURES, measures, strict=True):
+    for measure, judged in zip(declared, measures, strict=True):
         for entry in judged["pairs"]:
             entry["word"] = _word(measure, entry, strict=planned >= CLAIM_SEEDS)
     return {
@@ -163,23 +113,13 @@ def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> d
         "target_loss": target,
         **_standing(measures, planned),
         "measures": measures,
+        "axes": axis_levels(items, methods),
     }
 
 
 def _ordered(methods: list[str]) -> list[str]:
     """The subject first, the reference last, the others between them by name."""
     return sorted(methods, key=lambda method: (method != SUBJECT, method == REFERENCE, method))
-
-
-def _about(measure: Measure) -> dict[str, Any]:
-    return {
-        "name": measure.name,
-        "title": measure.title,
-        "unit": measure.unit,
-        "better": measure.better,
-        "effect": "difference" if measure.kind in ("difference", "items", "time") else "ratio",
-        "family": measure.family,
-    }
 
 
 def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
@@ -247,7 +187,7 @@ def _effect(
 ) -> Difference | None:
     """The paired effect on seeds that both have; None if the measure was not taken."""
     if measure.kind == "items":
-        return _item_effect(pair, list(first.index), items)
+        return item_effect(items[items["axis"] == measure.name], pair, list(first.index)) if len(items) else None
     own, other = (side[measure.column].astype(float).tolist() for side in (first, second))
     if measure.kind == "time":
         horizon = float(max(first["steps"].max(), second["steps"].max()))
@@ -258,19 +198,6 @@ def _effect(
     if measure.kind == "difference":
         return statistics.paired_difference(own, other)
     return statistics.paired_ratio(own, other) if min(own + other) > 0 else None
-
-
-def _item_effect(pair: tuple[str, str], seeds: list[int], items: pd.DataFrame) -> Difference | None:
-    """Items of the main runs, joined one to one within seed and level."""
-    if items.empty:
-        return None
-    own = items[(items["role"] == "main") & items["seed"].isin(seeds)]
-    first, second = (own[own["method"] == method] for method in pair)
-    joined = first.merge(second, on=["seed", "level", "item"], suffixes=("", "_other"), validate="one_to_one")
-    if joined["seed"].nunique() < len(seeds):
-        return None
-    joined["difference"] = joined["score"].astype(float) - joined["score_other"].astype(float)
-    return item_statistics.item_difference(joined)
 
 
 def _target(results: pd.DataFrame) -> float | None:
@@ -292,8 +219,9 @@ def _summaries(measure: Measure, runs: pd.DataFrame, items: pd.DataFrame) -> dic
     """Value of each finished run by method and seed (None: a missed target, or not measured) and their mean."""
     finished = runs[runs["status"] == "finished"]
     if measure.kind == "items":
-        retention = [_retention(m, s, items) for m, s in zip(finished["method"], finished["seed"], strict=True)]
-        finished = finished.assign(retention=retention)
+        own = items[items["axis"] == measure.name] if len(items) else items
+        scores = [axis_value(own, m, s) for m, s in zip(finished["method"], finished["seed"], strict=True)]
+        finished = finished.assign(**{measure.column: scores})
     summaries = {}
     for method, rows in finished.groupby("method"):
         values = {
@@ -305,14 +233,6 @@ def _summaries(measure: Measure, runs: pd.DataFrame, items: pd.DataFrame) -> dic
         whole = len(present) == len(values) > 0
         summaries[str(method)] = {"mean": sum(present) / len(present) if whole else None, "values": values}
     return summaries
-
-
-def _retention(method: str, seed: int, items: pd.DataFrame) -> float:
-    """Accuracy of a main run: the mean over lengths; NaN without items."""
-    if items.empty:
-        return math.nan
-    own = items[(items["role"] == "main") & (items["method"] == method) & (items["seed"] == seed)]
-    return float(own.groupby("level")["score"].mean().mean())
 
 
 def _adjust(measures: list[dict[str, Any]]) -> None:
@@ -337,7 +257,8 @@ def _word(measure: Measure, entry: dict[str, Any], strict: bool) -> str:
     elif measure.kind == "count" or not strict:
         decided = interval[0] > neutral or interval[1] < neutral
     else:
-        decided = entry["p_holm"] is not None and entry["p_holm"] <= LEVEL
+        excluded = interval[0] > neutral or interval[1] < neutral
+        decided = excluded and entry["p_holm"] is not None and entry["p_holm"] <= LEVEL
     if not decided or math.isclose(entry["effect"], neutral, abs_tol=1e-12):
         return "no evidence"
     better = (entry["effect"] < neutral) == (measure.better == "lower")

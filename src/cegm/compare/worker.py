@@ -9,14 +9,23 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cegm.compare.config import LENGTHS
+from cegm.compare.config import HELD_OUT
 from cegm.compare.plan import PlannedRun, write_whole
-from cegm.train.config import WORLD, RunConfig
+from cegm.train.config import RunConfig
+from cegm.train.data import load_corpus
+
+if TYPE_CHECKING:
+    from cegm.tasks.axis import Record
+    from cegm.tasks.evaluation import Outcome
+    from cegm.tasks.examinee import Examinee
+
+EXAMINATION_SEED = 0
 
 
 def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
@@ -31,7 +40,8 @@ def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
         leftover = folder / name
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     summary = train(RunConfig(**{**planned.config, "output_dir": str(folder)}))
-    items = measure_retention(folder, planned) if planned.evaluation["retention"] else []
+    outcomes = examine(folder, planned)
+    items = [asdict(record) for outcome in outcomes for record in outcome.records]
     with (folder / "items.jsonl").open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(item) + "\n" for item in items)
     facts = asdict(summary)
@@ -44,36 +54,48 @@ def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
         "error": None,
         "final_loss": facts.pop("loss"),
         "trained_length": planned.config["max_length"],
-        "retention": by_length(items),
+        "retention": by_length([item for item in items if item["axis"] == "retention"]),
+        "axes": {o.axis: {"reason": o.reason, "warnings": o.warnings, "seconds": o.seconds} for o in outcomes},
         **{name: value for name, value in facts.items() if name != "output_dir"},
     }
 
 
-def measure_retention(folder: Path, planned: PlannedRun) -> list[dict[str, Any]]:
-    """Retention items of the saved model, at every length that its positions and the held-out text reach; perhaps none."""
+def examine(folder: Path, planned: PlannedRun) -> list[Outcome]:
+    """The axes of the plan for the saved model. One set of items for all runs: the seed of a run decides its training, never its examination."""
+    if not planned.evaluation["axes"]:
+        return []
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from cegm.tasks import retention
-    from cegm.train.data import load_corpus
+    from cegm.tasks.axes import chosen
+    from cegm.tasks.evaluation import measure
+    from cegm.tasks.examinee import Examinee
 
-    config = RunConfig(**{**planned.config, "output_dir": str(folder)})
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    held_out: Any = WORLD if config.data == WORLD else load_corpus(config).validation
-    lengths = [n for n in LENGTHS if n <= model.config.max_position_embeddings]
-    reason = f"the model has {model.config.max_position_embeddings} positions"
+    examinee = Examinee(model, AutoTokenizer.from_pretrained(folder / "model"))
+    source, items = planned.evaluation["source"], planned.evaluation["items"]
+    axes = chosen(",".join(planned.evaluation["axes"]))
+    if source == HELD_OUT:
+        texts = load_corpus(RunConfig(**{**planned.config, "output_dir": str(folder)})).validation
+        axes = [replace(axis, measured=partial(_retained, texts)) for axis in axes]
+    return [measure(examinee, axis, source, items, EXAMINATION_SEED) for axis in axes]
+
+
+def _retained(texts: list[Any], examinee: Examinee, _: object, items: int, seed: int) -> list[Record]:
+    """Context retention on held-out texts, at every length that the model and they reach."""
+    from cegm.tasks import retention
+    from cegm.tasks.axis import NotMeasured
+
+    lengths = [n for n in retention.LENGTHS if examinee.positions is None or n <= examinee.positions]
+    reason = f"the model has {examinee.positions} positions"
     while lengths:
         try:
-            # One set of questions for all runs: the seed of a run decides its training, never its examination.
-            records = retention.evaluate(
-                model, tokenizer, data=held_out, lengths=lengths, items_per_length=planned.evaluation["items"], seed=0
+            return retention.evaluate(
+                examinee.model, examinee.tokenizer, data=texts, lengths=lengths, items_per_length=items, seed=seed
             )
-            return [asdict(record) for record in records]
-        except ValueError as error:  # held-out text too short for the longest context: a shorter one may do
+        except ValueError as error:  # too little text for the longest context: a shorter one may do
             reason = str(error)
             lengths.pop()
-    print(f"context retention was not measured: {reason}")
-    return []
+    raise NotMeasured(reason)
 
 
 def by_length(items: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

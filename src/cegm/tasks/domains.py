@@ -38,11 +38,11 @@ from cegm.tasks.subsets import measured_subsets
 
 NAME = "domains"
 STEPS = (0, 50, 200)
-STUDY_DOCUMENTS = 700
-"""Of the world: about 200 steps of 512 words."""
+STUDY_DOCUMENTS = 350
+"""Of the world: about 200 steps of 256 words."""
 
-STUDY_CHARACTERS = 400_000
-"""Of public sets: about 200 steps of 512 tokens of four characters."""
+STUDY_CHARACTERS = 200_000
+"""Of public sets: about 200 steps of 256 tokens of four characters."""
 
 PIECE_BYTES = 600
 SHORTEST_PIECE = 200

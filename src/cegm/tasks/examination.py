@@ -60,7 +60,9 @@ def examine(config: EvaluateConfig) -> tuple[list[tuple[Axis, Outcome]], Path]:
     from cegm.tasks.examinee import Examinee
     from cegm.train.config import RunConfig
     from cegm.train.model import load_model, load_tokenizer, weights_hash
+    from cegm.train.prepare import quieten
 
+    quieten()
     axes = chosen(config.axes)
     run = RunConfig(
         model_name_or_path=config.model_name_or_path, max_length=2, trust_remote_code=config.trust_remote_code

@@ -144,7 +144,7 @@ class Examinee:
         steps: Sequence[int],
         *,
         length: int = 128,
-        rows: int = 4,
+        rows: int = 2,
         learning_rate: float = 1e-3,
     ) -> Iterator[Examinee]:
         """This model after so many steps of training on the texts, for each of `steps`; this one itself stays as it is.

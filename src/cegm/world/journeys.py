@@ -1,7 +1,7 @@
 """Two travellers on a ring of towns, and where each stage brings one of them: states that have to be carried on.
 
-`mira at kiel . bruno at oslo . mira two : lodz . bruno one : riga . mira back : bern .`: where a stage ends follows from
-where that traveller was last and from the order of the towns, which no document tells in words.
+`at mira kiel . at bruno oslo . on mira bern . leap bruno kiel . back mira kiel .`: where a stage ends follows from where that
+traveller was last and from the order of the towns, which no document tells in words.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from cegm.world.facts import PERSONS
 
-TOWNS = ("kiel", "bern", "lodz", "pisa", "oslo", "riga", "cork", "graz", "nice", "bath", "lund", "brno")
+TOWNS = ("kiel", "bern", "lodz", "pisa", "oslo", "riga", "cork", "graz")
 """In the order of the ring."""
 
-STAGES = {"one": 1, "two": 2, "three": 3, "back": -1, "across": 6}
+STAGES = {"on": 1, "back": -1, "leap": 4}
 OPTIONS = 4
 LONGEST_WRITTEN = 6
 """Stages of journeys in documents; exams ask for ten."""
@@ -47,14 +47,14 @@ def journey(rng: random.Random, steps: int) -> Journey:
     """A journey of so many stages, each of either traveller."""
     travellers = rng.sample(PERSONS, 2)
     places = {traveller: rng.randrange(len(TOWNS)) for traveller in travellers}
-    context = " ".join(f"{traveller} at {TOWNS[place]} ." for traveller, place in places.items())
+    context = " ".join(f"at {traveller} {TOWNS[place]} ." for traveller, place in places.items())
     stages = []
     for _ in range(steps):
         traveller, stage = rng.choice(travellers), rng.choice(list(STAGES))
         places[traveller] = (places[traveller] + STAGES[stage]) % len(TOWNS)
         right = TOWNS[places[traveller]]
         wrong = rng.sample([town for town in TOWNS if town != right], OPTIONS - 1)
-        stages.append(Step(f" {traveller} {stage} :", tuple(f" {town}" for town in (right, *wrong)), " ."))
+        stages.append(Step(f" {stage} {traveller}", tuple(f" {town}" for town in (right, *wrong)), " ."))
     return Journey(context, tuple(stages))
 
 
