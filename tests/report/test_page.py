@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cegm import report
-from cegm.report import curves
+from cegm.report import curves, words
 from cegm.report.folder import read
 from pages import Page
 
@@ -226,3 +226,26 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
         report.write(tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_axes_are_summed_up_in_one_sentence_per_word() -> None:
+    def axis(name: str, title: str, unit: str, word: str, effect: float) -> dict[str, Any]:
+        entry = {"pair": ["cegm", "adamw"], "effect": effect, "word": word}
+        own = {"name": name, "title": title, "unit": unit, "effect": "difference", "family": "primary"}
+        return {**own, "pairs": [entry]}
+
+    measures = [
+        axis("bits_per_byte", "Validation loss", "bits per byte", "better", -0.1),
+        axis("ambiguity", "Ambiguity resolution", "accuracy", "better", 0.031),
+        axis("noise", "Robustness to noise", "accuracy", "better", 0.02),
+        axis("drift", "Semantic drift", "similarity", "worse", -0.5),
+        axis("steps", "Errors over ten steps", "accuracy", "no evidence", 0.001),
+    ]
+    told = words._axes({"methods": ["cegm", "adamw"], "measures": measures}, "adamw")
+    assert [sentence.kind for sentence in told] == ["found", "found", "not found"]
+    assert told[0].text == (
+        "CEGM is better than AdamW at ambiguity resolution (+3.1 percentage points) and robustness to noise "
+        "(+2.0 percentage points)."
+    )
+    assert told[1].text.startswith("CEGM is worse than AdamW at semantic drift")
+    assert told[2].text.startswith("No evidence that CEGM differs from AdamW at errors over ten steps")

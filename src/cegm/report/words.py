@@ -84,6 +84,7 @@ def sentences(folder: Folder) -> list[Sentence]:
         if missing:
             topic = TOPICS[measure["name"]]
             told.append(Sentence("not found", f"Not measured: {topic} against {_listed(missing, 'and')}."))
+    told += [sentence for other in verdict["methods"][1:] for sentence in _axes(verdict, other)]
     costs = [_cost(verdict, other) for other in verdict["methods"][1:]]
     told += [Sentence("cost", text) for text in costs if text]
     told += _overhead(folder.overhead) if folder.overhead else []
@@ -116,6 +117,27 @@ def _quality(measure: Record, entries: list[Record], word: str) -> list[Sentence
     verb = "needs" if measure["name"] == "steps_to_target" else "has"
     phrase = PHRASES[measure["name"]][word == "worse"]
     return [Sentence("found", f"{first} {verb} {phrase} than {' and than '.join(seconds)}.")]
+
+
+def _axes(verdict: Record, other: str) -> list[Sentence]:
+    """One sentence for all axes on which the subject came out alike against another method; recall has sentences of its own."""
+    pair = [verdict["methods"][0], other]
+    by_word: dict[str, list[str]] = {"better": [], "worse": [], "no evidence": []}
+    for measure in verdict["measures"]:
+        if measure["family"] == "exploratory" or measure["name"] in QUALITY:
+            continue
+        for entry in measure["pairs"]:
+            if entry["pair"] == pair and entry["effect"] is not None:
+                by_word[entry["word"]].append(f"{measure['title'].lower()} ({difference(measure, entry)})")
+    subject, rival = (style.name(method) for method in pair)
+    told = []
+    for word in ("better", "worse"):
+        if by_word[word]:
+            told.append(Sentence("found", f"{subject} is {word} than {rival} at {_listed(by_word[word], 'and')}."))
+    if by_word["no evidence"]:
+        names = _listed(by_word["no evidence"], "or")
+        told.append(Sentence("not found", f"No evidence that {subject} differs from {rival} at {names}."))
+    return told
 
 
 def _detail(measure: Record, entry: Record) -> str:
