@@ -108,7 +108,7 @@ def test_nested_verbs_close_their_nouns_in_reverse(depth):
 @pytest.mark.parametrize("technique", world.TECHNIQUES)
 def test_negatives_are_changed_as_much_and_mean_something_else(technique):
     for told in many(lambda rng: world.rephrasing(rng, technique), 200):
-        assert len(told.negatives) == 2
+        assert len(set(told.negatives)) == len(told.negatives) in ((1,) if technique == "syntactic" else (1, 2))
         assert told.rephrased not in told.negatives
         sizes = {len(text.split()) for text in (told.rephrased, *told.negatives)}
         assert len(sizes) == 1

@@ -197,7 +197,7 @@ def _record(subset: str, piece: Piece, steps: int, bits: float, source: Source) 
 
 AXIS = Axis(
     name=NAME,
-    title="unseen domains",
+    title="Unseen domains",
     paper="Table IV",
     measure="bits per byte, mean over five domains and 0, 50, 200 steps of adaptation",
     unit="bits per byte",

@@ -223,7 +223,7 @@ def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> lis
 
 AXIS = Axis(
     name=NAME,
-    title="semantic drift",
+    title="Semantic drift",
     paper="Figure 3",
     measure="similarity to step 0, mean over ten rewrites that mask and refill 15 % of the words",
     unit="similarity",

@@ -101,7 +101,7 @@ def _records(subset: str, asked: Sequence[Query], scores: Vectors, classes: Sequ
 
 AXIS = Axis(
     name=NAME,
-    title="answers to customers",
+    title="Answers to customers",
     paper="pilot",
     measure="share of questions whose intent has the nearest centroid",
     unit="accuracy",

@@ -124,7 +124,7 @@ def gain(rank: int) -> float:
 
 AXIS = Axis(
     name=NAME,
-    title="known-item search",
+    title="Known-item search",
     paper="pilot",
     measure="share of summaries whose abstract comes first (recall@1)",
     unit="accuracy",

@@ -91,7 +91,7 @@ def _two(subset: str, paper: Paper, summary: str) -> list[Record]:
 
 AXIS = Axis(
     name=NAME,
-    title="summaries",
+    title="Summaries",
     paper="pilot",
     measure="ROUGE-1 of a summary in one sentence, 0 to 1",
     unit="similarity",

@@ -144,7 +144,7 @@ def _pairs(examinee: Examinee, source: Source, items: int, seed: int) -> list[Re
 
 AXIS = Axis(
     name=NAME,
-    title="token accuracy by complexity",
+    title="Token accuracy by complexity",
     paper="Figure 6",
     measure="share of words that are the first guess, mean over sentences of all depths",
     unit="accuracy",

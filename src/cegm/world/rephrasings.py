@@ -16,13 +16,14 @@ from cegm.world.filler import filler
 
 TECHNIQUES = ("lexical", "syntactic", "contextual", "dropout", "mixed")
 NEGATIVES = 2
+"""At most; exchanged sentences have one only."""
 
 Sentences = list[list[str]]
 
 
 @dataclass(frozen=True)
 class Rephrasing:
-    """An anchor, the same in other words, and other meanings in words as different."""
+    """An anchor, the same in other words, and different other meanings in words as different."""
 
     anchor: str
     rephrased: str
@@ -44,7 +45,7 @@ def rephrasing(rng: random.Random, technique: str) -> Rephrasing:
     return Rephrasing(
         joined(anchor),
         joined(_changed(rng, anchor, manners, "", third)),
-        tuple(joined(_changed(rng, anchor, manners, each, third)) for each in wrong),
+        tuple(dict.fromkeys(joined(_changed(rng, anchor, manners, each, third)) for each in wrong)),
     )
 
 
