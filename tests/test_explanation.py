@@ -156,10 +156,10 @@ def test_tokens_of_real_tokenizers_read_like_the_text():
 
     model = llama(vocabulary=400)
     optimizer = trained(model)
-    text = "in mill marco grinds . since dawn paula walks ."
+    text = "in market mira trades . since april bruno plants ."
     (words,) = cegm.explain(model, optimizer, text, word_tokenizer()).texts
     assert "".join(words.tokens) == text
-    assert words.tokens[1] == " mill"
+    assert words.tokens[1] == " market"
     (parts,) = cegm.explain(model, optimizer, "a \u00e9", byte_tokenizer()).texts
     assert parts.tokens[:2] == ("a", " ")
     assert len(parts.tokens) == 4  # half a character shows as the tokenizer's own sign for it
@@ -174,7 +174,7 @@ def test_a_model_from_a_folder_brings_its_tokenizer(tmp_path):
     model.save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
     model = type(model).from_pretrained(tmp_path)
-    assert cegm.explain(model, trained(model), "in mill").texts[0].tokens == ("in", " mill")
+    assert cegm.explain(model, trained(model), "in market").texts[0].tokens == ("in", " market")
 
 
 def test_max_length_cuts():

@@ -198,7 +198,7 @@ def _compare(known: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands: Any) -> None:
-    from cegm.tasks.examination import EvaluateConfig
+    from cegm.tasks.config import EvaluateConfig
 
     parser = commands.add_parser("evaluate", help="examine a model on the axes of the paper", allow_abbrev=False)
     parser.add_argument(
@@ -212,7 +212,8 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(known: argparse.Namespace) -> int:
     from cegm.compare.config import split
-    from cegm.tasks.examination import EvaluateConfig, examine, table
+    from cegm.tasks.config import EvaluateConfig
+    from cegm.tasks.examination import examine, table
 
     values, _ = split(EvaluateConfig, {n: v for n, v in vars(known).items() if n not in ("command", "run")})
     found, folder = examine(EvaluateConfig(**values))

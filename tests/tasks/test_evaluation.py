@@ -12,8 +12,9 @@ pytest.importorskip("transformers")
 from cegm.cli import main
 from cegm.tasks.axes import AXES, GENERATED, chosen
 from cegm.tasks.axis import Axis, NotMeasured, Record
+from cegm.tasks.config import EvaluateConfig
 from cegm.tasks.evaluation import evaluate, measure, summary
-from cegm.tasks.examination import EvaluateConfig, table
+from cegm.tasks.examination import table
 from cegm.train.model import fresh_config, word_tokenizer
 from examinees import Guesser
 
