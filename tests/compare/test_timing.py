@@ -71,15 +71,6 @@ def test_a_drift_of_the_machine_favours_nobody():
     assert paired_ratio(third, first).estimate == pytest.approx(4.0)
 
 
-def test_a_method_costs_as_much_as_itself():
-    pair = [timed("adamw"), timed("adamw")]
-    for one in pair:
-        one.block(5)
-    found = paired_ratio(*zip(*in_turns(pair, rounds=6, steps=5), strict=True))
-    assert found.low - 0.05 <= 1.0 <= found.high + 0.05
-    assert found.estimate == pytest.approx(1.0, abs=0.25)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="counts the tensors of the GPU then")
 def test_peak_memory_is_exact_and_repeats():
     def work():
