@@ -5,9 +5,10 @@ import random
 import pytest
 
 import models
-from cegm.tasks.asking import Item, available, record, scored, spread
+from cegm.tasks.asking import Item, record, scored, spread
 from cegm.tasks.axis import NotMeasured
 from cegm.tasks.examinee import Choice, Examinee
+from cegm.tasks.subsets import available
 from examinees import Oracle
 
 ITEM = Item(Choice("a b", (" cc", " d")), "s", "1", "c", 2.0)

@@ -301,7 +301,7 @@ def test_novels_come_in_seeded_order_without_mark_and_carriage_returns(tmp_path)
     with pytest.raises(NotMeasured, match="does not exist"):
         list(novels(tmp_path, 0))
     folder.mkdir()
-    with pytest.raises(NotMeasured, match="no novel"):
+    with pytest.raises(NotMeasured, match=r"has no file \*.txt"):
         list(novels(tmp_path, 0))
 
 

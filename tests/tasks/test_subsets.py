@@ -1,7 +1,7 @@
 import pytest
 
 from cegm.tasks.axis import NotMeasured, Record
-from cegm.tasks.subsets import measured_subsets, shuffled
+from cegm.tasks.subsets import available, shuffled
 
 RECORD = Record("axis", "real", "there", "1", "1", 0.0, 1.0, 1.0, 0.5)
 
@@ -12,12 +12,12 @@ def fails():
 
 def test_what_is_there_is_measured_and_what_is_not_is_told():
     with pytest.warns(UserWarning, match="gone was not measured: no such folder"):
-        assert measured_subsets({"there": lambda: [RECORD], "gone": fails}) == [RECORD]
+        assert available({"there": lambda: [RECORD], "gone": fails}) == [RECORD]
 
 
 def test_nothing_there_is_not_measured():
     with pytest.raises(NotMeasured, match="first was not measured: no such folder; second was"):
-        measured_subsets({"first": fails, "second": fails})
+        available({"first": fails, "second": fails})
 
 
 def test_a_smaller_sample_is_part_of_a_larger_one_and_seeds_differ():

@@ -108,7 +108,9 @@ def plan_equal_seconds(config: CompareConfig, results: dict[str, dict[str, Any]]
 
 
 def _planned(config: CompareConfig, run: RunConfig, role: Role) -> PlannedRun:
-    return PlannedRun(run.method, run.seed, role, run.to_dict(), config.examination)
+    # Axes are compared at equal steps only: what nobody reads is not measured.
+    examination = config.examination if role == "main" else {"axes": []}
+    return PlannedRun(run.method, run.seed, role, run.to_dict(), examination)
 
 
 def _median(results: dict[str, dict[str, Any]], method: str, key: str) -> float | None:

@@ -19,7 +19,6 @@ wrong guess hurts both candidates alike.
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,11 +26,11 @@ from functools import partial
 from pathlib import Path
 
 from cegm import world
-from cegm.tasks.asking import Item, available, scored
-from cegm.tasks.axis import Axis, NotMeasured, Record, Source, form_of, public, stable_seed
+from cegm.tasks.asking import Item, generated, scored
+from cegm.tasks.axis import Axis, NotMeasured, Record, Source, form_of, public
 from cegm.tasks.examinee import Choice, Examinee
 from cegm.tasks.public.text import lines, malformed
-from cegm.tasks.subsets import measured_subsets, shuffled
+from cegm.tasks.subsets import available, shuffled
 
 NAME = "ambiguity"
 
@@ -105,7 +104,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     def measured(subset: str) -> list[Record]:
         return scored(examinee, NAME, "real", parts[subset]())
 
-    return measured_subsets({subset: partial(measured, subset) for subset in parts})
+    return available({subset: partial(measured, subset) for subset in parts})
 
 
 def questions(source: Source, items: int, seed: int) -> list[Item]:
@@ -115,7 +114,7 @@ def questions(source: Source, items: int, seed: int) -> list[Item]:
         NotMeasured: No public set could be read.
     """
     if form_of(source) == "generated":
-        return [_generated(level, index, seed) for level in world.PRONOUN_LEVELS for index in range(items)]
+        return generated(NAME, world.pronoun_exam, world.PRONOUN_LEVELS, items, seed)
     return available(_published(source, items, seed))
 
 
@@ -129,11 +128,6 @@ def _published(source: Source, items: int, seed: int) -> dict[str, Callable[[], 
         return _drawn(readers[subset](), items, subset, seed)
 
     return {subset: partial(drawn, subset) for subset in readers}
-
-
-def _generated(level: int, index: int, seed: int) -> Item:
-    exam = world.pronoun_exam(random.Random(stable_seed(NAME, seed, level, index)), level)
-    return Item(Choice(exam.context, exam.options, exam.tail), "", str(index), exam.cluster or str(index), level)
 
 
 def _schemas(source: Source, subset: str) -> list[Item]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal, TypeVar
 
-from cegm.tasks.axis import NotMeasured, Record
+from cegm.tasks.axis import NotMeasured, Record, stable_seed
 from cegm.tasks.examinee import Choice, Examinee
+from cegm.world import Exam
 
 T = TypeVar("T")
 
@@ -71,23 +72,25 @@ def spread(groups: Sequence[Sequence[T]], count: int, rng: random.Random) -> lis
     return turns[:count]  # type: ignore[return-value]
 
 
-def available(parts: Mapping[str, Callable[[], list[Item]]]) -> list[Item]:
-    """Items of all public sets that can be read, with a warning for each that cannot.
+def generated(
+    axis: str, exam: Callable[[random.Random, int], Exam], levels: Iterable[int], items: int, seed: int
+) -> list[Item]:
+    """`items` exams of the world at every level, each drawn from a seed of its own.
 
-    Raises:
-        NotMeasured: None of them can.
+    Args:
+        axis: Name of the axis; part of the seeds.
+        exam: Draws one at a level.
+        levels: All levels.
+        items: Exams per level.
+        seed: Decides all of them.
     """
-    items, reasons = [], []
-    for name, read in parts.items():
-        try:
-            items += read()
-        except NotMeasured as error:
-            reasons.append(f"{name} was not measured: {error}")
-    if not items:
-        raise NotMeasured("; ".join(reasons))
-    for reason in reasons:
-        warnings.warn(reason, stacklevel=2)
-    return items
+    found = []
+    for level in levels:
+        for index in range(items):
+            drawn = exam(random.Random(stable_seed(axis, seed, level, index)), level)
+            choice = Choice(drawn.context, drawn.options, drawn.tail)
+            found.append(Item(choice, "", str(index), drawn.cluster or f"{level}-{index}", level))
+    return found
 
 
 def _fitting(examinee: Examinee, items: Sequence[Item]) -> list[Item]:

@@ -32,7 +32,7 @@ from cegm import world
 from cegm.tasks.axis import Axis, Record, Source, form_of, stable_seed
 from cegm.tasks.examinee import Array, Examinee
 from cegm.tasks.rephrasings import TECHNIQUES, Case
-from cegm.tasks.subsets import measured_subsets
+from cegm.tasks.subsets import available
 
 NAME = "coherence"
 
@@ -51,7 +51,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     def measured(technique: str) -> list[Record]:
         return judged(examinee, form, technique, cases(source, technique, items, seed))
 
-    return measured_subsets({technique: partial(measured, technique) for technique in world.TECHNIQUES})
+    return available({technique: partial(measured, technique) for technique in world.TECHNIQUES})
 
 
 def cases(source: Source, technique: str, items: int, seed: int) -> list[Case]:

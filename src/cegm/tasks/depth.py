@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
 from cegm import world
-from cegm.tasks.asking import Item, available, scored, spread
+from cegm.tasks.asking import Item, generated, scored, spread
 from cegm.tasks.axis import Axis, Record, Source, form_of, stable_seed
-from cegm.tasks.examinee import Choice, Examinee
+from cegm.tasks.examinee import Examinee
 from cegm.tasks.public import babi, bbh
+from cegm.tasks.subsets import available
 
 NAME = "efficiency"
 DEPTHS = range(1, 11)
@@ -52,7 +53,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
 def questions(source: Source, items: int, seed: int) -> list[Item]:
     """All that is asked, whoever answers."""
     if form_of(source) == "generated":
-        return chains(NAME, DEPTHS, items, seed)
+        return generated(NAME, world.chain_exam, DEPTHS, items, seed)
     return published(source, items, seed)
 
 
@@ -66,16 +67,6 @@ def cost_per_correct(seconds: float, tokens: int, records: Sequence[Record]) -> 
     """
     right = sum(record.score for record in records)
     return Cost(seconds / right, tokens / right) if right else Cost(math.inf, math.inf)
-
-
-def chains(axis: str, depths: Iterable[int], items: int, seed: int) -> list[Item]:
-    """`items` deductions of the world at every depth; the depth is the level."""
-    asked = []
-    for depth in depths:
-        for index in range(items):
-            exam = world.chain_exam(random.Random(stable_seed(axis, seed, depth, index)), depth)
-            asked.append(Item(Choice(exam.context, exam.options, exam.tail), "", str(index), f"{depth}-{index}", depth))
-    return asked
 
 
 def published(source: Source, items: int, seed: int) -> list[Item]:

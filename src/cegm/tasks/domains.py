@@ -34,7 +34,7 @@ from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of, s
 from cegm.tasks.examinee import Examinee, ReadToken
 from cegm.tasks.public import irc, legal, novels, peps, scitldr, tweets
 from cegm.tasks.public.files import Document
-from cegm.tasks.subsets import measured_subsets
+from cegm.tasks.subsets import available
 
 NAME = "domains"
 STEPS = (0, 50, 200)
@@ -164,7 +164,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
         texts = domain(name, source, items, seed)
         return _adapted(examinee, name, texts, home, source) + _control(name, texts, source)
 
-    return measured_subsets({name: partial(measured, name) for name in DOMAINS})
+    return available({name: partial(measured, name) for name in DOMAINS})
 
 
 def _home(source: Source, items: int, seed: int) -> tuple[Piece, ...]:

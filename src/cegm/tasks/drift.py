@@ -37,7 +37,7 @@ from cegm.tasks.axis import WORLD, Axis, Record, Source, form_of, stable_seed
 from cegm.tasks.examinee import Examinee
 from cegm.tasks.public import legal, scitldr
 from cegm.tasks.public.files import Document
-from cegm.tasks.subsets import measured_subsets
+from cegm.tasks.subsets import available
 
 NAME = "drift"
 STEPS = 10
@@ -201,7 +201,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     def measured(subset: str) -> list[Record]:
         return _records(examinee, passages(subset, source, items, seed), source, seed)
 
-    return measured_subsets({subset: partial(measured, subset) for subset in SETS})
+    return available({subset: partial(measured, subset) for subset in SETS})
 
 
 def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> list[Record]:

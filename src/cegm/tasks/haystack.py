@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from cegm import world
-from cegm.tasks.axis import NotMeasured, Source, public, stable_seed
+from cegm.tasks.axis import NotMeasured, Source, stable_seed
 from cegm.tasks.public import babi
+from cegm.tasks.public import novels as home
 from cegm.tasks.scoring import Question
 
 BINDINGS = 16
@@ -209,24 +210,14 @@ def running(tokens: Sequence[int], beginning: int) -> Writer:
 
 
 def novels(source: Source, seed: int) -> Iterator[str]:
-    """English novels of 1839 to 1929 (public domain), in an order that the seed decides.
-
-    Layout: `general_novels/corpus/*.txt`, UTF-8 with a byte order mark and CRLF, which are dropped.
+    """The novels of the home text, in an order that the seed decides.
 
     Raises:
         NotMeasured: There is none, or one is no text.
     """
-    folder = public(source, "general_novels", "corpus")
-    paths = sorted(folder.glob("*.txt"))
-    if not paths:
-        raise NotMeasured(f"{folder} has no novel (*.txt); copy the set again")
-    for path in random.Random(stable_seed("novels", seed)).sample(paths, len(paths)):
-        try:
-            yield path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise NotMeasured(
-                f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); copy the set again"
-            ) from None
+    documents = home.documents(source)
+    for novel in random.Random(stable_seed("novels", seed)).sample(documents, len(documents)):
+        yield novel.read()
 
 
 def without(text: str, words: Set[str]) -> str:

@@ -18,11 +18,12 @@ from __future__ import annotations
 import json
 import random
 
-from cegm.tasks.asking import Item, available, scored, spread
+from cegm import world
+from cegm.tasks.asking import Item, generated, scored, spread
 from cegm.tasks.axis import Axis, NotMeasured, Record, Source, form_of, public, stable_seed
-from cegm.tasks.depth import chains
 from cegm.tasks.examinee import Choice, Examinee
 from cegm.tasks.public import babi, bbh
+from cegm.tasks.subsets import available
 
 NAME = "reasoning"
 DEPTHS = (2, 3, 4)
@@ -37,7 +38,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
 def questions(source: Source, items: int, seed: int) -> list[Item]:
     """All that is asked, whoever answers."""
     if form_of(source) == "generated":
-        return chains(NAME, DEPTHS, items, seed)
+        return generated(NAME, world.chain_exam, DEPTHS, items, seed)
     return published(source, items, seed)
 
 

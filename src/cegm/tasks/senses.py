@@ -24,12 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 from cegm import world
-from cegm.tasks.asking import Item, available, scored
+from cegm.tasks.asking import Item, generated, scored
 from cegm.tasks.axis import Axis, Record, Source, form_of, public, stable_seed
 from cegm.tasks.examinee import Choice, Examinee, ReadToken
 from cegm.tasks.public import ambient, masc
 from cegm.tasks.public.text import json_lines
-from cegm.tasks.subsets import measured_subsets, shuffled
+from cegm.tasks.subsets import available, shuffled
 
 NAME = "disambiguation"
 
@@ -43,7 +43,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     if form_of(source) == "generated":
         return scored(examinee, NAME, "generated", questions(source, items, seed))
     parts = _published(source, items, seed)
-    return measured_subsets(
+    return available(
         {
             "lambada": lambda: lambada(examinee, source, items, seed),
             "masc": lambda: scored(examinee, NAME, "real", parts["masc"]()),
@@ -59,7 +59,7 @@ def questions(source: Source, items: int, seed: int) -> list[Item]:
         NotMeasured: No public set could be read.
     """
     if form_of(source) == "generated":
-        return [_generated(level, index, seed) for level in world.SENSE_LEVELS for index in range(items)]
+        return generated(NAME, world.sense_exam, world.SENSE_LEVELS, items, seed)
     return available(_published(source, items, seed))
 
 
@@ -69,11 +69,6 @@ def _published(source: Source, items: int, seed: int) -> dict[str, Callable[[], 
         "masc": lambda: word_questions(masc.read(source), seed)[:items],
         "ambient": lambda: _readings(source, seed)[:items],
     }
-
-
-def _generated(level: int, index: int, seed: int) -> Item:
-    exam = world.sense_exam(random.Random(stable_seed(NAME, seed, level, index)), level)
-    return Item(Choice(exam.context, exam.options, exam.tail), "", str(index), exam.cluster or str(index), level)
 
 
 def lambada(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:

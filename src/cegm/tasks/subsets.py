@@ -7,32 +7,32 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from cegm.tasks.axis import NotMeasured, Record, stable_seed
+from cegm.tasks.axis import NotMeasured, stable_seed
 
 Thing = TypeVar("Thing")
 
 
-def measured_subsets(parts: Mapping[str, Callable[[], list[Record]]]) -> list[Record]:
-    """Measures each subset; one that cannot be measured is warned of, the others go on.
+def available(parts: Mapping[str, Callable[[], list[Thing]]]) -> list[Thing]:
+    """What all public sets give that are there: items or records; each that is not is warned of, and the others go on.
 
     Args:
-        parts: Subset -> what measures it.
+        parts: Subset -> what reads or measures it.
 
     Raises:
-        NotMeasured: None could be.
+        NotMeasured: None gave anything.
     """
-    records: list[Record] = []
+    found: list[Thing] = []
     reasons = []
-    for name, measured in parts.items():
+    for name, part in parts.items():
         try:
-            records += measured()
+            found += part()
         except NotMeasured as error:
             reasons.append(f"{name} was not measured: {error}")
-    if not records:
+    if not found:
         raise NotMeasured("; ".join(reasons) or "there is nothing to measure")
     for reason in reasons:
         warnings.warn(reason, stacklevel=3)
-    return records
+    return found
 
 
 def shuffled(things: Sequence[Thing], *parts: object) -> list[Thing]:

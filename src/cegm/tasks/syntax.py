@@ -27,7 +27,7 @@ from cegm import world
 from cegm.tasks.axis import WORLD, Axis, Record, Source, form_of, stable_seed
 from cegm.tasks.examinee import Choice, Examinee, ReadToken
 from cegm.tasks.public import blimp, treebank
-from cegm.tasks.subsets import measured_subsets
+from cegm.tasks.subsets import available
 
 NAME = "complexity"
 DEPTHS = range(5)
@@ -106,7 +106,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     """
     if source == WORLD:
         return _read(examinee, nested_sentences(items, seed), source, "")
-    return measured_subsets(
+    return available(
         {
             "ud_ewt": lambda: _read(examinee, treebank_sentences(source, items, seed), source, "ud_ewt"),
             "blimp": lambda: _pairs(examinee, source, items, seed),

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from cegm.world.exam import Exam, joined
 from cegm.world.facts import KEYS
 
-DEEPEST = 10
 DEEPEST_WRITTEN = 4
 """Ways in documents are at most this long; exams on longer ones ask for generalisation."""
 

@@ -32,7 +32,9 @@ def text_of(path: Path) -> str:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise NotMeasured(f"{path} is no UTF-8 text (byte {error.start}); fetch the file again") from error
+    except OSError as error:
         raise NotMeasured(f"{path}: {error}; fetch the file again") from error
     if not text.strip():
         raise NotMeasured(f"{path} is empty; fetch it again")
