@@ -289,6 +289,77 @@ def test_diagnostics_are_what_they_say():
     assert found["entanglement"] == 0.1
 
 
+def rank(matrix):
+    energies = torch.linalg.svdvals(matrix.double()).square()
+    return float(energies.sum() ** 2 / energies.square().sum())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"power": -0.5, "gradient_power": -0.5},
+        {"power": 0.0, "gradient_power": 0.0, "row_moment": False},
+        {"map_first": True, "power": -1.0},
+        {"map_first": True, "nesterov": False},
+        {"normalize": "none", "row_moment": False},
+    ],
+)
+def test_ranks_are_those_of_the_gradient_of_the_mapped_and_of_the_step_that_was_taken(options, monkeypatch):
+    model = nn.Sequential(nn.Linear(12, 8, bias=False))
+    optimizer = CEGM(model, lr=0.01, weight_decay=0, heads=1, refresh_every=2, precision="float32", **options)
+    seen = []
+
+    def normalize(mapped, *arguments):
+        seen.append(mapped)
+        return CEGM._normalize(optimizer, mapped, *arguments)
+
+    monkeypatch.setattr(optimizer, "_normalize", normalize)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(30, 12)).pow(4).sum().backward()
+        before = model[0].weight.detach().clone()
+        optimizer.step()
+    monkeypatch.undo()
+    found = optimizer.diagnostics()["0"]
+    assert found["gradient_rank"] == pytest.approx(rank(model[0].weight.grad), rel=1e-3)
+    assert found["mapped_rank"] == pytest.approx(rank(seen[-1][0]), rel=1e-3)
+    assert found["update_rank"] == pytest.approx(rank(model[0].weight.detach() - before), rel=1e-3)
+
+
+def test_whitening_and_the_polar_factor_raise_the_rank_of_a_gradient_from_inputs_that_look_alike():
+    model = nn.Sequential(nn.Linear(16, 16, bias=False))
+    optimizer = CEGM(model, lr=0.01, power=-0.5, gradient_power=0.0, damping=0.01, heads=1, row_moment=False)
+    x = torch.randn(200, 16) * torch.tensor([30.0] + [1.0] * 15)
+    (model(x) * torch.randn(200, 16)).sum().backward()
+    optimizer.step()
+    found = optimizer.diagnostics()["0"]
+    assert found["gradient_rank"] < 1.5
+    assert 3 < found["mapped_rank"] < found["update_rank"]
+    assert 12 < found["update_rank"] <= 16
+
+
+def test_a_weight_without_gradient_has_no_rank():
+    model = nn.Sequential(nn.Linear(4, 3, bias=False))
+    optimizer = CEGM(model, lr=0.01)
+    (model(torch.randn(5, 4)) * 0).sum().backward()
+    optimizer.step()
+    found = optimizer.diagnostics()["0"]
+    assert all(math.isnan(found[f"{stage}_rank"]) for stage in ("gradient", "mapped", "update"))
+
+
+def test_the_cosine_of_a_map_that_comes_first_is_that_of_one_map():
+    model = nn.Sequential(nn.Linear(6, 8, bias=False))
+    optimizer = CEGM(model, lr=0.01, heads=1, power=-1.0, gradient_power=0.0, map_first=True, damping=0.1)
+    x = torch.randn(30, 6) * torch.arange(1.0, 7)
+    model(x).square().sum().backward()
+    optimizer.step()
+    gradient = model[0].weight.grad.double()
+    mapped = gradient @ oracle.phi(x.T @ x, -1.0, 0.1)
+    cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), mapped.flatten(), dim=0)
+    assert optimizer.diagnostics()["0"]["cosine"] == pytest.approx(float(cosine), abs=1e-4)
+
+
 # ---------------------------------------------------------------------- contexts over time
 
 

@@ -19,7 +19,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from cegm.context.scores import Scores
 from cegm.groups import Assignment, Matrix, Role, assign, assign_without_model, table
 from cegm.mapping.coefficient import FOLLOWS_LOSS, INITIAL, Coefficient, advance, observe
-from cegm.mapping.normalize import Normalize, balance_rows, frobenius_norms, normalize
+from cegm.mapping.normalize import Normalize, balance_rows, effective_ranks, frobenius_norms, normalize
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, check, polar_dtype, resolve
 from cegm.refresh import Contexts, mean_over_ranks
@@ -28,6 +28,9 @@ ADAMW_EPS = 1e-8
 
 SHAPES_LAYERS = ("power", "gradient_power", "scores", "exclude_sink", "hierarchy", "heads")
 """Options that decide what a layer records."""
+
+STAGES = ("gradient", "mapped", "update")
+"""What a gradient is on its way to the weight: as it came, after lines 7 and 9, after line 10."""
 
 
 class CEGM(Optimizer):
@@ -238,7 +241,7 @@ class CEGM(Optimizer):
                 else:
                     entangled = self._entangle(gradient, matrices, group)  # line 7
                     mapped = self._map(entangled, matrices)  # line 9
-                direction = self._normalize(mapped, matrices, group)  # line 10
+                direction = self._normalize(mapped, matrices, group, group["aux_betas"][1])  # line 10
                 self._update(direction, matrices, group)  # line 11
         self._adjust_coefficients()  # line 12
         self._contexts.arm(self.state, self.param_groups)
@@ -288,13 +291,13 @@ class CEGM(Optimizer):
             entangled = map_left(entangled.float(), maps)
         return entangled
 
-    def _normalize(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
-        """Line 10, and the row moment after it."""
+    def _normalize(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any], decay: float) -> Tensor:
+        """Line 10, and the row moment after it, which keeps `decay` of its past; 1 leaves it as it is."""
         direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device))
         if group["row_moment"]:
             moments = [self._row_moment(matrix) for matrix in matrices]
             stacked = torch.stack(moments)  # (matrices, outputs, 1)
-            direction = balance_rows(direction.float(), stacked, group["aux_betas"][1], group["eps"])
+            direction = balance_rows(direction.float(), stacked, decay, group["eps"])
             torch._foreach_copy_(moments, list(stacked))
         return direction
 
@@ -435,7 +438,9 @@ class CEGM(Optimizer):
             For each weight of Algorithm 1, by name: `gradient_norm` (Frobenius), `update_to_weight` (root mean square
             of the last step over that of the weight), `context_rank` and `gradient_context_rank` (effective rank of
             `S_t` and `T_t`, NaN without), `cosine` (between `G_t` and the mapped gradient `E_t`), `entanglement` (the
-            coefficient).
+            coefficient). Effective ranks, the participation ratio of squared singular values, of what a gradient is on
+            its way to the weight: `gradient_rank` (the raw gradient `G`), `mapped_rank` (`E_t`, after momentum and map),
+            `update_rank` (the direction the weight moved in); NaN where it is zero.
         """
         report: dict[str, dict[str, float]] = {}
         for group in self.param_groups:
@@ -445,12 +450,15 @@ class CEGM(Optimizer):
         return report
 
     def _diagnose(self, matrices: list[Matrix], group: dict[str, Any], report: dict[str, dict[str, float]]) -> None:
-        momentum = torch.stack([m.view(self.state[m.assignment.parameter]["momentum"]) for m in matrices])
         gradient = _stack(matrices, "grad")
-        entangled = torch.lerp(gradient, momentum, 1.0 - group["entanglement"]) if group["nesterov"] else momentum
-        mapped = self._map(entangled, matrices)
-        cosines = torch.nn.functional.cosine_similarity(entangled.float().flatten(1), mapped.float().flatten(1))
-        direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device)).float()
+        if group["map_first"]:
+            given, turned = gradient, self._map(gradient, matrices)
+            mapped = self._entangled(turned, matrices, group)
+        else:
+            given = self._entangled(gradient, matrices, group)
+            turned = mapped = self._map(given, matrices)
+        cosines = torch.nn.functional.cosine_similarity(given.float().flatten(1), turned.float().flatten(1))
+        direction = self._normalize(mapped, matrices, group, decay=1.0).float()
         sizes = (
             frobenius_norms(direction).flatten()
             * float(group["lr"])
@@ -458,6 +466,7 @@ class CEGM(Optimizer):
         )
         norms = frobenius_norms(gradient.float()).flatten()
         weights = frobenius_norms(_stack(matrices, "data").float()).flatten()
+        ranks = [effective_ranks(each.float()).tolist() for each in (gradient, mapped, direction)]
         for index, matrix in enumerate(matrices):
             state = self.state[matrix.assignment.parameter]
             report[matrix.name] = {
@@ -467,7 +476,17 @@ class CEGM(Optimizer):
                 "gradient_context_rank": float(state.get("demand_rank", math.nan)),
                 "cosine": float(cosines[index]),
                 "entanglement": group["entanglement"],
+                **{f"{stage}_rank": rank[index] for stage, rank in zip(STAGES, ranks, strict=True)},
             }
+
+    def _entangled(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
+        """What line 7 made of the last gradient, from the momentum that it left."""
+        momentum = torch.stack([m.view(self.state[m.assignment.parameter]["momentum"]) for m in matrices])
+        return (
+            torch.lerp(gradient.to(momentum.dtype), momentum, 1.0 - group["entanglement"])
+            if group["nesterov"]
+            else momentum
+        )
 
     def __repr__(self) -> str:
         options = "\n".join(f"    {name}: {self.defaults[name]}" for name in sorted(self.defaults))

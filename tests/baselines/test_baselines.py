@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import models
 from cegm.baselines import METHODS, build_optimizer, option_names
@@ -121,3 +122,44 @@ def test_unknown_names_are_one_line_errors_with_the_nearest():
     with pytest.raises(ValueError, match="cegm has no option 'gradient_pwr'; did you mean 'gradient_power'"):
         build_optimizer("cegm", model, gradient_pwr=1)
     assert "momentum" in option_names("muon")
+
+
+def test_diagnostics_of_adamw_are_those_of_the_step_it_took():
+    model = models.llama()
+    optimizer = build_optimizer("adamw", model, lr=1e-2, weight_decay=0.0)
+    for ids in models.batches(3):
+        optimizer.zero_grad()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    found = optimizer.diagnostics()
+    muon = build_optimizer("muon", model)
+    assert found.keys() == muon.diagnostics().keys()  # the gradients are there still
+    for name, parameter in model.named_parameters():
+        if (layer := name.removesuffix(".weight")) in found:
+            step = parameter.detach() - before[name]
+            expected = {
+                "gradient_norm": parameter.grad.norm(),
+                "update_to_weight": step.norm() / parameter.norm(),
+                "gradient_rank": _rank(parameter.grad),
+                "update_rank": _rank(step),
+            }
+            assert found[layer] == pytest.approx({key: float(value) for key, value in expected.items()}, rel=2e-3)
+
+
+def test_diagnostics_of_adamw_take_fused_projections_apart_and_leave_out_what_got_no_gradient():
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    model = nn.ModuleDict({"attn": nn.ModuleDict({"c_attn": conv1d(24, 8)}), "idle": nn.Linear(8, 8)})
+    optimizer = build_optimizer("adamw", model, lr=1e-2)
+    model["attn"]["c_attn"](torch.randn(5, 8)).square().sum().backward()
+    optimizer.step()
+    found = optimizer.diagnostics()
+    pieces = [f"attn.c_attn[{start}:{start + 8}]" for start in (0, 8, 16)]
+    assert list(found) == pieces
+    gradient = model["attn"]["c_attn"].weight.grad  # (inputs, outputs)
+    assert found[pieces[1]]["gradient_rank"] == pytest.approx(_rank(gradient[:, 8:16]), rel=1e-3)
+
+
+def _rank(matrix):
+    energies = torch.linalg.svdvals(matrix.double()).square()
+    return float(energies.sum() ** 2 / energies.square().sum())

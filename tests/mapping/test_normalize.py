@@ -3,7 +3,16 @@ import torch
 from torch.optim._muon import _zeropower_via_newtonschulz
 
 import oracle
-from cegm.mapping.normalize import QUINTIC, balance_rows, frobenius_norms, gram_polar, normalize, polar, spectral_norms
+from cegm.mapping.normalize import (
+    QUINTIC,
+    balance_rows,
+    effective_ranks,
+    frobenius_norms,
+    gram_polar,
+    normalize,
+    polar,
+    spectral_norms,
+)
 
 SHAPES = [(5, 5), (4, 9), (9, 4), (1, 7), (7, 1)]
 
@@ -84,6 +93,23 @@ def test_each_matrix_of_a_batch_is_normalised_by_itself(kind, shape):
 def test_frobenius_norms():
     batch = torch.randn(3, 4, 5)
     assert torch.allclose(frobenius_norms(batch).flatten(), batch.flatten(1).norm(dim=1))
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (7, 7), (1, 5)])
+def test_effective_ranks_agree_with_the_decomposition(shape):
+    batch = torch.randn(3, *shape) * torch.tensor([1e-20, 1.0, 1e15])[:, None, None]
+    energies = torch.linalg.svdvals(batch.double()).square()
+    expected = energies.sum(-1).square() / energies.square().sum(-1)
+    assert torch.allclose(effective_ranks(batch).double(), expected, rtol=1e-4)
+
+
+def test_effective_ranks_of_known_matrices():
+    one = torch.outer(torch.arange(1.0, 7), torch.arange(1.0, 5))
+    two = torch.diag(torch.tensor([3.0, 3, 0, 0, 0, 0]))[:, :4]
+    four = torch.eye(6)[:, :4] * 1e-3
+    unequal = torch.diag(torch.tensor([2.0, 1, 0, 0, 0, 0]))[:, :4]  # (4 + 1)^2 / (16 + 1)
+    batch = torch.stack([one, two, four, unequal, torch.zeros(6, 4)])
+    assert effective_ranks(batch).tolist() == pytest.approx([1, 2, 4, 25 / 17, float("nan")], rel=1e-5, nan_ok=True)
 
 
 def test_balanced_rows_agree_with_loops_and_keep_the_norm():

@@ -118,6 +118,24 @@ def spectral_norms(matrices: Tensor) -> Tensor:
     return ((logarithm + trace.log() / 2**SQUARINGS) / 2).exp()
 
 
+def effective_ranks(matrices: Tensor) -> Tensor:
+    """How many directions each matrix spreads over: the participation ratio of its squared singular values.
+
+    With `A = E E^T` it is `tr(A)^2 / tr(A^2)`, so one product with the short side gives it and no decomposition: as much
+    as a fifteenth of the polar iteration.
+
+    Args:
+        matrices: Shape (matrices, outputs, inputs), float32.
+
+    Returns:
+        Shape (matrices,): 1 when one singular value is all there is, the short side when all are equal; NaN for zeros.
+    """
+    norms = frobenius_norms(matrices)
+    narrow = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
+    scaled = narrow / norms  # squares of tiny numbers would vanish; a trace of 1 is left
+    return 1.0 / (scaled @ scaled.mT).square().sum(dim=(-2, -1))
+
+
 def balance_rows(direction: Tensor, moments: Tensor, decay: float, eps: float) -> Tensor:
     """Divides each output row by its running root mean square, keeping the Frobenius norm (NorMuon, arXiv 2510.05491).
 

@@ -85,7 +85,7 @@ class MetricsWriter(TrainerCallback):
         step_seconds = statistics.fmean(meter.step_seconds[-count:])
         forward_backward = statistics.fmean(meter.forward_backward_seconds[-count:])
         layers = optimizer.diagnostics() if hasattr(optimizer, "diagnostics") else {}
-        coefficients = [values["entanglement"] for values in layers.values() if math.isfinite(values["entanglement"])]
+        coefficients = [values["entanglement"] for values in layers.values() if "entanglement" in values]
         return {
             "kind": "train",
             "step": step,
