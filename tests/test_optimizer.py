@@ -259,6 +259,17 @@ def test_diagnostics_change_nothing():
     assert models.weights_equal(model, twin)
 
 
+def test_diagnostics_come_in_the_order_of_the_model():
+    model = models.llama()
+    optimizer = CEGM(model, lr=1e-2)
+    (ids,) = models.batches(1)
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    found = list(optimizer.diagnostics())
+    assert len(found) == 14
+    assert found == [name for name, _ in model.named_modules() if name in found]
+
+
 def test_diagnostics_are_what_they_say():
     model = nn.Sequential(nn.Linear(6, 8, bias=False))
     optimizer = CEGM(
@@ -339,13 +350,13 @@ def test_whitening_and_the_polar_factor_raise_the_rank_of_a_gradient_from_inputs
     assert 12 < found["update_rank"] <= 16
 
 
-def test_a_weight_without_gradient_has_no_rank():
+def test_a_weight_without_gradient_has_neither_rank_nor_cosine():
     model = nn.Sequential(nn.Linear(4, 3, bias=False))
     optimizer = CEGM(model, lr=0.01)
     (model(torch.randn(5, 4)) * 0).sum().backward()
     optimizer.step()
     found = optimizer.diagnostics()["0"]
-    assert all(math.isnan(found[f"{stage}_rank"]) for stage in ("gradient", "mapped", "update"))
+    assert all(math.isnan(found[key]) for key in ("gradient_rank", "mapped_rank", "update_rank", "cosine"))
 
 
 def test_the_cosine_of_a_map_that_comes_first_is_that_of_one_map():

@@ -435,10 +435,10 @@ class CEGM(Optimizer):
         Call it after `step()` and before `zero_grad()`.
 
         Returns:
-            For each weight of Algorithm 1, by name: `gradient_norm` (Frobenius), `update_to_weight` (root mean square
+            For each weight of Algorithm 1, by name in the model's order: `gradient_norm` (Frobenius), `update_to_weight` (root mean square
             of the last step over that of the weight), `context_rank` and `gradient_context_rank` (effective rank of
-            `S_t` and `T_t`, NaN without), `cosine` (between `G_t` and the mapped gradient `E_t`), `entanglement` (the
-            coefficient). Effective ranks, the participation ratio of squared singular values, of what a gradient is on
+            `S_t` and `T_t`, NaN without), `cosine` (between `G_t` and the mapped gradient `E_t`, NaN where that is zero),
+            `entanglement` (the coefficient). Effective ranks, the participation ratio of squared singular values, of what a gradient is on
             its way to the weight: `gradient_rank` (the raw gradient `G`), `mapped_rank` (`E_t`, after momentum and map),
             `update_rank` (the direction the weight moved in); NaN where it is zero.
         """
@@ -447,7 +447,8 @@ class CEGM(Optimizer):
             if group["role"] == "matrix":
                 for matrices in self._equal_shapes(group):
                     self._diagnose(matrices, group, report)
-        return report
+        ordered = [matrix.name for assignment in self.matrices() for matrix in assignment.matrices()]
+        return {name: report[name] for name in ordered if name in report}
 
     def _diagnose(self, matrices: list[Matrix], group: dict[str, Any], report: dict[str, dict[str, float]]) -> None:
         gradient = _stack(matrices, "grad")
@@ -458,6 +459,7 @@ class CEGM(Optimizer):
             given = self._entangled(gradient, matrices, group)
             turned = mapped = self._map(given, matrices)
         cosines = torch.nn.functional.cosine_similarity(given.float().flatten(1), turned.float().flatten(1))
+        cosines[frobenius_norms(turned.float()).flatten() == 0] = math.nan
         direction = self._normalize(mapped, matrices, group, decay=1.0).float()
         sizes = (
             frobenius_norms(direction).flatten()
