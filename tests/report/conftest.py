@@ -224,14 +224,18 @@ def _train_line(
 
 def _layer(method: str, depth: float, share: float, rng: Any) -> dict[str, float | None]:
     known = method == "cegm"
-    return {
+    raw = float(2 + 6 * share + rng.uniform(0, 1))
+    numbers = {
         "gradient_norm": 0.1,
+        "gradient_rank": raw,
+        "update_rank": raw * 1.5 if method == "adamw" else float(90 + 30 * depth),
         "update_to_weight": float(0.004 * (1 - share) * (1 + depth) * rng.uniform(0.9, 1.1)) + 1e-5,
         "context_rank": float(12 + 60 * share * (1 - 0.6 * depth) + rng.normal(0, 1)) if known else math.nan,
         "gradient_context_rank": 20.0 if known else math.nan,
         "cosine": float(0.95 - 0.35 * share * depth + rng.normal(0, 0.01)) if known else math.nan,
         "entanglement": 0.05 if known else math.nan,
     }
+    return numbers if method == "adamw" else {**numbers, "mapped_rank": 2 * raw if known else raw}
 
 
 def _items(method: str, seed: int, count: int = 40) -> list[dict[str, Any]]:

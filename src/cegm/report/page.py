@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import vl_convert
 
-from cegm.report import curves, dots, layers, overhead, style, tables, words
+from cegm.report import curves, dots, gradient_map, layers, overhead, style, tables, words
 from cegm.report.folder import Folder, read
 from cegm.report.picture import VEGA_LITE
 
@@ -251,11 +251,14 @@ def _retention(folder: Folder) -> list[Figure]:
 
 def _layers(folder: Folder) -> list[Figure]:
     figures = []
-    for one in layers.layer_maps(folder):
-        cut = "" if one.layers == one.layers_in_all else f" {one.layers} of {one.layers_in_all} layers are shown."
-        chart = layers.heat_map(one)
+    first, others = layers.all_maps(folder)
+    for gradients in first:
+        title = f"Figure 1. Gradient map: {style.name(gradients.method)}"
+        meaning = gradients.meaning + gradients.extent.cut
+        figures += figure(title, meaning, gradient_map.panels(gradients), height=None, wide=True)
+    for one in others:
         title = f"{one.diagnostic.title}: {style.name(one.method)}"
-        figures += figure(title, one.diagnostic.meaning + cut, chart, height=None)
+        figures += figure(title, one.diagnostic.meaning + one.extent.cut, layers.heat_map(one), height=None)
     return figures
 
 
