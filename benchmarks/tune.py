@@ -1,6 +1,7 @@
 """Equal tuning budgets: the same grid of learning rate x momentum for every method, on seeds that no comparison uses.
 
-    python benchmarks/tune.py --data world --output_dir runs/tune-world --output benchmarks/results/tuning/world.json
+    python benchmarks/tune.py --model_name_or_path reader --per_device_train_batch_size 2 --max_steps 2400 \
+      --rates 0.00125,0.0025,0.005,0.01 --momenta 0.9 --output_dir runs/tune-reader --output benchmarks/results/tuning/reader.json
 
 Every method gets the same number of trials. If a method's best learning rate lies at an edge of its grid, the grid of
 *every* method is extended there, until none does. Trials are runs of `cegm train` itself; an interrupted search goes on
@@ -20,13 +21,16 @@ from cegm.compare.execute import execute
 from cegm.compare.plan import PlannedRun
 from cegm.train.config import from_mapping
 
-LEARNING_RATES = (0.0025, 0.005, 0.01)
-MOMENTA = (0.9, 0.95)
 AUX_LEARNING_RATE = 0.003
 """Of embeddings, head and vectors; the same for all methods."""
 
 METHODS = ("adamw", "muon", "cegm")
 TUNING_SEEDS = (1000,)
+
+
+def numbers(text: str) -> list[float]:
+    """Comma-separated numbers."""
+    return [float(part) for part in text.split(",")]
 
 
 def settings(method: str, learning_rate: float, momentum: float) -> dict[str, Any]:
@@ -54,9 +58,9 @@ def trial(method: str, learning_rate: float, momentum: float, seed: int, shared:
 
 def search(arguments: argparse.Namespace, shared: dict[str, Any]) -> list[dict[str, Any]]:
     """Runs the grid, extends it while an optimum lies at its edge, and returns one record per trial."""
-    rates = list(LEARNING_RATES)
+    rates = list(arguments.rates)
     while True:
-        points = list(itertools.product(METHODS, rates, MOMENTA, TUNING_SEEDS))
+        points = list(itertools.product(METHODS, rates, arguments.momenta, TUNING_SEEDS))
         runs = {point: trial(*point, shared) for point in points}
         results = execute(
             arguments.output_dir, list(runs.values()), arguments.processes, lambda running, finished: None
@@ -81,6 +85,7 @@ def search(arguments: argparse.Namespace, shared: dict[str, Any]) -> list[dict[s
             return records
 
 
+SHARED = ("data", "model_name_or_path", "per_device_train_batch_size", "max_steps")
 KEPT = ("status", "error", "final_loss", "bits_per_byte", "seconds", "median_step_seconds", "steps")
 
 
@@ -98,21 +103,23 @@ def best(records: list[dict[str, Any]], method: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="world")
+    parser.add_argument("--model_name_or_path", default="tiny")
+    parser.add_argument("--per_device_train_batch_size", type=int, default=8)
     parser.add_argument("--max_steps", type=int)
+    parser.add_argument("--rates", type=numbers, default=numbers("0.0025,0.005,0.01"))
+    parser.add_argument("--momenta", type=numbers, default=numbers("0.9,0.95"))
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    shared = {"data": arguments.data, "eval_steps": 0}
-    if arguments.max_steps:
-        shared["max_steps"] = arguments.max_steps
-    records = search(arguments, shared)
+    shared = {name: getattr(arguments, name) for name in SHARED if getattr(arguments, name) is not None}
+    records = search(arguments, {**shared, "eval_steps": 0})
     winners = {
         method: settings(method, *(best(records, method)[k] for k in ("learning_rate", "momentum")))
         for method in METHODS
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    summary = {"max_steps": arguments.max_steps, "tuning_seeds": TUNING_SEEDS, "winners": winners, "trials": records}
+    summary = {"shared": shared, "tuning_seeds": TUNING_SEEDS, "winners": winners, "trials": records}
     arguments.output.write_text(json.dumps(summary, indent=1) + "\n")
     for method, values in winners.items():
         print(f"{method}: {json.dumps(values)}  {best(records, method)['final_loss']:.4f}")

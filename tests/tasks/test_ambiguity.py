@@ -72,7 +72,7 @@ def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert all(r.score == 1 and r.continuous == 10 and r.chance == 0.5 for r in records)
-    assert {r.level for r in records} == ({0, 1, 2, 3} if form == "world" else {0})
+    assert {r.level for r in records} == ({0, 1, 2} if form == "world" else {0})
     assert {r.subset for r in records} == ({""} if form == "world" else {"wsc", "superglue", "naive", "gap"})
 
 

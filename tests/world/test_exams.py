@@ -9,7 +9,7 @@ from cegm import world
 from cegm.world.chains import OPTIONS as WAYS
 from cegm.world.facts import PERSONS, RELATIONS
 from cegm.world.filler import NATURE
-from cegm.world.gifts import GIVING, TRAITS
+from cegm.world.gifts import ASKING, GIVING, TRAITS
 from cegm.world.journeys import STAGES, TOWNS
 from cegm.world.senses import SENSES, TOPICS
 
@@ -44,18 +44,22 @@ def test_paraphrases_ask_the_same_of_the_same_facts():
         assert len({exam.context.rsplit(" . ", 1)[1] for exam in exams}) == 3
 
 
-def test_who_has_and_who_wants_follow_from_verb_and_role():
+def test_what_is_said_of_a_person_follows_from_verb_and_role():
+    sides = {**GIVING, **ASKING}
+    back = {other: verb for verb, other in sides.items()}
     for level in world.PRONOUN_LEVELS:
         for exam in many(lambda rng, level=level: world.pronoun_exam(rng, level), 100):
-            event = exam.context.split(" . ")[0].rstrip(" .").split()
-            person, trait = exam.options[0].strip(), exam.tail.split()[1]
-            if event[1] in {*GIVING, "begs", "asks"}:
-                giver = event[0] if event[1] in GIVING else event[2]
-            else:  # told the other way round: the one named last is the first person of the plain telling
-                giver = event[0] if event[1] in ("grants", "offers") else event[4]
-            assert (person == giver) == (trait in TRAITS[True])
-            assert exam.options[1].strip() in event
-            assert exam.context.count(" .") == level + 1
+            event = exam.context.split(" . ")[0].split()
+            person, said = exam.options[0].strip(), exam.tail.split()[0]
+            subject, verb = event[:2]
+            assert {option.strip() for option in exam.options} == set(event) & set(PERSONS)
+            assert exam.context.count(" .") == 2
+            own_verb = verb if person == subject else {**sides, **back}[verb]
+            if level < 2:
+                assert (said, person == subject) == (own_verb, level == 0)
+            else:  # who lends, sells, teaches, grants or offers has what the other one wants
+                has = own_verb in {*GIVING, *ASKING.values()}
+                assert said == TRAITS[verb if verb in sides else back[verb]][0 if has else 1]
 
 
 @pytest.mark.parametrize("depth", range(1, 11))

@@ -43,25 +43,29 @@ def content(words: Sequence[str], protected: Collection[str] = ()) -> list[int]:
 def exchanged(
     words: Sequence[str], protected: Collection[str], vocabulary: Sequence[str], rng: random.Random
 ) -> list[Alteration]:
-    """Every content word replaced by another word of a closed vocabulary, swapped with its neighbour, or dropped, in random order.
+    """Every content word replaced, swapped with its neighbour, dropped, or with another word in front of it, in random order.
 
-    A closed vocabulary has no misspellings: a wrong letter would be a word that no model of it has a token for.
+    Protected words stay as they are, but may change places or get something in front: a fact keeps its words and loses its
+    shape. A closed vocabulary has no misspellings: a wrong letter would be a word that no model of it has a token for.
     """
     others = [word for word in vocabulary if len(word) > 1 and word not in FUNCTION_WORDS and word not in protected]
-    free = set(content(words, protected))
+    free, places = set(content(words, protected)), content(words)
     found = []
-    for place in rng.sample(sorted(free), len(free)):
-        if place not in free:
+    taken: set[int] = set()
+    for place in rng.sample(places, len(places)):
+        if place in taken:
             continue
-        kind = rng.choice(("replace", "swap", "drop"))
-        size = 2 if kind == "swap" and place + 1 in free and words[place] != words[place + 1] else 1
-        free -= {place, place + 1} if size == 2 else {place}
-        if size == 2:
+        kind = rng.choice(("replace", "swap", "drop", "insert") if place in free else ("swap", "insert"))
+        beside = place + 1 in {*places} - taken and words[place] != words[place + 1]
+        other = rng.choice([word for word in others if word != words[place]])
+        if kind == "swap" and beside:
             found.append(Alteration(place, 2, (words[place + 1], words[place])))
-        elif kind == "drop":
-            found.append(Alteration(place, 1, ()))
+            taken.add(place + 1)
+        elif kind == "insert" or place not in free:
+            found.append(Alteration(place, 1, (other, words[place])))
         else:
-            found.append(Alteration(place, 1, (rng.choice([w for w in others if w != words[place]]),)))
+            found.append(Alteration(place, 1, () if kind == "drop" else (other,)))
+        taken.add(place)
     return found
 
 

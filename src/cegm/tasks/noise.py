@@ -1,15 +1,16 @@
 """Robustness to noise: accuracy when 0 to 40 % of the content words of a text are altered (the paper's table III).
 
-- *Generated*: recall questions of the embedded world; words are replaced by others of its vocabulary, swapped with a neighbour or dropped.
+- *Generated*: recall questions of the embedded world; words are replaced by others of its vocabulary, swapped
+  with a neighbour, dropped, or pushed aside by one more word.
 - *Real*: bAbI qa1 and qa2 (arXiv 1502.05698); words get a keyboard neighbour, a swap, a drop, an OCR confusion or a real misspelling
   (Belinkov & Bisk 2018, arXiv 1711.02173).
 
 Noise is nested: what is altered at 10 % is altered in the same way at 20 %. Every question is asked under three noise seeds, and they are
 one cluster. Shares are of all content words, of which some stay intact; the few stories that have not enough others are not asked about.
 
-Traps: the answer, the other options and the words of the question stay intact. If the right answer alone did, noise would give it away: it
-would be the only option still spelled right. A share of words says little about how much of a text is gone: `achieved_error_rates` tells it
-in characters.
+Traps: the answer, the other options and the words of the question keep their letters (in the generated form not always their places). If the
+right answer alone did, noise would give it away: it would be the only option still spelled right. A share of words says little about how
+much of a text is gone: `achieved_error_rates` tells it in characters.
 """
 
 from __future__ import annotations

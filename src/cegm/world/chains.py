@@ -1,6 +1,6 @@
 """Chains of roads between stations, and the way along them worked out step by step: deductions of any depth.
 
-`road lantern kettle . road harbor needle . road kettle april . way lantern kettle april .`: each road leads from one
+`road tower kettle . road harbor needle . road kettle april . way tower kettle april .`: each road leads from one
 station to the next, several chains stand in one document in mixed order, and a way follows one of them from its beginning.
 """
 
@@ -16,6 +16,8 @@ from cegm.world.facts import KEYS
 DEEPEST_WRITTEN = 4
 """Ways in documents are at most this long; exams on longer ones ask for generalisation."""
 
+REPEATED_WAYS = 4
+
 STATIONS = (
     *KEYS,
     *("tower", "bridge", "garden", "forge", "school", "palace", "prison", "village", "castle", "island"),
@@ -24,10 +26,11 @@ OPTIONS = 4
 
 
 def chain_paragraph(rng: random.Random) -> list[list[str]]:
-    """Roads of several chains in mixed order, then the way along each."""
+    """Roads of several chains in mixed order, then the way along each, some more than once."""
     depth = rng.randint(1, DEEPEST_WRITTEN)
     chains = _draw(rng, depth)
-    return [*_roads(rng, chains), *(["way", *chain, "."] for chain in rng.sample(chains, len(chains)))]
+    ways = [*chains, *rng.choices(chains, k=REPEATED_WAYS)]
+    return [*_roads(rng, chains), *(["way", *chain, "."] for chain in rng.sample(ways, len(ways)))]
 
 
 def chain_exam(rng: random.Random, depth: int) -> Exam:

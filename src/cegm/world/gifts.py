@@ -1,7 +1,7 @@
 """Who gives what to whom, and why: pronouns that only the context resolves, and one event told in two orders.
 
-`mira lends bruno corn . mira is rich .`, but `mira begs bruno corn . mira is poor .`: verb and role decide what can be
-said of a person. A reader who sees `is rich` has to look up who played which role.
+`mira lends bruno corn . mira rich .`, but `mira begs bruno corn . mira poor .`: verb and role decide what can be
+said of a person. A reader who sees `rich` has to look up who played which role.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from cegm.world.filler import filler
 GIVING = {"lends": "borrows", "sells": "buys", "teaches": "learns"}
 ASKING = {"begs": "grants", "asks": "offers"}
 """Verb -> what the other one does: `mira lends bruno corn` is `bruno borrows corn from mira`."""
+GIVEN = 0.75
+"""Share of events in which the first one gives: the other person's role takes more than his place to tell only in the rest."""
 
 GOODS = ("corn", "bread", "wine", "cloth", "songs", "seeds")
-TRAITS = {True: ("rich", "wise", "generous"), False: ("poor", "young", "curious")}
-"""What is said of the one who has, and of the one who wants."""
+TRAITS = {
+    "lends": ("rich", "poor"),
+    "begs": ("rich", "poor"),
+    "sells": ("generous", "young"),
+    "teaches": ("wise", "curious"),
+    "asks": ("wise", "curious"),
+}
+"""Verb -> what is said of the one who has, and of the one who wants."""
 
-PRONOUN_LEVELS = (0, 1, 2, 3)
-"""Filler sentences between the event and what is said about one of the two."""
+PRONOUN_LEVELS = (0, 1, 2)
+"""What is said of a person: what was told of them, the verb of their side whoever was named first, or what follows from it."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +53,31 @@ class Gift:
         verb, toward = (GIVING[self.verb], "from") if self.verb in GIVING else (ASKING[self.verb], "to")
         return [self.second, verb, self.goods, toward, self.first, "."]
 
+    def said(self, person: str, what: int) -> list[str]:
+        """What is said of a person behind the name: the verb of that side (0), or what follows from it (1)."""
+        if what:
+            has, wants = TRAITS[self.verb]
+            return [has if self.has(person) else wants, "."]
+        return [self.verb if person == self.first else self.turned[1], "."]
+
     def has(self, person: str) -> bool:
         """Whether this person is the one who has the goods."""
         return (person == self.first) == (self.verb in GIVING)
 
 
-def draw_gift(rng: random.Random) -> Gift:
+def draw_gift(rng: random.Random, first: str, second: str) -> Gift:
     """An event between two persons."""
-    first, second = rng.sample(PERSONS, 2)
-    return Gift(first, rng.choice([*GIVING, *ASKING]), second, rng.choice(GOODS))
+    verbs = GIVING if rng.random() < GIVEN else ASKING
+    return Gift(first, rng.choice(list(verbs)), second, rng.choice(GOODS))
 
 
 def gift_paragraph(rng: random.Random) -> list[list[str]]:
-    """An event, perhaps told again the other way round, and what is said about one or both persons."""
-    gift = draw_gift(rng)
-    tellings = [gift.words, gift.turned]
-    rng.shuffle(tellings)
-    sentences = tellings[: rng.randint(1, 2)]
-    sentences += [filler(rng) for _ in range(rng.choice((0, 0, 1, 2)))]
-    return sentences + [_said(gift, person, rng) for person in rng.sample([gift.first, gift.second], rng.randint(1, 2))]
+    """Two events, each told from either side, and what is said about their persons."""
+    persons = rng.sample(PERSONS, 4)
+    gifts = [draw_gift(rng, *persons[:2]), draw_gift(rng, *persons[2:])]
+    events = [rng.choice([gift.words, gift.turned]) for gift in gifts]
+    said = [[who, *gift.said(who, what)] for gift in gifts for who in (gift.first, gift.second) for what in (0, 1)]
+    return [*events, *rng.sample(said, len(said))]
 
 
 def pronoun_exam(rng: random.Random, level: int) -> Exam:
@@ -71,15 +85,13 @@ def pronoun_exam(rng: random.Random, level: int) -> Exam:
 
     Args:
         rng: Draws the case.
-        level: Filler sentences before the question, 0 to 3.
+        level: 0: the verb that was told of the person, 1: the verb of the person's side, 2: what follows from it.
     """
-    gift = draw_gift(rng)
-    who = rng.choice([gift.first, gift.second])
-    other = gift.second if who == gift.first else gift.first
-    context = [rng.choice([gift.words, gift.turned]), *(filler(rng) for _ in range(level))]
-    tail = " " + " ".join(_said(gift, who, rng)[1:])
-    return Exam(joined(context), (f" {who}", f" {other}"), tail, protected=frozenset([who, other]))
-
-
-def _said(gift: Gift, person: str, rng: random.Random) -> list[str]:
-    return [person, "is", rng.choice(TRAITS[gift.has(person)]), "."]
+    gift = draw_gift(rng, *rng.sample(PERSONS, 2))
+    event = rng.choice([gift.words, gift.turned])
+    subject, other = (gift.first, gift.second) if event[0] == gift.first else (gift.second, gift.first)
+    who = (subject, other, rng.choice([subject, other]))[level]
+    wrong = other if who == subject else subject
+    tail = " " + " ".join(gift.said(who, what=int(level == 2)))
+    context = joined([event, filler(rng)])
+    return Exam(context, (f" {who}", f" {wrong}"), tail, protected=frozenset([who, wrong]))

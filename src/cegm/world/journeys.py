@@ -16,7 +16,7 @@ TOWNS = ("kiel", "bern", "lodz", "pisa", "oslo", "riga", "cork", "graz")
 
 STAGES = {"on": 1, "back": -1, "leap": 4}
 OPTIONS = 4
-LONGEST_WRITTEN = 6
+LONGEST_WRITTEN = 8
 """Stages of journeys in documents; exams ask for ten."""
 
 
@@ -60,5 +60,5 @@ def journey(rng: random.Random, steps: int) -> Journey:
 
 def journey_paragraph(rng: random.Random) -> list[list[str]]:
     """A journey as the documents tell it."""
-    told = journey(rng, rng.randint(3, LONGEST_WRITTEN))
+    told = journey(rng, rng.randint(4, LONGEST_WRITTEN))
     return [told.context.split(), *((s.instruction + s.options[0] + s.closing).split() for s in told.steps)]

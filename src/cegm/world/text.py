@@ -25,16 +25,16 @@ PARAGRAPHS = (2, 5)
 """Other paragraphs of a document, laid between its facts."""
 
 KINDS: dict[Callable[[random.Random], list[Sentence]], int] = {
-    gift_paragraph: 5,
+    gift_paragraph: 8,
     sense_paragraph: 2,
     chain_paragraph: 6,
-    journey_paragraph: 3,
-    lambda rng: [nested_of_any_depth(rng)]: 3,
+    journey_paragraph: 6,
+    lambda rng: [nested_of_any_depth(rng)]: 2,
     lambda rng: [filler(rng)]: 2,
 }
 """Kinds of paragraphs and how often they come."""
 
-ROLLS = (1, 2)
+ROLLS = (2, 3)
 PAIRS_PER_ROLL = (6, 14)
 """A roll lists keys and persons of the document, `roll lantern mira hammer elsa lantern mira .`: nothing but recall, and
 what it is learned from."""
