@@ -10,6 +10,7 @@ class Oracle:
 
     positions = None
     batch_size = 16
+    tokens = 0
 
     def __init__(self, knows=None):
         self.knows = knows

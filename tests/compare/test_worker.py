@@ -9,6 +9,7 @@ import models
 from cegm.compare import worker
 from cegm.compare.config import from_values
 from cegm.compare.plan import plan_main
+from cegm.tasks import depth
 
 
 @pytest.fixture
@@ -60,6 +61,17 @@ def test_a_public_set_that_is_missing_is_told_and_the_other_axes_go_on(finished_
     outcomes = worker.examine(folder, replace(planned(4_000), evaluation=asked))
     assert [outcome.axis for outcome in outcomes] == ["steps", "ambiguity"]
     assert all(outcome.reason and not outcome.records for outcome in outcomes)
+
+
+def test_the_tokens_that_an_axis_read_are_kept_with_its_seconds(finished_run):
+    folder, planned = finished_run
+    asked = {"axes": ["efficiency", "steps"], "source": "world", "items": 4}
+    outcomes = worker.examine(folder, replace(planned(4_000), evaluation=asked))
+    states = {outcome.axis: outcome.state() for outcome in outcomes}
+    assert set(states["efficiency"]) == {"reason", "warnings", "seconds", "tokens"}
+    asked_texts = [item.choice for item in depth.questions("world", 4, worker.EXAMINATION_SEED)]
+    longest = sum(sum(len(c.context + option + c.tail) - 1 for option in c.options) for c in asked_texts)
+    assert sum(len(c.context) for c in asked_texts) < states["efficiency"]["tokens"] <= longest  # a token is a byte
 
 
 def test_means_by_length():

@@ -68,6 +68,25 @@ def test_what_cannot_be_measured_is_told_tried_again_and_stops_nothing(tmp_path)
     assert len(run(tmp_path, axes)[0].records) == 1
 
 
+def test_tokens_are_counted_by_axis_and_survive_an_interruption(tmp_path):
+    def reads(examinee, *_):
+        examinee.tokens += 30
+        return [record()]
+
+    axes = [axis(reads), axis(reads, "other"), axis(lambda *_: [record()], "uncounted")]
+    assert [outcome.tokens for outcome in run(tmp_path, axes)] == [30, 30, None]
+    assert [outcome.tokens for outcome in run(tmp_path, axes)] == [30, 30, None]
+
+
+def test_an_evaluation_from_before_tokens_were_counted_goes_on(tmp_path):
+    run(tmp_path, [axis(lambda *_: [record()])])
+    path = tmp_path / "evaluation.json"
+    kept = json.loads(path.read_text())
+    del kept["axes"]["toy"]["tokens"]
+    path.write_text(json.dumps(kept))
+    assert run(tmp_path, [axis(lambda *_: pytest.fail("measured again"))])[0].tokens is None
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"items": 5}, {"source": "elsewhere"}, {"facts": {"weights": "x"}}])
 def test_another_examination_does_not_mix_in(tmp_path, change):
     run(tmp_path, [axis(lambda *_: [record()])])

@@ -70,6 +70,20 @@ def test_reading_adds_up_to_choosing(model):
     assert [(t.start, t.end) for t in tokens] == [(i, i + 1) for i in range(1, len("the wind bends"))]
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_tokens_are_counted_once_per_reading_and_without_padding(model, batch_size):
+    """One token is one byte here; the last token of an option is never read, and rows that differ in it alone are one."""
+    examinee = Examinee(model, byte_tokenizer(), batch_size)
+    examinee.choose([Choice("abcd", ("x", "y")), Choice("ab", ("xyz", "z"))])
+    assert examinee.tokens == 4 + (2 + 2) + 2
+    examinee.read(["abc", "abcdefg"])
+    assert examinee.tokens == 10 + 3 + 7
+    examinee.embed(["abcde"])
+    assert examinee.tokens == 20 + 5
+    examinee.write(["abc"], 2)
+    assert examinee.tokens == 25 + 3 + 4
+
+
 def test_a_text_that_the_tokenizer_cannot_spell_is_refused(model):
     with pytest.raises(NotMeasured, match="cannot spell"):
         Examinee(model, word_tokenizer()).read(["a word that no world knows: entanglement"])

@@ -55,7 +55,7 @@ def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
         "final_loss": facts.pop("loss"),
         "trained_length": planned.config["max_length"],
         "retention": by_length([item for item in items if item["axis"] == "retention"]),
-        "axes": {o.axis: {"reason": o.reason, "warnings": o.warnings, "seconds": o.seconds} for o in outcomes},
+        "axes": {outcome.axis: outcome.state() for outcome in outcomes},
         **{name: value for name, value in facts.items() if name != "output_dir"},
     }
 

@@ -1,6 +1,6 @@
 """One examination: a model sits the axes one after the other; what cannot be measured is said, and the rest goes on.
 
-EVALUATION/evaluation.json   what was examined on what, and for each axis its state, seconds and warnings
+EVALUATION/evaluation.json   what was examined on what, and for each axis its state, seconds, tokens and warnings
 EVALUATION/axes/NAME.parquet one row per item of a finished axis; an interrupted examination goes on behind them
 EVALUATION/items.parquet     all of them
 """
@@ -37,6 +37,9 @@ class Outcome:
         reason: Why it was not measured; empty when it was.
         warnings: What was left out of it.
         seconds: How long it took.
+        tokens: Tokens that the examinee read for it, padding left out; None where it does not count them: context
+            retention, which shares what was read between questions, students that study a domain, and axes that were
+            kept from before tokens were counted.
     """
 
     axis: str
@@ -44,11 +47,16 @@ class Outcome:
     reason: str
     warnings: tuple[str, ...]
     seconds: float
+    tokens: int | None
+
+    def state(self) -> dict[str, Any]:
+        """All but the name and the records, as files keep it."""
+        return {"reason": self.reason, "warnings": self.warnings, "seconds": self.seconds, "tokens": self.tokens}
 
 
 def measure(examinee: Examinee, axis: Axis, source: Source, items: int, seed: int) -> Outcome:
     """One axis for one model; never raises for what is missing or damaged."""
-    start = time.perf_counter()
+    start, read = time.perf_counter(), examinee.tokens
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
@@ -56,7 +64,7 @@ def measure(examinee: Examinee, axis: Axis, source: Source, items: int, seed: in
         except NotMeasured as error:
             records, reason = [], " ".join(str(error).split())
     told = tuple(dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning))
-    return Outcome(axis.name, records, reason, told, time.perf_counter() - start)
+    return Outcome(axis.name, records, reason, told, time.perf_counter() - start, (examinee.tokens - read) or None)
 
 
 def evaluate(
@@ -96,7 +104,7 @@ def evaluate(
         if outcome is None:
             outcome = measure(examinee, axis, source, items, seed)
             _write(pd.DataFrame([asdict(record) for record in outcome.records]), path)
-            states[axis.name] = {"reason": outcome.reason, "warnings": outcome.warnings, "seconds": outcome.seconds}
+            states[axis.name] = outcome.state()
             _save(folder, settings, states)
         outcomes.append(outcome)
     rows = [asdict(record) for outcome in outcomes for record in outcome.records]
@@ -123,7 +131,7 @@ def _kept(axis: Axis, path: Path, states: dict[str, Any]) -> Outcome | None:
     if state is None or state["reason"] or not path.exists():
         return None
     records = [Record(*row) for row in pd.read_parquet(path).itertuples(index=False)]
-    return Outcome(axis.name, records, "", tuple(state["warnings"]), state["seconds"])
+    return Outcome(axis.name, records, "", tuple(state["warnings"]), state["seconds"], state.get("tokens"))
 
 
 def _save(folder: Path, settings: dict[str, Any], states: dict[str, Any]) -> None:

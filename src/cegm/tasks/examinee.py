@@ -63,10 +63,15 @@ class Examinee:
         model: The model; read in evaluation mode, which it keeps.
         tokenizer: Its tokenizer; must give offsets (a fast one) for `read`.
         batch_size: Rows per pass; changes no result.
+
+    Attributes:
+        tokens: Tokens that it has read so far, padding left out; one that is read twice counts twice. What students
+            of `studied` read is theirs.
     """
 
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch_size: int = 16) -> None:
         self.model, self.tokenizer, self.batch_size = model.eval(), tokenizer, batch_size
+        self.tokens = 0
 
     @property
     def positions(self) -> int | None:
@@ -235,6 +240,7 @@ class Examinee:
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             width = max(len(rows[index]) for index in batch)
+            self.tokens += sum(len(rows[index]) for index in batch)
             padded = [rows[index] + rows[index][-1:] * (width - len(rows[index])) for index in batch]
             yield batch, torch.tensor(padded, device=self._device)
 
