@@ -17,7 +17,6 @@ Axes that the verdict does not have yet are stood in for by one score per seed; 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import time
 from dataclasses import dataclass, replace
@@ -189,7 +188,6 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=250, help="comparisons per number")
     parser.add_argument("--output", type=Path, help=".json; by default it is only printed")
     arguments = parser.parse_args()
-    gc.freeze()  # statsmodels collects garbage at every Holm adjustment; what is there by now will stay
     found = simulate(arguments.experiments)
     text = json.dumps({**found, "processor_minutes": round(time.process_time() / 60, 1)}, indent=1)
     print(text)

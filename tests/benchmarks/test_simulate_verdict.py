@@ -1,17 +1,9 @@
 """A small run of the simulation: the verdict is silent when nothing differs, and speaks when it says it would."""
 
-import gc
-
 import pytest
 
 import simulate_verdict as simulation
 from cegm.compare.statistics import smallest_detectable_difference
-
-
-@pytest.fixture(autouse=True)
-def no_collection(monkeypatch):
-    """Statsmodels collects garbage on every Holm adjustment, which in a large test process takes longer than all else."""
-    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.mark.parametrize(

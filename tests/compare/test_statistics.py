@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from cegm.compare import statistics
@@ -83,6 +84,12 @@ def test_holm_of_the_textbook_example() -> None:
     """Four hypotheses as in Wikipedia's article on the Holm-Bonferroni method: the first and the fourth are rejected."""
     adjusted = statistics.holm([0.01, 0.04, 0.03, 0.005])
     assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@pytest.mark.parametrize("count", [1, 3, 36])
+def test_holm_agrees_with_statsmodels(count: int) -> None:
+    p_values = np.random.default_rng(0).choice([0.0, 0.001, 0.004, 0.01, 0.02, 0.3, 1.0], count).tolist()
+    assert statistics.holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 8, 20])

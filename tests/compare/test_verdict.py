@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import math
@@ -46,12 +45,6 @@ def results(seeds: int = 3, gains: dict[str, float] = GAINS, noise: float = 0.00
         for seed in range(seeds)
     ]
     return pd.DataFrame(rows)
-
-
-@pytest.fixture(autouse=True)
-def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Statsmodels collects garbage on every Holm adjustment, which in a large test process takes longer than all else."""
-    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 def entry(judged: dict[str, Any], measure: str, first: str, second: str) -> dict[str, Any]:
@@ -187,6 +180,7 @@ def test_nothing_finished_at_all() -> None:
     judged = judge(frame)
     assert judged["runs"] == {"planned": 9, "finished": 0}
     assert judged["statement"].startswith("Nothing can be concluded")
+    assert (judged["survival"], judged["no_loss"], judged["cost_per_correct"]) == (None, [], {})
 
 
 def test_equal_seconds_use_their_own_runs_or_the_shared_one() -> None:
@@ -224,6 +218,37 @@ def test_steps_to_target_keep_the_misses() -> None:
     assert summary["adamw"] == {"mean": None, "values": {"0": 200.0, "1": None, "2": 200.0}}
     assert summary["cegm"]["mean"] == 200.0
     assert entry(judged, "steps_to_target", "cegm", "adamw")["effect"] == 0.0
+    curves = judged["survival"]["methods"]
+    assert curves["adamw"] == {"curve": [[0, 0], [200, pytest.approx(2 / 3)]], "median": 200, "reached": 2, "runs": 3}
+    assert curves["cegm"] == {"curve": [[0, 0], [200, 1]], "median": 200, "reached": 3, "runs": 3}
+
+
+def test_what_stands_beside_the_words() -> None:
+    items = axis_items(3, {"adamw": 0.4, "cegm": 0.9})
+    frame = results(3, {"adamw": 0.0, "cegm": 0.0}, noise=1e-4)
+    judged = judge(frame, items)
+    assert judged["survival"] is None, "there are no curves"
+    assert judged["cost_per_correct"] == {}, "the axis was not examined"
+    assert [(line["pair"], line["no_loss"]) for line in judged["no_loss"]] == [(["cegm", "adamw"], True)]
+    tests = entry(judged, "ambiguity", "cegm", "adamw")["mcnemar"]
+    assert [test["seed"] for test in tests] == [0, 1, 2]
+    scores = items[(items["axis"] == "ambiguity") & (items["seed"] == 1)].pivot(
+        index=["item"], columns="method", values="score"
+    )
+    assert tests[1]["first_only"] == int((scores["cegm"] > scores["adamw"]).sum())
+    assert tests[1]["second_only"] == int((scores["cegm"] < scores["adamw"]).sum())
+    assert entry(judged, "domains", "cegm", "adamw")["mcnemar"] == [], "bits are not right or wrong"
+    assert entry(judged, "retention", "cegm", "adamw")["mcnemar"] == [], "nobody was asked"
+    assert "mcnemar" not in entry(judged, "bits_per_byte", "cegm", "adamw")
+
+
+def test_a_refused_seed_is_left_out_of_levels_and_of_no_loss() -> None:
+    frame = results(2, {"adamw": 0.0, "cegm": 0.0})
+    frame.loc[(frame["method"] == "cegm") & (frame["seed"] == 0), "initial_hash"] = "other"
+    judged = judge(frame, axis_items(2, {"adamw": 0.4, "cegm": 0.9}))
+    assert judged["no_loss"] == []
+    difference = judged["axes"]["ambiguity"][0]["differences"][0]
+    assert (difference["low"], difference["high"]) == (None, None)
 
 
 def test_retention_pairs_items_and_turns_the_direction() -> None:
@@ -276,7 +301,9 @@ def test_levels_of_an_axis_are_listed_with_chance_and_spread() -> None:
     assert (cell["chance"], cell["items"]) == (0.5, 20)
     assert cell["methods"]["cegm"]["low"] <= cell["methods"]["cegm"]["mean"] <= cell["methods"]["cegm"]["high"]
     by_hand = cell["methods"]["cegm"]["mean"] - cell["methods"]["adamw"]["mean"]
-    assert cell["differences"] == [{"pair": ["cegm", "adamw"], "mean": pytest.approx(by_hand)}]
+    (difference,) = cell["differences"]
+    assert difference["mean"] == pytest.approx(by_hand)
+    assert difference["low"] < by_hand < difference["high"]
     assert {cell["subset"]: cell["chance"] for cell in found["domains"]} == {"chat": None, "home after chat": None}
 
 

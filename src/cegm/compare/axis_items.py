@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from cegm.compare import item_statistics
 from cegm.compare.measures import primary_subsets
+from cegm.compare.pairing import Pair
 from cegm.compare.statistics import Difference
+
+CELL = ["subset", "level"]
+"""What names a level of an axis."""
 
 
 def primary_items(items: pd.DataFrame) -> pd.DataFrame:
@@ -29,59 +32,100 @@ def _counted(axis: str, items: pd.DataFrame) -> pd.DataFrame:
     return own.assign(level=own["subset"] + "/" + own["level"].astype(str))
 
 
-def item_effect(items: pd.DataFrame, pair: tuple[str, str], seeds: Sequence[int]) -> Difference | None:
-    """Paired effect of one axis: items joined one to one within seed and level; None unless every seed has them on both sides."""
-    own = items[items["seed"].isin(seeds)]
-    first, second = (own[own["method"] == method] for method in pair)
-    joined = first.merge(second, on=["seed", "level", "item"], suffixes=("", "_other"), validate="one_to_one")
-    if joined.empty or joined["seed"].nunique() < len(seeds):
-        return None
-    joined["difference"] = joined["score"].astype(float) - joined["score_other"].astype(float)
-    return item_statistics.item_difference(joined)
-
-
-def axis_value(items: pd.DataFrame, method: str, seed: int) -> float:
-    """Score of one run on one axis: the mean over levels; NaN without items."""
-    if items.empty:
-        return math.nan
-    own = items[(items["method"] == method) & (items["seed"] == seed)]
-    return float(own.groupby("level")["score"].mean().mean())
-
-
-def axis_levels(items: pd.DataFrame, methods: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """How every subset and level of every axis came out in the main runs; exploratory, without tests.
+def joined(items: pd.DataFrame, pair: Pair, seeds: Sequence[int]) -> pd.DataFrame:
+    """Items of one axis that both methods have, joined one to one within seed, subset and level.
 
     Returns:
-        By axis, in order: `subset`, `level`, `chance` (None where guessing has no meaning), `items` of a run, `methods`
-        with the mean, lowest and highest score over seeds, and `differences` (mean over seeds of the first minus the
-        second of each pair).
+        The columns of the first method, `score_other` and `difference` (first minus second).
     """
-    if items.empty:
-        return {}
-    main = items[items["role"] == "main"]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for (axis, subset, level), own in main.groupby(["axis", "subset", "level"]):
-        found.setdefault(str(axis), []).append(
-            {"subset": str(subset), "level": float(str(level)), **_level(own, methods)}
+    own = items[items["seed"].isin(seeds)]
+    keys = ["seed", "subset", "level", "item"]
+    first, second = (own[own["method"] == method] for method in pair)
+    both = first.merge(second[[*keys, "score"]], on=keys, suffixes=("", "_other"), validate="one_to_one")
+    return both.assign(difference=both["score"].astype(float) - both["score_other"].astype(float))
+
+
+def item_effect(both: pd.DataFrame, seeds: Sequence[int]) -> Difference | None:
+    """Paired effect of one axis over its `joined` items; None unless every seed has some."""
+    if both.empty or both["seed"].nunique() < len(seeds):
+        return None
+    return item_statistics.item_difference(both)
+
+
+def item_tests(both: pd.DataFrame) -> list[dict[str, Any]]:
+    """McNemar's test of the two checkpoints of each seed over their `joined` items; none where scores are not right or wrong.
+
+    Returns:
+        By seed: items that only the first (`first_only`) or only the second (`second_only`) got right, and `p`.
+    """
+    if both.empty or not both[["score", "score_other"]].isin([0, 1]).all(axis=None):
+        return []
+    found = []
+    for seed, own in both.groupby("seed"):
+        test = item_statistics.mcnemar(own["score"].tolist(), own["score_other"].tolist())
+        found.append(
+            {"seed": int(str(seed)), "first_only": test.only_first, "second_only": test.only_second, "p": test.p}
         )
     return found
 
 
+def axis_values(items: pd.DataFrame) -> dict[tuple[str, int], float]:
+    """Score of each run on one axis, by method and seed: the mean over levels."""
+    if items.empty:
+        return {}
+    levels = items.groupby(["method", "seed", "level"])["score"].mean()
+    values = levels.groupby(["method", "seed"]).mean().reset_index()
+    return {(row["method"], row["seed"]): row["score"] for row in values.to_dict("records")}
+
+
+def axis_levels(
+    items: pd.DataFrame, methods: Sequence[str], paired: Mapping[Pair, Sequence[int]]
+) -> dict[str, list[dict[str, Any]]]:
+    """How every subset and level of every axis came out in the main runs; exploratory, without tests.
+
+    Args:
+        items: All items.
+        methods: All methods, in order.
+        paired: Pairs, and the seeds on which each may be compared.
+
+    Returns:
+        By axis, in order: `subset`, `level`, `chance` (None where guessing has no meaning), `items` of a run, `methods`
+        with the mean, lowest and highest score over seeds, and `differences` of each pair with the mean over seeds of the
+        first minus the second and the ends of its 95 % interval (None with fewer than two seeds), over seeds and clusters
+        as in `item_statistics` and not adjusted for the number of levels.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    if items.empty:
+        return found
+    for axis, own in items[items["role"] == "main"].groupby("axis"):
+        both = {pair: dict(list(joined(own, pair, seeds).groupby(CELL))) for pair, seeds in paired.items()}
+        found[str(axis)] = [
+            {
+                "subset": str(subset),
+                "level": float(str(level)),
+                **_level(scored, methods),
+                "differences": [
+                    _difference(pair, cells[subset, level]) for pair, cells in both.items() if (subset, level) in cells
+                ],
+            }
+            for (subset, level), scored in own.groupby(CELL)
+        ]
+    return found
+
+
 def _level(items: pd.DataFrame, methods: Sequence[str]) -> dict[str, Any]:
-    scores = items.groupby(["method", "seed"])["score"].mean()
-    chance = float(items["chance"].mean())
-    present = [method for method in methods if method in scores.index]
-    differences = []
-    for first, second in itertools.combinations(present, 2):
-        paired = (scores[first] - scores[second]).dropna()
-        if len(paired):
-            differences.append({"pair": [first, second], "mean": float(paired.mean())})
+    runs = items.groupby(["method", "seed"])["score"]
+    scores, chance = runs.mean(), float(items["chance"].mean())
     return {
         "chance": chance if math.isfinite(chance) else None,
-        "items": int(items.groupby(["method", "seed"]).size().max()),
+        "items": int(runs.size().max()),
         "methods": {
-            m: {"mean": float(scores[m].mean()), "low": float(scores[m].min()), "high": float(scores[m].max())}
-            for m in present
+            m: {"mean": float(own.mean()), "low": float(own.min()), "high": float(own.max())}
+            for m, own in ((m, scores[m]) for m in methods if m in scores.index)
         },
-        "differences": differences,
     }
+
+
+def _difference(pair: Pair, both: pd.DataFrame) -> dict[str, Any]:
+    effect = item_statistics.item_difference(both)
+    return {"pair": list(pair), "mean": effect.estimate, "low": effect.low, "high": effect.high}

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 from statsmodels.stats import contingency_tables
@@ -156,11 +158,19 @@ def _two_way(sums: Array, counts: Array) -> tuple[float, float]:
 
 def _multi_bootstrap(sums: Array, counts: Array) -> Array:
     """Draws (`ITEM_RESAMPLES`,) of the mean over seeds of the mean over levels; clusters are shared by the seeds."""
-    seeds, clusters, _ = sums.shape
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=ITEM_RESAMPLES).astype(np.float64)
-    drawn = np.einsum("rc,scl->rsl", weights, counts)  # (resamples, seeds, levels)
+    seeds, clusters, levels = sums.shape
+    weights, chosen = _resamples(seeds, clusters, ITEM_RESAMPLES)
+    drawn, gained = (  # each (resamples, seeds, levels)
+        (weights @ table.swapaxes(0, 1).reshape(clusters, -1)).reshape(-1, seeds, levels) for table in (counts, sums)
+    )
     with np.errstate(invalid="ignore"):  # a level without items in a draw is left out of that draw
-        levels = np.where(drawn > 0, np.einsum("rc,scl->rsl", weights, sums) / drawn, np.nan)
-    chosen = rng.integers(seeds, size=(ITEM_RESAMPLES, seeds))
-    return np.asarray(np.take_along_axis(np.nanmean(levels, axis=2), chosen, axis=1).mean(axis=1))
+        means = np.where(drawn > 0, gained / drawn, np.nan)
+    return np.asarray(np.take_along_axis(np.nanmean(means, axis=2), chosen, axis=1).mean(axis=1))
+
+
+@lru_cache(maxsize=8)  # levels and pairs of one shape share their draws
+def _resamples(seeds: int, clusters: int, count: int) -> tuple[Array, npt.NDArray[np.int64]]:
+    """How often each cluster is drawn, (count, clusters), and which seeds are, (count, seeds)."""
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=count).astype(np.float64)
+    return weights, rng.integers(seeds, size=(count, seeds))

@@ -25,9 +25,10 @@ from typing import Any
 
 import pandas as pd
 
-from cegm.compare import statistics, survival
-from cegm.compare.axis_items import axis_levels, axis_value, item_effect, primary_items
+from cegm.compare import secondary, statistics, survival
+from cegm.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.compare.measures import MEASURES, Measure, about, with_axes
+from cegm.compare.pairing import Pair, failed, finished, paired_seeds, refused
 from cegm.compare.plan import SAME_SECONDS, write_whole
 from cegm.compare.statistics import CLAIM_SEEDS, Difference
 
@@ -90,15 +91,19 @@ def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> d
     results = results.assign(steps_to_target=[_steps_to_target(run_id, curves, target) for run_id in results["id"]])
     methods = _ordered(results["method"].unique().tolist())
     pairs = list(itertools.combinations(methods, 2))
+    main = results[results["role"] == "main"]
+    paired = {pair: paired_seeds(main, pair) for pair in pairs}
+    timed = target is not None and not curves.empty  # without a target nobody can reach or miss it
     primary = primary_items(items)
     declared = with_axes(MEASURES, primary["axis"].unique() if len(primary) else ())
     measures = []
     for measure in declared:
         runs = _relevant(measure, results)
-        if measure.kind == "time" and (target is None or curves.empty):
-            runs = runs.iloc[:0]  # without a target nobody can reach or miss it
-        entries = [_pair(measure, pair, runs, primary) for pair in pairs]
-        measures.append({**about(measure), "methods": _summaries(measure, runs, primary), "pairs": entries})
+        if measure.kind == "time" and not timed:
+            runs = runs.iloc[:0]
+        own = primary[primary["axis"] == measure.name] if len(primary) else primary
+        entries = [_pair(measure, pair, runs, own) for pair in pairs]
+        measures.append({**about(measure), "methods": _summaries(measure, runs, own), "pairs": entries})
     _adjust(measures)
     planned = int(results["seed"].nunique())
     for measure, judged in zip(declared, measures, strict=True):
@@ -107,13 +112,16 @@ def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> d
     return {
         "methods": methods,
         "seeds": sorted(int(seed) for seed in results["seed"].unique()),
-        "runs": {"planned": len(results), "finished": int((results["status"] == "finished").sum())},
-        "failed": _failed(results),
-        "refused": _refused(results, pairs),
+        "runs": {"planned": len(results), "finished": len(finished(results))},
+        "failed": failed(results),
+        "refused": refused(results, pairs),
         "target_loss": target,
         **_standing(measures, planned),
         "measures": measures,
-        "axes": axis_levels(items, methods),
+        "axes": axis_levels(items, methods, paired),
+        "survival": secondary.survival_curves(main, methods) if timed else None,
+        "no_loss": secondary.no_loss(main, paired),
+        "cost_per_correct": secondary.cost_per_correct(main, primary),
     }
 
 
@@ -128,7 +136,7 @@ def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
     if measure.name != "equal_seconds":
         return main
     equal = results[results["role"] == "equal_seconds"]
-    seconds = main[main["status"] == "finished"].groupby("method")["median_step_seconds"].median()
+    seconds = finished(main).groupby("method")["median_step_seconds"].median()
     if SUBJECT not in seconds.index:
         return main.iloc[:0]
     # A method whose step takes as long as the subject's has one run for both questions.
@@ -136,58 +144,33 @@ def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([main[main["method"].isin(set(same) - set(equal["method"]))], equal])
 
 
-def _pair(measure: Measure, pair: tuple[str, str], runs: pd.DataFrame, items: pd.DataFrame) -> dict[str, Any]:
-    """One row of the verdict: `pair[0]` against `pair[1]`."""
-    finished = runs[runs["status"] == "finished"]
-    first, second = (finished[finished["method"] == method].set_index("seed") for method in pair)
-    common = sorted(set(first.index) & set(second.index))
-    seeds = [seed for seed in common if _refusal(first.loc[seed], second.loc[seed]) is None]
-    effect = _effect(measure, first.loc[seeds], second.loc[seeds], pair, items) if seeds else None
+def _pair(measure: Measure, pair: Pair, runs: pd.DataFrame, items: pd.DataFrame) -> dict[str, Any]:
+    """One row of the verdict: `pair[0]` against `pair[1]`; `items` are those of the measure."""
+    seeds = paired_seeds(runs, pair)
+    both = joined(items, pair, seeds) if measure.kind == "items" and len(items) else pd.DataFrame()
+    effect = item_effect(both, seeds) if measure.kind == "items" else _effect(measure, runs, pair, seeds)
     failures = runs[(runs["status"] != "finished") & runs["method"].isin(pair)]
     tested = effect is not None and measure.kind != "count"
     return {
         "pair": list(pair),
         "n": 0 if effect is None else effect.seeds,
-        "seeds": [int(seed) for seed in seeds],
+        "seeds": seeds,
         "failed": [{"method": row["method"], "seed": int(row["seed"])} for row in failures.to_dict("records")],
         "effect": None if effect is None else effect.estimate,
         "interval": None if effect is None or effect.low is None else [effect.low, effect.high],
         "p": effect.p if effect is not None and tested else None,
         "smallest_detectable": effect.smallest_detectable if effect is not None and tested else None,
         "method": None if effect is None else effect.interval_method if tested else "exact counts, no test",
+        **({"mcnemar": item_tests(both)} if measure.kind == "items" else {}),
     }
 
 
-def _refusal(first: pd.Series[Any], second: pd.Series[Any]) -> str | None:
-    """Why two finished runs of one seed must not be compared, or None."""
-    if first["initial_hash"] != second["initial_hash"]:
-        return "different initial weights (initial_hash differs)"
-    equal_steps = first["role"] == second["role"] == "main"
-    if equal_steps and first["batch_hash"] != second["batch_hash"]:
-        return "different batches (batch_hash differs)"
-    return None
-
-
-def _refused(results: pd.DataFrame, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """One line for each pair, seed and role whose hashes disagree."""
-    lines = []
-    finished = results[results["status"] == "finished"]
-    for role, runs in finished.groupby("role"):
-        for pair in pairs:
-            first, second = (runs[runs["method"] == method].set_index("seed") for method in pair)
-            for seed in sorted(set(first.index) & set(second.index)):
-                reason = _refusal(first.loc[seed], second.loc[seed])
-                if reason is not None:
-                    lines.append({"pair": list(pair), "seed": int(seed), "role": str(role), "reason": reason})
-    return lines
-
-
-def _effect(
-    measure: Measure, first: pd.DataFrame, second: pd.DataFrame, pair: tuple[str, str], items: pd.DataFrame
-) -> Difference | None:
-    """The paired effect on seeds that both have; None if the measure was not taken."""
-    if measure.kind == "items":
-        return item_effect(items[items["axis"] == measure.name], pair, list(first.index)) if len(items) else None
+def _effect(measure: Measure, runs: pd.DataFrame, pair: Pair, seeds: list[int]) -> Difference | None:
+    """The paired effect of what is a column of the results; None if it was not measured."""
+    if not seeds:
+        return None
+    done = finished(runs)
+    first, second = (done[done["method"] == method].set_index("seed").loc[seeds] for method in pair)
     own, other = (side[measure.column].astype(float).tolist() for side in (first, second))
     if measure.kind == "time":
         horizon = float(max(first["steps"].max(), second["steps"].max()))
@@ -202,7 +185,7 @@ def _effect(
 
 def _target(results: pd.DataFrame) -> float | None:
     """Mean final loss of the reference, in nats per token; None if it has no finished run."""
-    rows = results[(results["method"] == REFERENCE) & (results["role"] == "main") & (results["status"] == "finished")]
+    rows = finished(results[(results["method"] == REFERENCE) & (results["role"] == "main")])
     return None if rows.empty else float(rows["final_loss"].mean())
 
 
@@ -217,13 +200,13 @@ def _steps_to_target(run_id: str, curves: pd.DataFrame, target: float | None) ->
 
 def _summaries(measure: Measure, runs: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Value of each finished run by method and seed (None: a missed target, or not measured) and their mean."""
-    finished = runs[runs["status"] == "finished"]
+    done = finished(runs)
     if measure.kind == "items":
-        own = items[items["axis"] == measure.name] if len(items) else items
-        scores = [axis_value(own, m, s) for m, s in zip(finished["method"], finished["seed"], strict=True)]
-        finished = finished.assign(**{measure.column: scores})
+        scores = axis_values(items)
+        own = [scores.get(run, math.nan) for run in zip(done["method"], done["seed"], strict=True)]
+        done = done.assign(**{measure.column: own})
     summaries = {}
-    for method, rows in finished.groupby("method"):
+    for method, rows in done.groupby("method"):
         values = {
             str(int(seed)): float(value) if math.isfinite(value) else None
             for seed, value in zip(rows["seed"], rows[measure.column].astype(float), strict=True)
@@ -291,19 +274,3 @@ def _standing(measures: list[dict[str, Any]], planned: int) -> dict[str, Any]:
             needed = math.ceil(math.log2(2 * tests / LEVEL))
             text += f" With {tests} primary comparisons no adjusted p can reach .05 here: that takes {needed} seeds."
     return {"screening": seeds < CLAIM_SEEDS, "statement": text}
-
-
-def _failed(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every run without a result, with its error."""
-    rows = results[results["status"] != "finished"].to_dict("records")
-    return [
-        {
-            "id": str(row["id"]),
-            "method": row["method"],
-            "seed": int(row["seed"]),
-            "role": row["role"],
-            "error": row["error"] if isinstance(row["error"], str) else "no error message",
-            "attempts": int(row["attempts"]) if pd.notna(row["attempts"]) else None,
-        }
-        for row in rows
-    ]

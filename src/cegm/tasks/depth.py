@@ -57,7 +57,7 @@ def questions(source: Source, items: int, seed: int) -> list[Item]:
     return published(source, items, seed)
 
 
-def cost_per_correct(seconds: float, tokens: int, records: Sequence[Record]) -> Cost:
+def cost_per_correct(seconds: float, tokens: float, records: Sequence[Record]) -> Cost:
     """Cost of one right answer.
 
     Args:
