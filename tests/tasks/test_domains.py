@@ -55,6 +55,26 @@ def test_the_oracle_pays_nothing_and_every_cell_is_filled():
     assert all(2 < r.score < 6 for r in records if r.subset.startswith("control"))
 
 
+class Counting(Oracle):
+    """Counts the texts it is given to read."""
+
+    def __init__(self):
+        self.texts = Counter()
+
+    def read(self, texts):
+        self.texts.update(texts)
+        return super().read(texts)
+
+
+def test_the_home_text_is_read_once_before_adapting():
+    """Of 15 cells the five without steps are one: the model that has not adapted yet."""
+    examinee = Counting()
+    AXIS.measured(examinee, "world", 3, 0)
+    home = {piece.text for piece in domains.domain(domains.HOME, "world", 3, 0).test}
+    assert {examinee.texts[text] for text in home} == {1 + 2 * len(DOMAINS)}
+    assert {count for text, count in examinee.texts.items() if text not in home} == {len(STEPS)}
+
+
 def test_guessing_costs_what_it_says_and_repeats():
     records = AXIS.measured(Guesser(), "world", 2, 0)
     texts = {p.item: p.text for p in domains.domain("chat", "world", 2, 0).test}

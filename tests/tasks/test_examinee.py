@@ -21,12 +21,14 @@ CHOICES = [
 TEXTS = ["a crow hums .", "it rains", "snow on the hills and all the valleys ."]
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "reader"])
 def model(request):
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
-    if request.param == "llama":
-        return AutoModelForCausalLM.from_config(fresh_config("tiny", tokenizer)).eval()
+    if request.param in ("llama", "reader"):
+        shape = fresh_config("tiny" if request.param == "llama" else "reader", tokenizer)
+        shape.max_position_embeddings = 512
+        return AutoModelForCausalLM.from_config(shape).eval()
     shape = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=32, n_layer=2, n_head=2)
     shape.initializer_range = 0.3
     return GPT2LMHeadModel(shape).eval()
@@ -62,6 +64,33 @@ def test_the_batch_size_changes_no_answer(model):
     assert one.write(TEXTS, 3) == many.write(TEXTS, 3)
 
 
+PROMPTS = [*TEXTS, TEXTS[0] + TEXTS[2], "it rains", "w"]
+"""Of very different lengths, and two alike."""
+
+
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_writing_with_kept_keys_and_values_is_writing_without(model, size):
+    examinee = Examinee(model, byte_tokenizer(), batch_size=size)
+    rows = [tuple(byte_tokenizer()(prompt)["input_ids"]) for prompt in PROMPTS]
+    assert examinee._continued(rows, 12) == [examinee._reread(row, 12) for row in rows]
+    ids = [byte_tokenizer()(text)["input_ids"] for text in examinee.write(PROMPTS, 12)]
+    assert len({tuple(written) for written in ids}) >= 4, "a model that says the same to all proves nothing"
+
+
+def test_a_model_with_a_running_state_reads_anew(model, monkeypatch):
+    examinee = Examinee(model, byte_tokenizer())
+    written = examinee.write(PROMPTS, 4)
+    monkeypatch.setattr(model, "_is_stateful", True, raising=False)
+    assert examinee.write(PROMPTS, 4) == written
+
+
+def test_writing_beyond_the_positions_is_not_measured(model):
+    examinee = Examinee(model, byte_tokenizer())
+    assert examinee.write(["a" * examinee.positions], 1)
+    with pytest.raises(NotMeasured, match=f"{examinee.positions + 1} tokens"):
+        examinee.write(["a" * examinee.positions, "b"], 2)
+
+
 def test_reading_adds_up_to_choosing(model):
     examinee = Examinee(model, byte_tokenizer())
     (tokens,) = examinee.read(["the wind bends"])
@@ -93,11 +122,10 @@ class Scripted(Examinee):
     """Writes the ids it is given, whatever it has read."""
 
     def __init__(self, tokenizer, ids):
-        self.tokenizer, self.ids = tokenizer, ids
+        self.tokenizer, self.ids, self.batch_size = tokenizer, ids, 16
 
-    def _logits(self, rows):
-        for index, row in enumerate(rows):
-            yield index, torch.nn.functional.one_hot(torch.tensor([self.ids[len(row) - 1]]), 2000).float()
+    def _continued(self, rows, tokens):
+        return [self.ids[len(row) - 1 :][:tokens] for row in rows]
 
 
 @pytest.mark.parametrize("tokenizer", [word_tokenizer(), byte_tokenizer()])

@@ -159,10 +159,11 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
         NotMeasured: No domain is there, or the model cannot read these texts.
     """
     home = _home(source, items, seed)
+    before = lru_cache(lambda: _bits(examinee, home))  # no adapting yet: the same for all domains, and read once
 
     def measured(name: str) -> list[Record]:
         texts = domain(name, source, items, seed)
-        return _adapted(examinee, name, texts, home, source) + _control(name, texts, source)
+        return _adapted(examinee, name, texts, home, before, source) + _control(name, texts, source)
 
     return available({name: partial(measured, name) for name in DOMAINS})
 
@@ -176,14 +177,26 @@ def _home(source: Source, items: int, seed: int) -> tuple[Piece, ...]:
         return ()
 
 
-def _adapted(examinee: Examinee, name: str, texts: Domain, home: tuple[Piece, ...], source: Source) -> list[Record]:
+def _adapted(
+    examinee: Examinee,
+    name: str,
+    texts: Domain,
+    home: tuple[Piece, ...],
+    before: Callable[[], list[float]],
+    source: Source,
+) -> list[Record]:
     records: list[Record] = []
     for steps, student in zip(STEPS, examinee.studied(texts.study, STEPS), strict=True):
-        for subset, pieces in ((name, texts.test), (f"{HOME} after {name}", home)):
-            read = student.read([piece.text for piece in pieces])
-            scores = [bits_per_byte(piece.text, tokens) for piece, tokens in zip(pieces, read, strict=True)]
-            records += [_record(subset, p, steps, s, source) for p, s in zip(pieces, scores, strict=True)]
+        scores = _bits(student, texts.test)
+        records += [_record(name, p, steps, s, source) for p, s in zip(texts.test, scores, strict=True)]
+        scores = _bits(student, home) if steps else before()
+        records += [_record(f"{HOME} after {name}", p, steps, s, source) for p, s in zip(home, scores, strict=True)]
     return records
+
+
+def _bits(examinee: Examinee, pieces: Sequence[Piece]) -> list[float]:
+    read = examinee.read([piece.text for piece in pieces])
+    return [bits_per_byte(piece.text, tokens) for piece, tokens in zip(pieces, read, strict=True)]
 
 
 def _control(name: str, texts: Domain, source: Source) -> list[Record]:

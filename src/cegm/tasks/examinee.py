@@ -1,13 +1,14 @@
 """A model that sits an examination: it chooses, reads, writes, embeds and studies. All that the axes ask of a model, and nothing else.
 
 Every answer is in float32 and depends neither on the batch size nor on padding: rows are padded on the right, where a causal model never looks
-back from.
+back from, or on the left behind a mask where it writes.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,12 +121,45 @@ class Examinee:
 
     def write(self, prompts: Sequence[str], tokens: int) -> list[str]:
         """Greedy continuation of each prompt by `tokens` tokens, or up to the end of its text: as text, with the white space in front of it."""
-        rows = [list(self.opening() + tuple(self.tokenizer(p, add_special_tokens=False)["input_ids"])) for p in prompts]
-        starts = [len(row) for row in rows]
+        rows = [self.opening() + tuple(self.tokenizer(p, add_special_tokens=False)["input_ids"]) for p in prompts]
+        texts = [""] * len(rows)
+        for batch in self._similar(rows):
+            asked = [rows[index] for index in batch]
+            for index, row, more in zip(batch, asked, self._continued(asked, tokens), strict=True):
+                texts[index] = self._written([*row, *more], len(row))
+        return texts
+
+    @torch.no_grad()
+    def _continued(self, rows: Sequence[tuple[int, ...]], tokens: int) -> list[list[int]]:
+        """The next `tokens` tokens of each row, each the most likely one; what has been read is kept as keys and values.
+
+        New tokens stand behind all rows, so rows are padded on the left here, and masked.
+        """
+        if getattr(self.model, "_is_stateful", False):  # a state that forgets cannot be told which tokens were padding
+            return [self._reread(row, tokens) for row in rows]
+        width = max(map(len, rows))
+        ids = torch.tensor([row[:1] * (width - len(row)) + row for row in rows], device=self._device)  # (rows, width)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self._device)
+        position = (mask.cumsum(-1) - 1).clamp(min=0)
+        cache: Any = None
+        written: list[Tensor] = []
+        for count in range(tokens):
+            self._refuse_beyond(width + count)
+            known = {"attention_mask": mask, "position_ids": position, "logits_to_keep": 1}
+            taken = {name: value for name, value in known.items() if name in self._arguments}
+            answer = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **taken)
+            cache, ids = answer.past_key_values, answer.logits[:, -1].argmax(-1, keepdim=True)
+            mask, position = torch.cat([mask, torch.ones_like(ids)], 1), position[:, -1:] + 1
+            written.append(ids)
+        return torch.cat(written, 1).tolist()
+
+    def _reread(self, row: tuple[int, ...], tokens: int) -> list[int]:
+        """The next tokens of a row, which is read anew for each."""
+        longer = row
         for _ in range(tokens):
-            for index, logits in self._logits([tuple(row) for row in rows]):
-                rows[index].append(int(logits[-1].argmax()))
-        return [self._written(row, start) for row, start in zip(rows, starts, strict=True)]
+            ((_, logits),) = self._logits([longer])
+            longer = (*longer, int(logits[-1].argmax()))
+        return list(longer[len(row) :])
 
     def _written(self, row: list[int], start: int) -> str:
         """Text of a row from `start` on; decoded with what is before, since many tokenizers drop white space in front."""
@@ -230,23 +264,34 @@ class Examinee:
 
     def _batches(self, rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[list[int], Tensor]]:
         """Indices and right-padded tokens, (rows, longest), of rows of similar length."""
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        longest = len(rows[order[-1]]) if order else 0
-        if self.positions is not None and longest > self.positions:
-            raise NotMeasured(
-                f"a question has {longest} tokens but the model reads {self.positions}; use a model with a longer context"
-            )
-        assert all(rows), "a row without tokens has no next one"
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
+        self._refuse_beyond(max(map(len, rows), default=0))
+        for batch in self._similar(rows):
             width = max(len(rows[index]) for index in batch)
             self.tokens += sum(len(rows[index]) for index in batch)
             padded = [rows[index] + rows[index][-1:] * (width - len(rows[index])) for index in batch]
             yield batch, torch.tensor(padded, device=self._device)
 
+    def _similar(self, rows: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+        """Indices of rows of similar length, a batch at a time."""
+        assert all(rows), "a row without tokens has no next one"
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def _refuse_beyond(self, tokens: int) -> None:
+        if self.positions is not None and tokens > self.positions:
+            raise NotMeasured(
+                f"a question has {tokens} tokens but the model reads {self.positions}; use a model with a longer context"
+            )
+
     @torch.no_grad()
     def _forward(self, ids: Tensor, **more: Any) -> Any:
         return self.model(input_ids=ids, use_cache=False, **more)
+
+    @property
+    def _arguments(self) -> Mapping[str, inspect.Parameter]:
+        """What the model can be given; architectures that count positions by the mask alone take no `position_ids`."""
+        return inspect.signature(self.model.forward).parameters
 
     @property
     def _device(self) -> torch.device:
