@@ -31,8 +31,10 @@ def test_bits_are_counted_per_byte_of_what_was_scored():
 
 
 def test_knowing_only_bytes_costs_their_entropy_and_knowing_nothing_eight_bits():
-    assert byte_bits([], "anything") == pytest.approx(8)
-    assert byte_bits(["ab" * 10_000], "abab") == pytest.approx(1, abs=0.02)
+    assert byte_bits([], ["anything", "é"]) == pytest.approx([8, 8])
+    assert byte_bits(["ab" * 10_000, "ab"], ["abab", "a"]) == pytest.approx([1, 1], abs=0.02)
+    (unheard,) = byte_bits(["a" * 744], ["b"])
+    assert unheard == pytest.approx(math.log2(1000)), "one of 744 + 256"
 
 
 def test_pieces_keep_to_their_size():
@@ -47,8 +49,12 @@ def test_pieces_keep_to_their_size():
 def test_the_oracle_pays_nothing_and_every_cell_is_filled():
     records = AXIS.measured(Oracle(), "world", 5, 0)
     cells = Counter((r.subset, r.level) for r in records if not r.subset.startswith("control"))
-    home = [f"home after {name}" for name in DOMAINS]
-    assert cells == {(subset, steps): 5 for subset in [*DOMAINS, *home] for steps in STEPS}
+    assert cells == {
+        (subset, steps): count
+        for name in DOMAINS
+        for subset, count in ((name, 5), (f"home after {name}", 2))
+        for steps in STEPS
+    }, "of the home text a quarter as many, rounded up"
     assert {r.score for r in records if not r.subset.startswith("control")} == {0.0}
     assert Counter(r.subset for r in records if r.subset in AXIS.primary) == dict.fromkeys(DOMAINS, 15)
     assert len({(r.subset, r.item, r.level) for r in records}) == len(records)
@@ -70,7 +76,7 @@ def test_the_home_text_is_read_once_before_adapting():
     """Of 15 cells the five without steps are one: the model that has not adapted yet."""
     examinee = Counting()
     AXIS.measured(examinee, "world", 3, 0)
-    home = {piece.text for piece in domains.domain(domains.HOME, "world", 3, 0).test}
+    home = {piece.text for piece in domains.domain(domains.HOME, "world", 1, 0).test}
     assert {examinee.texts[text] for text in home} == {1 + 2 * len(DOMAINS)}
     assert {count for text, count in examinee.texts.items() if text not in home} == {len(STEPS)}
 
