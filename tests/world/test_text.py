@@ -30,7 +30,9 @@ def test_the_vocabulary_is_closed_and_without_doubles():
 
 def test_the_same_seed_gives_the_same_text_on_every_machine():
     assert take(5) == take(5)
-    assert take(1)[0].startswith("they name hammer elsa . roll friday lukas hammer elsa harbor tomas hammer elsa hammer elsa")
+    assert take(1)[0].startswith(
+        "they name hammer elsa . roll friday lukas hammer elsa harbor tomas hammer elsa hammer elsa"
+    )
 
 
 def test_splits_and_seeds_share_no_document():
