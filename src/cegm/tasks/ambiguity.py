@@ -3,7 +3,7 @@
 Every candidate is put in the place of the pronoun and the words *after* it are scored: "partial" scoring (Trinh & Le 2018, arXiv
 1806.02847). Those words are the same for all candidates, so that neither the length nor the frequency of a name counts.
 
-- *Generated*: what is said of one of two persons in the embedded world: as told (0), from the other side (1), or what follows (2).
+- *Generated*: what is said of one of two persons in the embedded world: as told (0), what follows (1), the same after filler (2).
 - *Real*: English Winograd schemas as collected in XWINO (arXiv 2106.12066, `wsc_xwinograd_en`, Apache-2.0), in three subsets that are
   reported apart: `wsc`, the 273 of the original challenge; `superglue`, those of SuperGLUE (arXiv 1905.00537) that are not among them, for
   65 of its 170 rows are and are left out here; `naive`, the definite pronouns of Rahman & Ng 2012. And `gap`, pronouns of Wikipedia

@@ -4,10 +4,10 @@ Nothing but the standard library is needed. docs/world.md shows the grammar, wha
 """
 
 from cegm.world.chains import chain_exam
+from cegm.world.deeds import PRONOUN_LEVELS, pronoun_exam
 from cegm.world.exam import Exam
 from cegm.world.facts import Fact, draw_facts, facts_in, options, paraphrased_exam, recall_exam
 from cegm.world.filler import Nested, filler, nested
-from cegm.world.gifts import PRONOUN_LEVELS, pronoun_exam
 from cegm.world.journeys import Journey, Step, journey
 from cegm.world.registers import REGISTERS, register_documents
 from cegm.world.rephrasings import TECHNIQUES, Rephrasing, rephrasing

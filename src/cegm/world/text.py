@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cegm.world.chains import STATIONS, chain_paragraph
+from cegm.world.deeds import DEEDS, GOODS, deed_paragraph
 from cegm.world.exam import joined
 from cegm.world.facts import PERSONS, RELATIONS, WORDINGS, Fact, draw_facts, facts_in
 from cegm.world.filler import ADJECTIVES, ADVERBS, NATURE, filler, nested_of_any_depth
-from cegm.world.gifts import ASKING, GIVING, GOODS, TRAITS, gift_paragraph
 from cegm.world.journeys import STAGES, TOWNS, journey_paragraph
 from cegm.world.registers import register_words
 from cegm.world.senses import SENSES, TOPICS, sense_paragraph
@@ -25,7 +25,7 @@ PARAGRAPHS = (2, 5)
 """Other paragraphs of a document, laid between its facts."""
 
 KINDS: dict[Callable[[random.Random], list[Sentence]], int] = {
-    gift_paragraph: 8,
+    deed_paragraph: 5,
     sense_paragraph: 2,
     chain_paragraph: 6,
     journey_paragraph: 6,
@@ -46,10 +46,7 @@ FUNCTION_WORDS = (
     "some",
     "the",
     "that",
-    "is",
     "at",
-    "from",
-    "to",
     "here",
     "comes",
     "one",
@@ -72,8 +69,7 @@ def vocabulary() -> list[str]:
     """All words of the world and its punctuation, sorted; nothing else is ever written."""
     words = {*PERSONS, *RELATIONS, *STATIONS, *ADJECTIVES, *ADVERBS, *NATURE, *NATURE.values(), *GOODS, *TOWNS, *STAGES}
     words |= {verb for members in RELATIONS.values() for pair in members.values() for verb in pair}
-    words |= {word for verbs in (GIVING, ASKING) for pair in verbs.items() for word in pair}
-    words |= {word for traits in TRAITS.values() for word in traits}
+    words |= {*DEEDS, *DEEDS.values()}
     words |= {word for shown in TOPICS.values() for word in shown}
     words |= {word for senses in SENSES.values() for word in senses.values()} | set(SENSES)
     words |= {word for wording in WORDINGS for word in wording.split() if "{" not in word}
