@@ -109,8 +109,8 @@ def test_tokens_are_counted_once_per_reading_and_without_padding(model, batch_si
     assert examinee.tokens == 10 + 3 + 7
     examinee.embed(["abcde"])
     assert examinee.tokens == 20 + 5
-    examinee.write(["abc"], 2)
-    assert examinee.tokens == 25 + 3 + 4
+    examinee.write(["abc", "abcdef"], 3)
+    assert examinee.tokens == 25 + (3 + 2) + (6 + 2)
 
 
 def test_a_text_that_the_tokenizer_cannot_spell_is_refused(model):

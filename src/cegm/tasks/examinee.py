@@ -137,6 +137,7 @@ class Examinee:
         """
         if getattr(self.model, "_is_stateful", False):  # a state that forgets cannot be told which tokens were padding
             return [self._reread(row, tokens) for row in rows]
+        self.tokens += sum(map(len, rows)) + len(rows) * (tokens - 1)  # the last one written is not read
         width = max(map(len, rows))
         ids = torch.tensor([row[:1] * (width - len(row)) + row for row in rows], device=self._device)  # (rows, width)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self._device)
