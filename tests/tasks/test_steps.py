@@ -1,4 +1,4 @@
-"""Errors over ten steps: what is written down is what was chosen, and the implied curves are what independence gives."""
+"""Errors over ten steps: what is written down is what was chosen."""
 
 import random
 
@@ -69,25 +69,3 @@ def test_who_cannot_decide_never_writes_the_truth_by_luck():
 def test_wrong_steps_are_summed_up_to_each_step():
     records = steps.measure(Stumbler(), "world", 3, 0)
     assert steps.wrong_steps(records) == {mode: [0, *[1] * 9] for mode in ("free", "forced")}
-
-
-def test_implied_curves_are_those_of_independent_errors():
-    implied = steps.implied_wrong_steps(0.9)
-    assert implied.apart == pytest.approx([0.1 * step for step in range(1, 11)])
-    assert implied.carried[:3] == pytest.approx([0.1, 0.1 + 0.19, 0.1 + 0.19 + 0.271])
-    for accuracy in (0.0, 1.0):
-        edge = steps.implied_wrong_steps(accuracy)
-        assert edge.apart == edge.carried == [(1 - accuracy) * step for step in range(1, 11)]
-
-
-def test_implied_curves_agree_with_a_simulation():
-    rng = random.Random(0)
-    apart, carried = [0.0] * 10, [0.0] * 10
-    for _ in range(20000):
-        right = [rng.random() < 0.8 for _ in range(10)]
-        for step in range(10):
-            apart[step] += sum(not each for each in right[: step + 1]) / 20000
-            carried[step] += sum(not all(right[: s + 1]) for s in range(step + 1)) / 20000
-    implied = steps.implied_wrong_steps(0.8)
-    assert implied.apart == pytest.approx(apart, abs=0.05)
-    assert implied.carried == pytest.approx(carried, abs=0.1)

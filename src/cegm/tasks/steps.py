@@ -5,7 +5,7 @@
 - *Real*: none. No public set here has items of ten steps with the state after each (GSM8K's solutions, arXiv 2110.14168, are shorter and
   are texts).
 
-Traps: errors add up even where none leads to another, so a rising curve proves nothing; `implied_wrong_steps` gives the two curves that
+Traps: errors add up even where none leads to another, so a rising curve proves nothing; `step_errors.py` gives the two curves that
 accuracy at the first step implies. Later steps have longer contexts too: what a model's own errors do is the difference of free and forced.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 from cegm import world
@@ -25,19 +24,6 @@ from cegm.tasks.examinee import Choice, Examinee
 NAME = "steps"
 STEPS = 10
 MODES = ("free", "forced")
-
-
-@dataclass(frozen=True)
-class Implied:
-    """Wrong steps expected up to each step from accuracy at the first one.
-
-    Attributes:
-        apart: If every step goes wrong on its own, as under teacher forcing.
-        carried: If every step goes on from the state before it and an error is never made good.
-    """
-
-    apart: list[float]
-    carried: list[float]
 
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
@@ -96,12 +82,6 @@ def wrong_steps(records: Sequence[Record]) -> dict[str, list[float]]:
     return {
         mode: list(accumulate(share for (own, _), share in sorted(shares.items()) if own == mode)) for mode in MODES
     }
-
-
-def implied_wrong_steps(first: float, steps: int = STEPS) -> Implied:
-    """Curves that accuracy `first` at the first step implies, if the errors of different steps are independent."""
-    apart = list(accumulate([1 - first] * steps))
-    return Implied(apart, list(accumulate(1 - first**step for step in range(1, steps + 1))))
 
 
 AXIS = Axis(
