@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cegm import report
-from cegm.report import page, words
+from cegm.report import page, sentences
 from cegm.report.folder import Folder, read
 from cegm.report.overhead import AXES, ratios, rows
 from pages import Page
@@ -68,7 +68,7 @@ def drawn(comparison: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 def told(folder: Folder) -> str:
-    return " ".join(sentence.text for sentence in words.sentences(folder))
+    return " ".join(sentence.text for sentence in sentences.sentences(folder))
 
 
 def test_a_chart_per_axis_shows_every_ratio(drawn: Page) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import altair as alt
 
 from cegm.report import effect_chart, effect_words, page, picture, style, tables, terminal, words
-from cegm.report.effect_words import signed
 from cegm.report.folder import Ablation, Record, read_ablation
+from cegm.report.words import signed
 
 WIDTH = 130
 """Characters of a line in the terminal."""

@@ -35,7 +35,7 @@ def learning_curves(folder: Folder, *, ending: bool = False) -> style.Drawing | 
     if len({point["tokens"] for point in points}) < 2:
         return None
     x = alt.X("tokens:Q", title="training tokens", axis=alt.Axis(format="~s"), scale=alt.Scale(nice=False, zero=False))
-    return _band_chart(points, folder.methods, x, "validation loss (bits per byte)", ".3f", zero=False)
+    return band_chart(points, folder.methods, x, "validation loss (bits per byte)", ".3f", zero=False)
 
 
 def training_loss(folder: Folder) -> style.Drawing | None:
@@ -122,7 +122,7 @@ def retention(folder: Folder, measure: str = "accuracy") -> style.Drawing | None
     )
     accuracy = measure == "accuracy"
     title = "questions answered correctly" if accuracy else "lead of the right answer (nats)"
-    chart = _band_chart(points, folder.methods, x, title, ".0%" if accuracy else ".2f", zero=accuracy)
+    chart = band_chart(points, folder.methods, x, title, ".0%" if accuracy else ".2f", zero=accuracy)
     return alt.layer(*_retention_marks(folder, accuracy), chart)
 
 
@@ -161,23 +161,32 @@ def _bands(values: dict[tuple[str, int], list[float]], x: str) -> list[Record]:
     return [point for lines in points.values() for point in thinned(lines, MOST_POINTS)]
 
 
-def _band_chart(
+def band_chart(
     points: list[Record], methods: list[str], x: alt.X, title: str, number: str, zero: bool
 ) -> style.Drawing:
-    """Mean line with marks and a band from the lowest to the highest seed."""
+    """Mean line with marks and a band from the lowest to the highest seed.
+
+    Args:
+        points: `method`, `tokens`, `length` or `level`, `mean`, `low`, `high`, and perhaps the number of `seeds`.
+        methods: In the order of the legend.
+        x: The horizontal axis.
+        title: Title of the vertical axis.
+        number: Format of its labels.
+        zero: Whether it begins at zero.
+    """
     axis = alt.Axis(format=number) if "%" in number else alt.Axis()
-    field = next(name for name in ("tokens", "length") if name in points[0])
+    field = next(name for name in ("tokens", "length", "level") if name in points[0])
     base: Any = alt.Chart(alt.InlineData(values=points)).encode(x=x, color=style.colour(methods))
     y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=zero), axis=axis)
     band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=style.dash(methods))
     tooltip = [
         alt.Tooltip("method:N"),
-        alt.Tooltip(f"{field}:Q", format=",d"),
+        alt.Tooltip(f"{field}:Q", format=",~g"),
         alt.Tooltip("mean:Q", format=".2%" if "%" in number else ".4f", title="mean"),
         alt.Tooltip("low:Q", format=".2%" if "%" in number else ".4f", title="lowest seed"),
         alt.Tooltip("high:Q", format=".2%" if "%" in number else ".4f", title="highest seed"),
-        alt.Tooltip("seeds:Q", title="seeds"),
+        *([alt.Tooltip("seeds:Q", title="seeds")] if "seeds" in points[0] else []),
     ]
     marks = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=style.shape(methods), tooltip=tooltip)
     return alt.layer(band, line, marks)

@@ -9,17 +9,22 @@ import altair as alt
 
 from cegm.report import style
 from cegm.report.folder import Folder, Record, finite
+from cegm.report.judged import judged
 
 MEBIBYTE = 2**20
 
 
 def seed_points(folder: Folder, measure: str) -> list[Record]:
     """Value of every run by method and seed, from the verdict's measure; a missed target has value None."""
-    judged = _measure(folder, measure)
+    found = judged(folder)
     return [
         {"method": style.name(method), "rank": rank, "seed": int(seed), "value": value}
         for rank, method in enumerate(folder.methods)
-        for seed, value in judged.get("methods", {}).get(method, {}).get("values", {}).items()
+        for seed, value in (found.measure(measure) if found else {})
+        .get("methods", {})
+        .get(method, {})
+        .get("values", {})
+        .items()
     ]
 
 
@@ -48,6 +53,7 @@ def every_seed(folder: Folder, measure: str, title: str) -> style.Drawing | None
 
 def difference_points(folder: Folder, measure: str) -> list[Record]:
     """Effect and interval of every pair, as the verdict states them."""
+    found = judged(folder)
     return [
         {
             "pair": f"{style.name(entry['pair'][0])} against {style.name(entry['pair'][1])}",
@@ -55,7 +61,7 @@ def difference_points(folder: Folder, measure: str) -> list[Record]:
             "low": (entry["interval"] or [None, None])[0],
             "high": (entry["interval"] or [None, None])[1],
         }
-        for entry in _measure(folder, measure).get("pairs", [])
+        for entry in (found.measure(measure) if found else {}).get("pairs", [])
         if entry["effect"] is not None
     ]
 
@@ -182,8 +188,3 @@ def _methods_axis(folder: Folder) -> alt.Y:
     names = [style.name(method) for method in folder.methods]
     axis = alt.Axis(grid=False, ticks=False, domain=False, labelPadding=6, labelFontSize=13)
     return alt.Y("method:N", title=None, sort=names, scale=alt.Scale(domain=names), axis=axis)
-
-
-def _measure(folder: Folder, name: str) -> Record:
-    measures = folder.verdict["measures"] if folder.verdict else []
-    return next((measure for measure in measures if measure["name"] == name), {})

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-from cegm.report import effect_words, style, words
+from cegm.report import style, words
 from cegm.report.folder import Ablation, Record
 
 ROW = 18
@@ -177,12 +177,12 @@ def _words(place: int) -> alt.Scale:
 def _beyond(rows: list[Record], low: float, high: float, width: int) -> list[Any]:
     """Rows without a mean inside the plot: the number and where it is, or that there is none."""
     right = [
-        {**row, "told": f"{effect_words.signed(row['effect'])} \N{RIGHTWARDS ARROW}"}
+        {**row, "told": f"{words.signed(row['effect'])} \N{RIGHTWARDS ARROW}"}
         for row in rows
         if row["effect"] is not None and row["effect"] > high
     ]
     left = [
-        {**row, "told": f"\N{LEFTWARDS ARROW} {effect_words.signed(row['effect'])}"}
+        {**row, "told": f"\N{LEFTWARDS ARROW} {words.signed(row['effect'])}"}
         for row in rows
         if row["effect"] is not None and row["effect"] < low
     ]

@@ -6,17 +6,11 @@ from statistics import fmean
 
 from cegm.report import words
 from cegm.report.folder import Ablation, Record
-from cegm.report.words import MINUS, TIMES
+from cegm.report.words import TIMES, signed
 
 CONTROLS = "controls"
 
 SIGN = "An effect is the loss of the change minus that of the base: negative = lower loss than base = better."
-
-
-def signed(number: float) -> str:
-    """A difference of losses with its sign; nothing in front of a zero."""
-    shown = f"{abs(number):.4f}"
-    return ("" if float(shown) == 0 else MINUS if number < 0 else "+") + shown
 
 
 def interval(difference: Record) -> str:

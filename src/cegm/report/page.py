@@ -10,33 +10,17 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import vl_convert
 
-from cegm.report import curves, dots, gradient_map, layers, overhead, style, tables, words
+from cegm.report import claims, curves, dots, exhibits, gradient_map, layers, overhead, sentences, style, tables
+from cegm.report.exhibit_figures import retention
+from cegm.report.figures import Figure, figure
 from cegm.report.folder import Folder, read
 from cegm.report.picture import VEGA_LITE
 
 FILE_NAME = "report.html"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart with the one line that explains it.
-
-    Attributes:
-        title: Short heading.
-        meaning: One sentence without jargon.
-        chart: The Vega-Lite specification.
-        wide: Whether it takes the whole width of the page.
-    """
-
-    title: str
-    meaning: str
-    chart: dict[str, Any]
-    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,12 +88,13 @@ def template(name: str) -> jinja2.Template:
 def render(folder: Folder) -> str:
     """The page as text."""
     methods, rows = tables.settings(folder)
+    shown, missing = exhibits.exhibits(folder)
     return template("page.html.j2").render(
         title=folder.path.resolve().name,
         folder=folder,
         methods=[style.name(method) for method in folder.methods],
-        headline=words.headline(folder),
-        sentences=words.sentences(folder),
+        headline=sentences.headline(folder),
+        sentences=sentences.sentences(folder),
         facts=tables.facts(folder),
         verdict_rows=tables.verdict_rows(folder.verdict) if folder.verdict else [],
         method_rows=tables.method_rows(folder) if folder.verdict else [],
@@ -118,7 +103,11 @@ def render(folder: Folder) -> str:
         settings=rows,
         pairing_rows=tables.pairing_rows(folder) if folder.is_comparison else [],
         run_rows=tables.run_rows(folder),
-        claim_rows=tables.claim_rows(folder) if folder.is_comparison else [],
+        exhibits=shown,
+        missing=missing,
+        columns=exhibits.columns(folder),
+        source=claims.source(),
+        checkpoints=tables.checkpoint_rows(folder.verdict) if folder.verdict else [],
         library=library(),
         config=style.CONFIG,
     )
@@ -134,28 +123,15 @@ def sections(folder: Folder) -> list[Section]:
         drawn += [
             Section("final", "Where the runs end", _final(folder), unjudged),
             Section("seconds", "The same training time for every method", _equal_seconds(folder), unjudged),
-            Section("target", "Steps to AdamW's final loss", _target(folder), unjudged),
         ]
     return [
         *drawn,
         Section("cost", "What it costs", _costs(folder), "No finished run has reported its cost."),
         *_overhead(folder),
-        Section("retention", "Recall over long texts", _retention(folder), "Recall was not measured."),
+        *_recall(folder),
         Section("layers", "Layers over time", _layers(folder), "The runs logged no numbers per layer."),
         Section("rates", "Learning rates", _rates(folder), "No finished run has logged a learning rate."),
     ]
-
-
-def figure(title: str, meaning: str, chart: Any, height: int | None = 260, wide: bool = False) -> list[Figure]:
-    """A figure as wide as its place on the page; none without a chart."""
-    if chart is None:
-        return []
-    spec = chart.properties(width="container", description=f"{title}. {meaning}").to_dict()
-    spec.pop("$schema")  # the page names the grammar itself; an address in it would only look like a download
-    spec.pop("config", None)
-    if height is not None:
-        spec["height"] = height
-    return [Figure(title, meaning, spec, wide)]
 
 
 def _learning(folder: Folder) -> list[Figure]:
@@ -191,17 +167,6 @@ def _equal_seconds(folder: Folder) -> list[Figure]:
     meaning = "Mean within seeds, with its 95 % interval. Left of the dashed line favours the first."
     chart = dots.differences(folder, "equal_seconds", "bits per byte, first minus second")
     return found + figure("Difference at equal seconds", meaning, chart, 200)
-
-
-def _target(folder: Folder) -> list[Figure]:
-    target = folder.verdict["target_loss"] if folder.verdict else None
-    if target is None:
-        return []
-    meaning = (
-        f"First evaluation at or below {target:.4f} nats per token, the mean final loss of AdamW. "
-        "A cross is a seed that never got there, drawn at its last step."
-    )
-    return figure("Steps needed, every seed", meaning, dots.steps_to_target(folder), 220, wide=True)
 
 
 def _costs(folder: Folder) -> list[Figure]:
@@ -240,13 +205,10 @@ def _overhead(folder: Folder) -> list[Section]:
     return [Section("overhead", title, figures, "No two shapes could be measured.", numbers if numbers.rows else None)]
 
 
-def _retention(folder: Folder) -> list[Figure]:
-    meaning = "Share of questions about a fact in the text answered correctly. The dashed line is guessing."
-    found = figure("Right answers by length", meaning, curves.retention(folder))
-    meaning = (
-        "How far the right answer is ahead of the best wrong one, in log probability; above the dashed line it wins."
-    )
-    return found + figure("Margin of the right answer", meaning, curves.retention(folder, "score"))
+def _recall(folder: Folder) -> list[Section]:
+    """Recall of one run alone; a comparison shows it as the paper's table II."""
+    figures = [] if folder.verdict else retention(folder)
+    return [Section("retention", "Recall over long texts", figures, "")] if figures else []
 
 
 def _layers(folder: Folder) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""The tables of the page as rows of text: verdict, methods, configuration, pairing, runs, and the paper's claims."""
+"""The tables of the page as rows of text: verdict, methods, configuration, pairing and runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 from cegm.report import style, words
-from cegm.report.curves import retention_points
 from cegm.report.folder import Folder, Record, Run, finite
 
 LONGEST_TEXT = 400
@@ -15,10 +14,10 @@ LONGEST_TEXT = 400
 
 NOT_COMPARED = ("method", "seed", "output_dir", "resume_from_checkpoint", "progress")
 
-# Table II of the paper: percent, baseline and CEGM, by context length.
-CLAIMED = {512: (82.1, 88.6), 1024: (78.3, 86.7), 2048: (71.5, 81.2), 4096: (65.8, 78.3), 8192: (54.2, 72.9)}
-
-MEASURE_ORDER = (*words.QUALITY, *words.COST)
+MEASURE_ORDER = (
+    *("bits_per_byte", "retention", "equal_seconds", "steps_to_target"),
+    *("step_time", "memory", "optimizer_state"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,7 @@ def method_rows(folder: Folder) -> list[Record]:
             for name in MEASURE_ORDER
         ]
         steps = measures.get("steps_to_target", {}).get("methods", {}).get(method, {}).get("values", {})
-        misses = sum(step is None for step in steps.values())
-        if misses:
-            cells[MEASURE_ORDER.index("steps_to_target")] = f"{misses} of {len(steps)} missed"
+        cells[MEASURE_ORDER.index("steps_to_target")] = words.steps(list(steps.values()))
         finished = sum(run.status == "finished" for run in runs)
         rows.append({"method": style.name(method), "runs": f"{finished} of {len(runs)}", "cells": cells})
     return rows
@@ -148,28 +145,22 @@ def run_rows(folder: Folder) -> list[Record]:
     return rows
 
 
-def claim_rows(folder: Folder) -> list[Record]:
-    """Claimed and measured accuracy by length, percent; the gain is over AdamW (in the paper: its baseline)."""
-    measured: dict[tuple[str, int], float] = {
-        (point["method"], point["length"]): 100 * point["mean"]
-        for point in retention_points(folder.finished(), "accuracy")
-    }
-    if not measured:
-        return []
-    others = [style.name(method) for method in folder.methods]
-    rows = []
-    for length, (baseline, cegm) in CLAIMED.items():
-        own = [measured.get((method, length)) for method in others]
-        ours, reference = measured.get(("CEGM", length)), measured.get(("AdamW", length))
-        rows.append(
-            {
-                "length": f"{length:,}",
-                "claimed": [f"{baseline:.1f}", f"{cegm:.1f}", f"+{cegm - baseline:.1f}"],
-                "measured": [words.NONE if number is None else f"{number:.1f}" for number in own],
-                "gain": words.NONE if ours is None or reference is None else _gain(ours - reference),
-            }
-        )
-    return rows
+def checkpoint_rows(verdict: Record) -> list[list[str]]:
+    """McNemar's test of the subject's checkpoint against another method's, by axis and seed."""
+    return [
+        [
+            measure["title"],
+            f"{style.name(entry['pair'][0])} against {style.name(entry['pair'][1])}",
+            str(test["seed"]),
+            f"{test['first_only']:,}",
+            f"{test['second_only']:,}",
+            p_value(test["p"]),
+        ]
+        for measure in verdict["measures"]
+        for entry in measure["pairs"]
+        for test in entry.get("mcnemar") or ()
+        if entry["pair"][0] == verdict["methods"][0]
+    ]
 
 
 def facts(folder: Folder) -> list[tuple[str, str]]:
@@ -211,7 +202,3 @@ def _failures(failed: list[Record]) -> list[str]:
 def p_value(value: float | None) -> str:
     """A p-value as a table shows it."""
     return words.NONE if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
-def _gain(number: float) -> str:
-    return f"{words.MINUS if number < 0 else '+'}{abs(number):.1f}"

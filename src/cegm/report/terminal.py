@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from cegm.report import tables, words
+from cegm.report import sentences, tables
 from cegm.report.folder import read
 
 COLUMNS = ("method", "runs", "bits/byte", "recall", "bits/byte, equal s", "steps to target", "step", "memory", "state")
@@ -26,8 +26,8 @@ def table(folder: Path) -> str:
     """
     content = read(Path(folder))
     rows = [COLUMNS, *((row["method"], row["runs"], *row["cells"]) for row in tables.method_rows(content))]
-    lines = [*_aligned(rows), "", words.headline(content)]
-    for sentence in words.sentences(content):
+    lines = [*_aligned(rows), "", sentences.headline(content)]
+    for sentence in sentences.sentences(content):
         if sentence.kind in ("cost", "warning"):
             lines.append(textwrap.fill(sentence.text, WIDTH, subsequent_indent="  "))
     lines += [f"failed: {row['name']}: {row['error']}" for row in tables.run_rows(content) if row["status"] == "failed"]

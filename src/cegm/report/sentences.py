@@ -1,0 +1,302 @@
+"""The first screen in plain sentences: what was found, what was not, at what cost, and what to beware of.
+
+Pure functions of `verdict.json` and of the reasons that runs give. No word goes beyond that of the verdict, and two words that differ
+("better" here, "no evidence" there) are never called a difference that was shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cegm.report import style, words
+from cegm.report.folder import Folder, Record
+from cegm.report.judged import LOSS, Judged, judged
+from cegm.report.words import listed
+
+LOSSES = {
+    LOSS: (
+        "ends with a lower validation loss after equal steps than",
+        "ends with a higher validation loss after equal steps than",
+        "validation loss after equal steps",
+    ),
+    "equal_seconds": (
+        "has a lower validation loss in equal training time than",
+        "has a higher validation loss in equal training time than",
+        "validation loss in equal training time",
+    ),
+    "steps_to_target": (
+        "needs fewer steps to AdamW's final loss than",
+        "needs more steps to AdamW's final loss than",
+        "steps to AdamW's final loss",
+    ),
+}
+"""How each of them is told: better, worse, and what it is about."""
+
+REACH = ("retention", "noise", "domains")
+"""Axes on which context should help most, if it carries what the paper says."""
+
+WITHOUT_CONTEXT = "muon"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A statement and where it belongs."""
+
+    kind: Literal["loss", "better", "worse", "open", "cost", "warning"]
+    text: str
+
+
+def headline(folder: Folder) -> str:
+    """The answer to the main question in one sentence."""
+    if not folder.is_comparison:
+        run = folder.runs[0]
+        state = "finished" if run.status == "finished" else "did not finish"
+        return f"One run of {style.name(run.method)} (seed {run.seed}) {state}; there is nothing to compare it with."
+    verdict = judged(folder)
+    if verdict is None:
+        return "This comparison has not been judged yet: it holds no verdict."
+    subject = style.name(verdict.subject)
+    found = [entry for other in verdict.methods[1:] if (entry := verdict.entry(LOSS, other))]
+    if not found:
+        return f"{subject} cannot be judged: no other method shares a finished, properly paired run with it."
+    clauses = []
+    for word, verb in (("better", "a lower validation loss than"), ("worse", "a higher validation loss than")):
+        others = [style.name(entry["pair"][1]) for entry in found if entry["word"] == word]
+        if others:
+            clauses.append(f"{verb} {listed(others, 'and')}")
+    undecided = [style.name(entry["pair"][1]) for entry in found if entry["word"] == "no evidence"]
+    told = [f"{subject} ends with {' and '.join(clauses)}"] if clauses else []
+    if undecided:
+        told.append(
+            f"there is no evidence of a difference in validation loss between {subject} and {listed(undecided, 'or')}"
+        )
+    seeds = min(entry["n"] for entry in found)
+    return _begun(_standing(verdict, seeds) + "; ".join(told) + ".")
+
+
+def sentences(folder: Folder) -> list[Sentence]:
+    """Loss and time, the axes that came out better, worse, and open, then costs and warnings; nothing without a verdict."""
+    verdict = judged(folder)
+    if verdict is None:
+        return []
+    told = _losses(verdict) + _axes(verdict) + _reach(verdict) + _missing(folder, verdict)
+    told += [Sentence("cost", text) for other in verdict.methods[1:] if (text := _cost(verdict, other))]
+    told += _overhead(folder.overhead) if folder.overhead else []
+    return told + _warnings(verdict.verdict)
+
+
+def _standing(verdict: Judged, seeds: int) -> str:
+    """What a statement begins with as long as it is no claim."""
+    return f"in a screening with {seeds} seed{'s' * (seeds != 1)}, " if verdict.verdict["screening"] else ""
+
+
+def _begun(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _losses(verdict: Judged) -> list[Sentence]:
+    """One sentence on loss after equal steps, loss in equal time, and steps to a target."""
+    others = verdict.methods[1:]
+    clauses = [clause for name in LOSSES for clause in _loss(name, others, verdict)]
+    if not others or not clauses:
+        return []
+    seeds = [entry["n"] for other in others if (entry := verdict.entry(LOSS, other))]
+    return [Sentence("loss", _begun(_standing(verdict, min(seeds, default=0)) + "; ".join(clauses) + "."))]
+
+
+def _loss(name: str, others: list[str], verdict: Judged) -> list[str]:
+    """A clause for every word that a measure got."""
+    better, worse, topic = LOSSES[name]
+    subject, measure = style.name(verdict.subject), verdict.measure(name)
+    told: dict[str, list[str]] = {"better": [], "worse": [], "no evidence": [], "missing": []}
+    for other in others:
+        entry = verdict.entry(name, other)
+        detail = "" if entry is None else f" ({_detail(measure, entry, verdict)})"
+        told["missing" if entry is None else entry["word"]].append(style.name(other) + detail)
+    clauses = [
+        f"{subject} {verb} {listed(told[word], 'and')}"
+        for word, verb in (("better", better), ("worse", worse))
+        if told[word]
+    ]
+    if told["no evidence"]:
+        clauses.append(
+            f"there is no evidence that {subject} differs in {topic} from {listed(told['no evidence'], 'or')}"
+        )
+    if told["missing"]:
+        clauses.append(f"{topic} was not measured against {listed(told['missing'], 'or')}")
+    return clauses
+
+
+def _detail(measure: Record, entry: Record, verdict: Judged) -> str:
+    """Size, interval, and for "no evidence" what might be there all the same."""
+    size = words.difference(measure, entry)
+    if entry["interval"] is None:
+        return f"{size}, one seed"
+    size += f" [{words.bounds(measure, entry)}]"
+    if entry["word"] != "no evidence":
+        return size
+    smallest = words.effect(measure, entry["smallest_detectable"] or 0.0)
+    unseen = f"one below {smallest.lstrip('+')} would often go unseen" if smallest.startswith("+") else None
+    return "; ".join(part for part in (size, _equal(measure, entry, verdict) or unseen) if part)
+
+
+def _equal(measure: Record, entry: Record, verdict: Judged) -> str | None:
+    """Whether the losses of a pair were shown to be equal within a margin."""
+    if measure["name"] != LOSS:
+        return None
+    tests = verdict.verdict.get("no_loss") or []
+    shown = next((test for test in tests if test["pair"] == entry["pair"] and test["no_loss"]), None)
+    return None if shown is None else f"shown to be equal within {shown['margin']:g} bits per byte"
+
+
+def _axes(verdict: Judged) -> list[Sentence]:
+    """A sentence each for the axes on which the subject came out better, worse, and neither."""
+    others = verdict.methods[1:]
+    if not others:
+        return []
+    if not verdict.axes:
+        return [Sentence("open", "No axis of the paper was measured.")]
+    subject = style.name(verdict.subject)
+    screening = "in this screening, " if verdict.verdict["screening"] else ""
+    told: list[Sentence] = []
+    for word in ("better", "worse"):
+        groups = _grouped(verdict, word)
+        clauses = [
+            f"than {listed([style.name(other) for other in rivals], 'and')} at "
+            + listed([_named(verdict, axis, rivals) for axis in axes], "and")
+            for rivals, axes in groups.items()
+        ]
+        none = f"on no axis is {subject} {word} than {listed([style.name(other) for other in others], 'or')}"
+        text = f"{subject} is {word} {', and '.join(clauses)}" if clauses else none
+        told.append(Sentence(word, _begun(f"{screening}{text}.")))
+    groups = _grouped(verdict, "no evidence")
+    if groups:
+        clauses = [
+            f"from {listed([style.name(other) for other in rivals], 'or')} at {listed([_topic(verdict, a) for a in axes], 'or')}"
+            for rivals, axes in groups.items()
+        ]
+        text = f"there is no evidence that {subject} differs {', nor '.join(clauses)}"
+        told.append(Sentence("open", _begun(f"{screening}{text}.")))
+    return told
+
+
+def _grouped(verdict: Judged, word: str) -> dict[tuple[str, ...], list[str]]:
+    """Axes by the methods against which they got a word."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for axis in verdict.axes:
+        entries = {other: verdict.entry(axis, other) for other in verdict.methods[1:]}
+        rivals = tuple(other for other, entry in entries.items() if entry is not None and entry["word"] == word)
+        if rivals:
+            groups.setdefault(rivals, []).append(axis)
+    return groups
+
+
+def _topic(verdict: Judged, axis: str) -> str:
+    """An axis in the middle of a sentence."""
+    return str(verdict.measure(axis)["title"]).partition(",")[0].lower()
+
+
+def _named(verdict: Judged, axis: str, rivals: tuple[str, ...]) -> str:
+    """An axis with the size of the effect against each rival."""
+    measure = verdict.measure(axis)
+    effects = [words.effect(measure, entry["effect"]) for other in rivals if (entry := verdict.entry(axis, other))]
+    return f"{_topic(verdict, axis)} ({listed(effects, 'and')} {words.effect_unit(measure)})"
+
+
+def _reach(verdict: Judged) -> list[Sentence]:
+    """Whether context helps where it should reach furthest more than it helps the loss, as far as the words can tell."""
+    loss = verdict.entry(LOSS, WITHOUT_CONTEXT)
+    found = {axis: entry["word"] for axis in REACH if (entry := verdict.entry(axis, WITHOUT_CONTEXT))}
+    if verdict.subject != "cegm" or loss is None or not found:
+        return []
+    by_word: dict[str, list[str]] = {}
+    for axis, word in found.items():
+        by_word.setdefault(word, []).append(_topic(verdict, axis))
+    told = ", ".join(f"{_quoted(word)} at {listed(axes, 'and')}" for word, axes in by_word.items())
+    if "better" not in by_word:
+        end = "nothing here says so"
+    elif loss["word"] == "better":
+        end = "whether it helps there by more than it helps the loss, these words cannot tell"
+    else:
+        end = "that points to a yes, but the gap between the two was not tested"
+    topics = listed([_topic(verdict, axis) for axis in found], "and")
+    text = (
+        f"Does context help at {topics} more than at plain loss? Against Muon, which has none, "
+        f"the word is {_quoted(loss['word'])} at plain loss and {told}: {end}."
+    )
+    return [Sentence("open", text)]
+
+
+def _quoted(word: str) -> str:
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{word}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def _missing(folder: Folder, verdict: Judged) -> list[Sentence]:
+    """Axes that were asked for and could not be measured."""
+    asked = {axis for run in folder.runs for axis, state in run.result.get("axes", {}).items() if state.get("reason")}
+    names = sorted(axis for axis in asked if not verdict.taken(axis))
+    return [Sentence("open", f"Not measured, for the reasons below: {listed(names, 'and')}.")] if names else []
+
+
+def _warnings(verdict: Record) -> list[Sentence]:
+    """How much the whole is worth, and which runs and pairs are missing from it."""
+    told = [Sentence("warning", verdict["statement"])]
+    if verdict["failed"]:
+        text = (
+            f"{len(verdict['failed'])} of {verdict['runs']['planned']} runs failed (listed below). Their seeds are missing "
+            "from the pairs concerned, and a method is not called better where it failed."
+        )
+        told.append(Sentence("warning", text))
+    if verdict["refused"]:
+        count = len(verdict["refused"])
+        told.append(Sentence("warning", f"{count} pairings were refused because hashes disagree (listed below)."))
+    return told
+
+
+def _cost(verdict: Judged, other: str) -> str:
+    """One sentence on time, memory and state against another method."""
+    parts = []
+    for name, topic in (
+        ("step_time", "the time per step"),
+        ("memory", "the peak memory"),
+        ("optimizer_state", "the optimizer state"),
+    ):
+        entry = verdict.entry(name, other)
+        if entry is not None:
+            exact = entry["p"] is None
+            parts.append(
+                f"{entry['effect']:.3f} {words.TIMES} {topic}"
+                + ("" if exact else f" (95 % interval {words.bounds({'effect': 'ratio'}, entry)})")
+            )
+    subject = style.name(verdict.subject)
+    return f"Compared with {style.name(other)}, {subject} takes {', '.join(parts)}." if parts else ""
+
+
+def _overhead(overhead: Record) -> list[Sentence]:
+    """The range of every method's step over the reference's, and the shapes that could not be measured."""
+    points = [point for point in overhead["points"] if "methods" in point]
+    told = [
+        Sentence("cost", _range(points, method, overhead["reference"]))
+        for method in overhead["methods"]
+        if points and method != overhead["reference"]
+    ]
+    for point in overhead["points"]:
+        if "error" in point:
+            told.append(Sentence("warning", f"No overhead was measured at {_shape(point)}: {point['error']}."))
+    return told
+
+
+def _range(points: list[Record], method: str, reference: str) -> str:
+    times = [point["methods"][method]["ratio"]["estimate"] for point in points]
+    memory = [point["methods"][method]["peak_ratio"] for point in points]
+    dearest = points[times.index(max(times))]
+    return (
+        f"Over {len(points)} shape{'s' * (len(points) != 1)}, a step of {style.name(method)} takes {min(times):.2f} to "
+        f"{max(times):.2f} {words.TIMES} the time of {style.name(reference)}'s (most at {_shape(dearest)}) and "
+        f"{min(memory):.2f} to {max(memory):.2f} {words.TIMES} its peak memory."
+    )
+
+
+def _shape(point: Record) -> str:
+    return f"width {point['width']}, {point['batch']} x {point['length']} tokens"
