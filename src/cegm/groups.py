@@ -17,6 +17,8 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from cegm.aligned import aligned
+
 Role = Literal["matrix", "adamw"]
 ROLES: tuple[str, ...] = get_args(Role)
 
@@ -248,14 +250,7 @@ def table(assignments: Sequence[Assignment]) -> str:
     total = Counter[str]()
     for a in assignments:
         total[a.role] += a.parameter.numel()
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    right = {2, 3}
-    lines = [
-        "  ".join(
-            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, {0, 1, 4, 5})
     lines.insert(1, "-" * len(lines[0]))
     lines.append(f"total: {total['matrix']:,} weights by Algorithm 1, {total['adamw']:,} by AdamW")
     return "\n".join(lines)

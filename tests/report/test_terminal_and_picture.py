@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ def test_the_table_is_aligned_and_complete(comparison: Path) -> None:
     assert "In a screening with 3 seeds" in text
     assert "missed" in text
     assert "failed: muon-seed2-equal" in text
+
+
+def test_every_axis_has_a_line_with_its_word(comparison: Path) -> None:
+    lines = report.table(comparison).splitlines()
+    head = next(place for place, line in enumerate(lines) if line.startswith("axis"))
+    assert lines[head].split()[:5] == ["axis", "unit", "AdamW", "Muon", "CEGM"]
+    axis, *rest = lines[head + 1].split()
+    assert (axis, rest[0]) == ("retention", "%")
+    verdict = json.loads((comparison / "verdict.json").read_text())
+    measure = next(measure for measure in verdict["measures"] if measure["name"] == "retention")
+    assert rest[1:4] == [f"{100 * measure['methods'][m]['mean']:.1f}" for m in ("adamw", "muon", "cegm")]
+    entry = next(entry for entry in measure["pairs"] if entry["pair"] == ["cegm", "adamw"])
+    assert lines[head + 1].endswith(entry["word"])
 
 
 def test_an_error_message_cannot_steer_the_terminal(make: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import altair as alt
 
+from cegm.aligned import aligned
 from cegm.report import effect_chart, effect_words, page, picture, style, tables, terminal, words
 from cegm.report.folder import Ablation, Record, read_ablation
 from cegm.report.words import signed
@@ -173,7 +174,7 @@ def table(folder: Path) -> str:
         ValueError: If one of its files is damaged.
     """
     ablation = read_ablation(folder)
-    lines = [*_aligned([COLUMNS, *map(_cells, ablation.arms)]), ""]
+    lines = [*aligned(_fitting([COLUMNS, *map(_cells, ablation.arms)]), {0, 1, 4}), ""]
     lines += _filled(effect_words.headline(ablation)) + _filled(effect_words.SIGN)
     for run in failed_runs(ablation):
         lines += _filled(f"failed: {run['change']}, seed {run['seed']}: {run['error']}")
@@ -194,17 +195,12 @@ def _cells(arm: Record) -> tuple[str, ...]:
     )
 
 
-def _aligned(cells: list[tuple[str, ...]]) -> list[str]:
-    """Words to the left, numbers to the right; names are cut to keep within the width."""
+def _fitting(cells: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Printable cells, names cut to keep within the width."""
     cells = [tuple(map(terminal.printable, row)) for row in cells]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
-    widths[1] = min(widths[1], 24)
-    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
-    sides = (str.ljust, str.ljust, str.rjust, str.rjust, str.ljust, str.rjust, str.rjust)
-    return [
-        "  ".join(side(_cut(cell, width), width) for side, cell, width in zip(sides, row, widths, strict=True))
-        for row in cells
-    ]
+    cells = [(name, _cut(part, 24), *rest) for name, part, *rest in cells]
+    others = sum(2 + max(map(len, column)) for column in list(zip(*cells, strict=True))[1:])
+    return [(_cut(name, WIDTH - others), *rest) for name, *rest in cells]
 
 
 def _cut(text: str, width: int) -> str:

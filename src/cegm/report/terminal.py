@@ -1,19 +1,21 @@
-"""The end of `cegm compare` in the terminal: one aligned table and the sentences that matter."""
+"""The end of `cegm compare` in the terminal: methods, axes, and the sentences that matter."""
 
 from __future__ import annotations
 
 import textwrap
 from pathlib import Path
 
-from cegm.report import sentences, tables
+from cegm.aligned import aligned
+from cegm.report import sentences, style, tables, words
 from cegm.report.folder import read
+from cegm.report.judged import Judged, judged
 
 COLUMNS = ("method", "runs", "bits/byte", "recall", "bits/byte, equal s", "steps to target", "step", "memory", "state")
 WIDTH = 110
 
 
 def table(folder: Path) -> str:
-    """Means of every measure by method, then the verdict.
+    """Means of every measure by method, every axis, then the verdict.
 
     Args:
         folder: Comparison or run folder.
@@ -26,17 +28,32 @@ def table(folder: Path) -> str:
     """
     content = read(Path(folder))
     rows = [COLUMNS, *((row["method"], row["runs"], *row["cells"]) for row in tables.method_rows(content))]
-    lines = [*_aligned(rows), "", sentences.headline(content)]
+    lines = [*aligned(rows, {0}), *_axes(judged(content)), "", sentences.headline(content)]
     for sentence in sentences.sentences(content):
-        if sentence.kind in ("cost", "warning"):
+        if sentence.kind != "loss":  # the headline has told it
             lines.append(textwrap.fill(sentence.text, WIDTH, subsequent_indent="  "))
     lines += [f"failed: {row['name']}: {row['error']}" for row in tables.run_rows(content) if row["status"] == "failed"]
     return "\n".join(printable(line) for line in lines)
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+def _axes(verdict: Judged | None) -> list[str]:
+    """A line per axis: every method, the subject minus the baseline, and the word."""
+    if verdict is None or not verdict.axes or verdict.subject == verdict.baseline:
+        return []
+    order = list(reversed(verdict.methods))
+    gap = f"{style.name(verdict.subject)} {words.MINUS} {style.name(verdict.baseline)}"
+    head = ("axis", "unit", *map(style.name, order), gap, "95 % interval", "verdict")
+    rows = [(axis, *_axis(verdict, axis, order)) for axis in verdict.axes]
+    return ["", *aligned([head, *rows], {0, 1, len(head) - 1})]
+
+
+def _axis(verdict: Judged, axis: str, order: list[str]) -> tuple[str, ...]:
+    measure, entry = verdict.measure(axis), verdict.entry(axis, verdict.baseline)
+    means = [measure["methods"].get(method, {}).get("mean") for method in order]
+    found = (words.NONE, words.NONE, "not measured")
+    if entry is not None:
+        found = (words.effect(measure, entry["effect"]), words.bounds(measure, entry), entry["word"])
+    return (words.unit(measure), *(words.axis_value(measure, mean) for mean in means), *found)
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cegm.aligned import aligned
 from cegm.tasks.axis import Axis
 from cegm.tasks.config import EvaluateConfig
 from cegm.tasks.evaluation import Outcome, evaluate, summary
@@ -77,11 +78,7 @@ def table(found: list[tuple[Axis, Outcome]]) -> str:
         notes += [f"{axis.name}: {text}" for text in outcome.warnings]
         if own.unreadable:
             notes.append(f"{axis.name}: {own.unreadable} answers could not be read and count as wrong")
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = [
-        "  ".join([*map(str.ljust, row[:3], widths[:3]), *map(str.rjust, row[3:], widths[3:])]).rstrip() for row in rows
-    ]
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    return "\n".join([*aligned(rows, range(3)), *([""] if notes else []), *notes])
 
 
 def shown(axis: Axis, number: float | None) -> str:
