@@ -162,6 +162,8 @@ def test_figure_4_counts_misses() -> None:
         "Runs that reached the target, by step",
         "Steps needed, every seed",
     ]
+    del curves["muon"]
+    assert shown("Figure 4", [(steps, [])], survival=survival).rows[1].cells == ("not reached", DASH, "40")
     assert [row.name for row in shown("Figure 4", [(steps, [])]).rows][1] == "Fewest and most steps"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cegm.report import curves, dots, levels
 from cegm.report.claims import Claim
 from cegm.report.figures import Figure, figure
@@ -19,7 +21,12 @@ LEVELS = {
 
 
 def drawn(claim: Claim, folder: Folder, verdict: Judged) -> list[Figure]:
-    """Charts of one table or figure of the paper."""
+    """Charts of one table or figure of the paper; a single one has the width for itself."""
+    found = _charts(claim, folder, verdict)
+    return [replace(found[0], wide=True)] if len(found) == 1 else found
+
+
+def _charts(claim: Claim, folder: Folder, verdict: Judged) -> list[Figure]:
     if not claim.axes:
         return _convergence(folder, verdict)
     axis = claim.axes[0]

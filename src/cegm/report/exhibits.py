@@ -299,12 +299,17 @@ def _convergence(verdict: Judged) -> list[Row]:
     rows = [replace(_whole("Mean steps", STEPS, verdict), cells=cells)]
     survival = (verdict.verdict.get("survival") or {}).get("methods", {})
     if survival:
-        medians = [(survival.get(method) or {}).get("median") for method in _order(verdict)]
-        cells = tuple("not reached" if number is None else f"{number:,.0f}" for number in medians)
+        cells = tuple(_median(survival.get(method)) for method in _order(verdict))
         rows.append(Row("Median steps (Kaplan-Meier)", "", words.NONE, cells))
     rows.append(Row("Fewest and most steps", "", words.NONE, tuple(_range(values.get(m, [])) for m in _order(verdict))))
     reached = tuple(_reached(values.get(method, [])) for method in _order(verdict))
     return [*rows, Row("Runs that reached the target", "", words.NONE, reached)]
+
+
+def _median(own: Record | None) -> str:
+    if own is None:
+        return words.NONE
+    return "not reached" if own["median"] is None else f"{own['median']:,.0f}"
 
 
 def _range(steps: list[float | None]) -> str:
