@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cegm import report
-from cegm.report.exhibits import Exhibit, Row, columns, exhibits
+from cegm.report.exhibit_rows import Row
+from cegm.report.exhibits import Exhibit, columns, exhibits
 from pages import Page
 from verdicts import axis, folder_of, judged_on
 
