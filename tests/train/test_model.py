@@ -27,6 +27,20 @@ def test_initial_weights_depend_on_the_seed_alone(text_file: str) -> None:
     assert fresh(seed=1) != fresh(seed=2)
 
 
+def test_the_reader_begins_with_a_stream_that_carries_the_words_alone() -> None:
+    config = RunConfig(model_name_or_path="reader", data="world")
+    model = load_model(config, load_tokenizer(config)).eval()
+    embeddings, head = model.get_input_embeddings().weight.detach(), model.get_output_embeddings().weight
+    assert embeddings is not head
+    assert embeddings.std().item() == pytest.approx(1.0, abs=0.01)
+    assert not head.any()
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        states = model(tokens, output_hidden_states=True)
+    assert torch.equal(states.hidden_states[-2], embeddings[tokens]), "a layer adds something"
+    assert torch.equal(states.logits, torch.zeros_like(states.logits)), "all words are equally likely"
+
+
 def test_hash_sees_one_bit() -> None:
     layer = torch.nn.Linear(3, 2)
     before = weights_hash(layer)
