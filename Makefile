@@ -6,7 +6,7 @@ DEMO ?= runs/demo
 .PHONY: demo test check bench clean
 
 demo: .venv/ready
-	$(BIN)/cegm compare --output_dir $(DEMO)
+	$(BIN)/cegm compare --config benchmarks/axes.yaml --seeds 2 --output_dir $(DEMO)
 
 # A small version of the benchmark, about six minutes on two cores: three methods, one seed, three lengths of training.
 bench: .venv/ready
