@@ -21,7 +21,7 @@ class Oracle:
     def read(self, texts):
         return [[ReadToken(start, end, 0.0, True) for start, end in words(text)] for text in texts]
 
-    def write(self, prompts, tokens):
+    def write(self, prompts, tokens, until=None):
         return [self.knows(prompt) for prompt in prompts]
 
     def studied(self, texts, steps):

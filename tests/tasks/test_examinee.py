@@ -68,20 +68,31 @@ PROMPTS = [*TEXTS, TEXTS[0] + TEXTS[2], "it rains", "w"]
 """Of very different lengths, and two alike."""
 
 
+def written_slowly(model, prompt, tokens):
+    """One forward pass over everything per token."""
+    ids = byte_tokenizer()(prompt)["input_ids"]
+    start = len(ids)
+    for _ in range(tokens):
+        with torch.no_grad():
+            ids = [*ids, int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())]
+    return byte_tokenizer().decode(ids[start:])
+
+
 @pytest.mark.parametrize("size", [1, 2, 16])
-def test_writing_with_kept_keys_and_values_is_writing_without(model, size):
-    examinee = Examinee(model, byte_tokenizer(), batch_size=size)
-    rows = [tuple(byte_tokenizer()(prompt)["input_ids"]) for prompt in PROMPTS]
-    assert examinee._continued(rows, 12) == [examinee._reread(row, 12) for row in rows]
-    ids = [byte_tokenizer()(text)["input_ids"] for text in examinee.write(PROMPTS, 12)]
-    assert len({tuple(written) for written in ids}) >= 4, "a model that says the same to all proves nothing"
+def test_writing_is_that_of_the_slow_oracle(model, size):
+    slowly = [written_slowly(model, prompt, 12) for prompt in PROMPTS]
+    assert Examinee(model, byte_tokenizer(), batch_size=size).write(PROMPTS, 12) == slowly
+    assert len(set(slowly)) >= 4, "a model that says the same to all proves nothing"
 
 
-def test_a_model_with_a_running_state_reads_anew(model, monkeypatch):
-    examinee = Examinee(model, byte_tokenizer())
-    written = examinee.write(PROMPTS, 4)
-    monkeypatch.setattr(model, "_is_stateful", True, raising=False)
-    assert examinee.write(PROMPTS, 4) == written
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_a_text_ends_where_it_is_enough_and_the_others_go_on(model, size):
+    slowly = [written_slowly(model, prompt, 12) for prompt in PROMPTS]
+    lengths = iter([3, 7, 1, 12, 5, 2])
+    enough = [slow[: next(lengths)] for slow in slowly]
+    until = Examinee(model, byte_tokenizer(), batch_size=size).write(PROMPTS, 12, set(enough).__contains__)
+    shortest = [min((e for e in enough if slow.startswith(e)), key=len) for slow in slowly]
+    assert until == shortest
 
 
 def test_writing_beyond_the_positions_is_not_measured(model):
@@ -89,6 +100,7 @@ def test_writing_beyond_the_positions_is_not_measured(model):
     assert examinee.write(["a" * examinee.positions], 1)
     with pytest.raises(NotMeasured, match=f"{examinee.positions + 1} tokens"):
         examinee.write(["a" * examinee.positions, "b"], 2)
+    assert examinee.write(["a" * examinee.positions, "b"], 2, lambda written: True)
 
 
 def test_reading_adds_up_to_choosing(model):
@@ -118,24 +130,28 @@ def test_a_text_that_the_tokenizer_cannot_spell_is_refused(model):
         Examinee(model, word_tokenizer()).read(["a word that no world knows: entanglement"])
 
 
-class Scripted(Examinee):
-    """Writes the ids it is given, whatever it has read."""
+class Scripted:
+    """Writes the ids it is given after each row, whatever it has read."""
 
-    def __init__(self, tokenizer, ids):
-        self.tokenizer, self.ids, self.batch_size = tokenizer, ids, 16
+    def __init__(self, ids):
+        self.ids = iter(ids)
 
-    def _continued(self, rows, tokens):
-        return [self.ids[len(row) - 1 :][:tokens] for row in rows]
+    def __call__(self, model, rows):
+        assert len(rows) == 1
+        return self
+
+    def write(self):
+        return [next(self.ids)]
 
 
 @pytest.mark.parametrize("tokenizer", [word_tokenizer(), byte_tokenizer()])
-def test_writing_keeps_white_space_and_ends_with_the_text(tokenizer):
+def test_writing_keeps_white_space_and_ends_with_the_text(tokenizer, monkeypatch):
     """White space in front tells a new word from the end of the last one; decoders of words drop it."""
     whole = tokenizer("the crow hums")["input_ids"]
-    start = len(tokenizer("the crow")["input_ids"])
-    word = len(whole) - start
-    assert Scripted(tokenizer, whole[1:]).write(["the crow"], word) == [" hums"]
-    assert Scripted(tokenizer, [*whole[1:], tokenizer.eos_token_id, *whole]).write(["the crow"], word + 2) == [" hums"]
+    new = whole[len(tokenizer("the crow")["input_ids"]) :]
+    for ids, tokens in ((new, len(new)), ([*new, tokenizer.eos_token_id, *whole], len(new) + 2)):
+        monkeypatch.setattr("cegm.tasks.examinee.writer", Scripted(ids))
+        assert Examinee(torch.nn.Identity(), tokenizer).write(["the crow"], tokens) == [" hums"]
 
 
 def test_studying_leaves_the_model_alone_and_repeats_bitwise(model):

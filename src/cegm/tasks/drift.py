@@ -45,8 +45,8 @@ MASKED = 0.15
 WORDS = 60
 """Of a real text: its beginning, so that rewriting stays cheap."""
 
-ROUND, ROUNDS = 2, 8
-"""Tokens written at a time, and how often at most: enough for a word of 16 bytes where a token is a byte."""
+TOKENS = 16
+"""Written for a word at most: enough for one of 14 bytes where a token is a byte, with the white space around it."""
 
 AFTER_A_WORD = re.compile(r"\s\S+\s")
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
@@ -129,15 +129,7 @@ def written_by(examinee: Examinee) -> Refill:
     """The model's own next words."""
 
     def refill(gaps: Sequence[Gap]) -> list[str]:
-        written = [""] * len(gaps)
-        going = list(range(len(gaps)))
-        for _ in range(ROUNDS):
-            asked = [gaps[index].before + written[index] for index in going]
-            for index, more in zip(going, examinee.write(asked, ROUND), strict=True):
-                written[index] += more
-            going = [index for index in going if not AFTER_A_WORD.search(written[index])]
-            if not going:
-                break
+        written = examinee.write([gap.before for gap in gaps], TOKENS, AFTER_A_WORD.search)
         return [_first_word(text) for text in written]
 
     return refill

@@ -7,8 +7,7 @@ back from, or on the left behind a mask where it writes.
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +19,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from cegm.tasks.axis import NotMeasured
+from cegm.tasks.writing import writer
 
 Array = npt.NDArray[np.float32]
+Until = Callable[[str], object]
+"""Says of what has been written whether it is enough."""
 
 
 @dataclass(frozen=True)
@@ -119,54 +121,43 @@ class Examinee:
             ]
         return found
 
-    def write(self, prompts: Sequence[str], tokens: int) -> list[str]:
-        """Greedy continuation of each prompt by `tokens` tokens, or up to the end of its text: as text, with the white space in front of it."""
-        rows = [self.opening() + tuple(self.tokenizer(p, add_special_tokens=False)["input_ids"]) for p in prompts]
-        texts = [""] * len(rows)
-        for batch in self._similar(rows):
-            asked = [rows[index] for index in batch]
-            for index, row, more in zip(batch, asked, self._continued(asked, tokens), strict=True):
-                texts[index] = self._written([*row, *more], len(row))
+    def write(self, prompts: Sequence[str], tokens: int, until: Until = lambda written: False) -> list[str]:
+        """Greedy continuation of each prompt: as text, with the white space in front of it.
+
+        Args:
+            prompts: What is read first.
+            tokens: How many are written at most; a text that its model ends is shorter.
+            until: Told what has been written; the text ends where its answer is true.
+
+        Raises:
+            NotMeasured: A prompt with what is written is longer than the model's positions.
+        """
+        rows = [[*self.opening(), *self.tokenizer(p, add_special_tokens=False)["input_ids"]] for p in prompts]
+        starts, texts = [len(row) for row in rows], [""] * len(rows)
+        for going in self._similar(rows):
+            pen = writer(self.model, [rows[index] for index in going])
+            self.tokens += sum(starts[index] for index in going)
+            for count in range(tokens):
+                self._refuse_beyond(max(len(rows[index]) for index in going))
+                self.tokens += len(going) if count else 0  # the last one written is not read
+                ended = set()
+                for index, token in zip(going, pen.write(), strict=True):
+                    rows[index].append(token)
+                    if token != self.tokenizer.eos_token_id:
+                        texts[index] = self._text(rows[index], starts[index])
+                    if token == self.tokenizer.eos_token_id or until(texts[index]):
+                        ended.add(index)
+                if len(ended) == len(going):
+                    break
+                if ended:
+                    pen.keep([place for place, index in enumerate(going) if index not in ended])
+                    going = [index for index in going if index not in ended]
         return texts
 
-    @torch.no_grad()
-    def _continued(self, rows: Sequence[tuple[int, ...]], tokens: int) -> list[list[int]]:
-        """The next `tokens` tokens of each row, each the most likely one; what has been read is kept as keys and values.
-
-        New tokens stand behind all rows, so rows are padded on the left here, and masked.
-        """
-        if getattr(self.model, "_is_stateful", False):  # a state that forgets cannot be told which tokens were padding
-            return [self._reread(row, tokens) for row in rows]
-        self.tokens += sum(map(len, rows)) + len(rows) * (tokens - 1)  # the last one written is not read
-        width = max(map(len, rows))
-        ids = torch.tensor([row[:1] * (width - len(row)) + row for row in rows], device=self._device)  # (rows, width)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self._device)
-        position = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache: Any = None
-        written: list[Tensor] = []
-        for count in range(tokens):
-            self._refuse_beyond(width + count)
-            known = {"attention_mask": mask, "position_ids": position, "logits_to_keep": 1}
-            taken = {name: value for name, value in known.items() if name in self._arguments}
-            answer = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **taken)
-            cache, ids = answer.past_key_values, answer.logits[:, -1].argmax(-1, keepdim=True)
-            mask, position = torch.cat([mask, torch.ones_like(ids)], 1), position[:, -1:] + 1
-            written.append(ids)
-        return torch.cat(written, 1).tolist()
-
-    def _reread(self, row: tuple[int, ...], tokens: int) -> list[int]:
-        """The next tokens of a row, which is read anew for each."""
-        longer = row
-        for _ in range(tokens):
-            ((_, logits),) = self._logits([longer])
-            longer = (*longer, int(logits[-1].argmax()))
-        return list(longer[len(row) :])
-
-    def _written(self, row: list[int], start: int) -> str:
-        """Text of a row from `start` on; decoded with what is before, since many tokenizers drop white space in front."""
-        end = self.tokenizer.eos_token_id
-        stop = row.index(end, start) if end in row[start:] else len(row)
-        return str(self.tokenizer.decode(row[:stop]))[len(str(self.tokenizer.decode(row[:start]))) :]
+    def _text(self, row: list[int], start: int) -> str:
+        """Text of a row from `start` on; decoded with the token before, since many tokenizers drop white space in front."""
+        known = row[max(start - 1, 0) : start]
+        return str(self.tokenizer.decode([*known, *row[start:]]))[len(str(self.tokenizer.decode(known))) :]
 
     def embed(self, texts: Sequence[str]) -> Array:
         """Mean over tokens of the last hidden state of each text, (texts, hidden)."""
@@ -272,7 +263,7 @@ class Examinee:
             padded = [rows[index] + rows[index][-1:] * (width - len(rows[index])) for index in batch]
             yield batch, torch.tensor(padded, device=self._device)
 
-    def _similar(self, rows: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    def _similar(self, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Indices of rows of similar length, a batch at a time."""
         assert all(rows), "a row without tokens has no next one"
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
@@ -288,11 +279,6 @@ class Examinee:
     @torch.no_grad()
     def _forward(self, ids: Tensor, **more: Any) -> Any:
         return self.model(input_ids=ids, use_cache=False, **more)
-
-    @property
-    def _arguments(self) -> Mapping[str, inspect.Parameter]:
-        """What the model can be given; architectures that count positions by the mask alone take no `position_ids`."""
-        return inspect.signature(self.model.forward).parameters
 
     @property
     def _device(self) -> torch.device:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 
 from rouge_score import rouge_scorer
@@ -26,6 +27,7 @@ from cegm.tasks.public.scitldr import Paper
 NAME = "summaries"
 CUE = "\nTL;DR:"
 TOKENS = 40
+A_LINE = re.compile(r"\S.*\n")
 SCORER = rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
 
 
@@ -70,7 +72,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
         raise NotMeasured("summaries are a pilot on real text; give a folder with sci_scitldr")
     papers = scitldr.papers(source, "test")
     chosen = random.Random(stable_seed(NAME, seed)).sample(papers, min(items, len(papers)))
-    written = examinee.write([paper.abstract + CUE for paper in chosen], TOKENS)
+    written = examinee.write([paper.abstract + CUE for paper in chosen], TOKENS, A_LINE.search)
     summaries = {"model": [next(iter(text.strip().splitlines()), "") for text in written]}
     summaries |= {f"control: {name}": [control(p) for p in chosen] for name, control in CONTROLS.items()}
     return [
