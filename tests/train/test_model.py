@@ -84,6 +84,65 @@ def test_adapters_only_train_themselves(run_config: Make) -> None:
     assert all("lora_" in name and ("q_proj" in name or "v_proj" in name) for name in trained)
 
 
+@pytest.fixture
+def adapters(run_config: Make, model_folder: str, tmp_path: Path) -> Path:
+    """Adapters that change the model, saved as `cegm train --lora_r` does."""
+    config = run_config(lora_r=2, lora_target_modules="q_proj,v_proj")
+    model = load_model(config, load_tokenizer(config))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path / "adapters")
+    (tmp_path / "ids").write_text(json.dumps(logits(model)))
+    return tmp_path / "adapters"
+
+
+def logits(model: torch.nn.Module) -> list[float]:
+    found: list[float] = model(input_ids=torch.tensor([[3, 1, 4, 1, 5]])).logits[0, -1].tolist()
+    return found
+
+
+def test_a_folder_of_adapters_is_the_model_with_them(
+    run_config: Make, model_folder: str, adapters: Path, tmp_path: Path
+) -> None:
+    config = run_config(model_name_or_path=str(adapters))
+    tokenizer = load_tokenizer(config)  # the folder has none: that of the model
+    whole = load_model(config, tokenizer)
+    assert logits(whole) == pytest.approx(json.loads((tmp_path / "ids").read_text()), abs=1e-5)
+    assert logits(whole) != pytest.approx(logits(AutoModelForCausalLM.from_pretrained(model_folder)), abs=1e-2)
+    assert [name for name, _ in whole.named_parameters() if "lora" in name] == []
+    assert all(parameter.requires_grad for parameter in whole.parameters())
+    whole.save_pretrained(tmp_path / "whole")  # type: ignore[operator]
+    assert weights_hash(AutoModelForCausalLM.from_pretrained(tmp_path / "whole")) == weights_hash(whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"base_model_name_or_path": null}', "names no base model.*put a saved model's folder"),
+        ('{"base_model_', "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"base_model_name_or_path": "no/such"}', "holds no tokenizer that transformers can load"),
+    ],
+)
+def test_adapters_without_their_model_are_refused_in_one_line(
+    run_config: Make, adapters: Path, content: str, message: str
+) -> None:
+    (adapters / "adapter_config.json").write_text(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        load_tokenizer(run_config(model_name_or_path=str(adapters)))
+    assert "\n" not in str(raised.value)
+
+
+def test_damaged_adapters_and_adapters_on_adapters_are_refused(run_config: Make, adapters: Path) -> None:
+    with pytest.raises(ValueError, match="leave lora_r out"):
+        load_model(run_config(model_name_or_path=str(adapters), lora_r=2), byte_tokenizer())
+    weights = adapters / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="holds no model that transformers can load"):
+        load_model(run_config(model_name_or_path=str(adapters)), byte_tokenizer())
+
+
 def test_refusals(run_config: Make, model_folder: str, tmp_path: Path) -> None:
     tokenizer = byte_tokenizer()
     with pytest.raises(ValueError, match="max_length=65 is beyond the 64 positions"):
@@ -92,6 +151,12 @@ def test_refusals(run_config: Make, model_folder: str, tmp_path: Path) -> None:
         load_model(run_config(lora_r=2, lora_target_modules="nothing"), tokenizer)
     with pytest.raises(ValueError, match="holds no model that transformers can load"):
         load_model(run_config(model_name_or_path=str(tmp_path)), tokenizer)
+    cut = tmp_path / "cut"
+    shutil.copytree(model_folder, cut)
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="holds no model that transformers can load"):
+        load_model(run_config(model_name_or_path=str(cut)), tokenizer)
     damaged = tmp_path / "damaged"
     shutil.copytree(model_folder, damaged)
     settings = json.loads((damaged / "config.json").read_text())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
@@ -24,6 +27,8 @@ from transformers import (
 from cegm.train.config import WORLD, RunConfig
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
+ADAPTERS = "adapter_config.json"
+"""In a folder without `config.json`: PEFT's adapters of a model that is elsewhere."""
 
 FRESH: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -75,8 +80,11 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
     """
     if config.is_fresh:
         return word_tokenizer() if config.data == WORLD else byte_tokenizer()
+    name, adapted = config.model_name_or_path, _adapted_model(config.model_name_or_path)
+    if adapted and not (Path(name) / "tokenizer_config.json").exists():
+        name = adapted
     try:
-        tokenizer = AutoTokenizer.from_pretrained(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded("tokenizer", config, error) from error
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
@@ -178,10 +186,9 @@ def fresh_config(name: str, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
 
 
 def _pretrained_config(config: RunConfig) -> PretrainedConfig:
+    name = _adapted_model(config.model_name_or_path) or config.model_name_or_path
     try:
-        settings: PretrainedConfig = AutoConfig.from_pretrained(
-            config.model_name_or_path, trust_remote_code=config.trust_remote_code
-        )
+        settings: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded("model", config, error) from error
     return settings
@@ -205,14 +212,44 @@ def _clear_stream(model: Any) -> None:
 
 
 def _pretrained(config: RunConfig) -> PreTrainedModel:
+    adapted = _adapted_model(config.model_name_or_path)
     try:
         # Weights stay in float32; bf16 means autocast, so that small updates are not rounded away.
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            config.model_name_or_path, dtype=torch.float32, trust_remote_code=config.trust_remote_code
+            adapted or config.model_name_or_path, dtype=torch.float32, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        return _merged(model, config.model_name_or_path) if adapted else model
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _not_loaded("model", config, error) from error
-    return model
+
+
+def _adapted_model(name: str) -> str | None:
+    """The model that a folder of adapters belongs to; None for what is no such folder.
+
+    Raises:
+        ValueError: It does not say which.
+    """
+    path = Path(name) / ADAPTERS
+    if not path.exists() or (Path(name) / "config.json").exists():
+        return None
+    try:
+        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}); save the adapters again") from error
+    if not base:
+        raise ValueError(
+            f"{path} names no base model, so its adapters fit nothing; put a saved model's folder under 'base_model_name_or_path' "
+            "(adapters of a fresh model cannot be used: its random weights were not saved; train it without lora_r)"
+        )
+    return str(base)
+
+
+def _merged(model: PreTrainedModel, adapters: str) -> PreTrainedModel:
+    """The model with these adapters in its weights, as if it had been saved whole."""
+    from peft import PeftModel
+
+    whole: PreTrainedModel = PeftModel.from_pretrained(model, adapters).merge_and_unload()
+    return whole.requires_grad_(True)
 
 
 def _not_loaded(what: str, config: RunConfig, error: Exception) -> ValueError:
@@ -227,6 +264,10 @@ def _not_loaded(what: str, config: RunConfig, error: Exception) -> ValueError:
 def _with_adapters(model: PreTrainedModel, config: RunConfig) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
+    if _adapted_model(config.model_name_or_path):
+        raise ValueError(
+            f"{config.model_name_or_path} holds adapters, and new ones on top could not be saved; leave lora_r out, or merge them first"
+        )
     names = config.lora_target_modules
     targets = names if names == "all-linear" else [name.strip() for name in names.split(",")]
     try:
