@@ -121,9 +121,9 @@ def test_figure_2_gives_costs_per_right_answer() -> None:
     costs = {"cegm": {"seconds": 0.0123, "tokens": 2312.4}, "muon": {"seconds": None, "tokens": None}}
     exhibit = shown("Figure 2", [axis("efficiency", WORDS, levels)], cost_per_correct=costs)
     assert [(row.name, row.cells) for row in exhibit.rows[1:]] == [
-        ("Seconds per right answer", (DASH, DASH, "0.012")),
-        ("Tokens per right answer", (DASH, DASH, "2,312")),
-    ]
+        ("Time per right answer", (DASH, DASH, "0.012 s")),
+        ("Tokens per right answer", (DASH, DASH, "2,312 tokens")),
+    ], "the column is headed by percent, so other units stand in the cell"
     assert [row.name for row in exhibit.details] == ["1", "2"]
 
 
@@ -165,14 +165,15 @@ def test_figure_4_counts_misses() -> None:
     ]
     del curves["muon"]
     assert shown("Figure 4", [(steps, [])], survival=survival).rows[1].cells == ("not reached", DASH, "40")
-    assert [row.name for row in shown("Figure 4", [(steps, [])]).rows][1] == "Fewest and most steps"
+    assert [row.name for row in shown("Figure 4", [(steps, [])]).rows][1].startswith("Fewest and most")
 
 
 def test_figure_5_sums_up_wrong_steps() -> None:
     levels = [(mode, float(step), 0.25, means(0.75)) for mode in ("free", "forced") for step in range(1, 11)]
     exhibit = shown("Figure 5", [axis("steps", WORDS, levels)])
     free = exhibit.rows[1]
-    assert (free.guess, free.cells, free.difference) == ("7.50", ("7.50", "5.00", "2.50"), f"{MINUS}5.00")
+    assert (free.guess, free.difference) == ("7.50 steps", f"{MINUS}5.00 steps")
+    assert free.cells == ("7.50 steps", "5.00 steps", "2.50 steps")
     assert len(exhibit.figures) == 2
 
 

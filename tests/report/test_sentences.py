@@ -99,10 +99,11 @@ def reach(loss: str, retention: str, domains: str) -> str:
     return told(judged_on(axes, {"muon": loss, "adamw": "better"}))["open"]
 
 
-def test_whether_context_reaches_further_than_the_loss_is_asked_of_muon_alone() -> None:
+def test_whether_context_reaches_further_than_the_loss_is_asked_of_muon() -> None:
     text = reach("better", "no evidence", "worse")
     assert (
-        "Does context help at context retention and unseen domains more than at plain loss? Against Muon, which has none, the word is "
+        "Does context help at context retention and unseen domains more than at plain loss? Against Muon, which has neither "
+        "contexts nor row moments, the word is "
         "\N{LEFT DOUBLE QUOTATION MARK}better\N{RIGHT DOUBLE QUOTATION MARK} at plain loss and "
         "\N{LEFT DOUBLE QUOTATION MARK}no evidence\N{RIGHT DOUBLE QUOTATION MARK} at context retention, "
         "\N{LEFT DOUBLE QUOTATION MARK}worse\N{RIGHT DOUBLE QUOTATION MARK} at unseen domains: nothing here says so."
@@ -111,7 +112,16 @@ def test_whether_context_reaches_further_than_the_loss_is_asked_of_muon_alone() 
     assert "the gap between the two was not tested" in reach("no evidence", "better", "no evidence")
 
 
-def test_without_muon_the_question_is_not_asked() -> None:
+def test_normuon_is_the_better_control_where_it_ran() -> None:
+    rivals = {"muon": "better", "normuon": "no evidence", "adamw": "better"}
+    text = told(judged_on([axis("noise", rivals, title="Noise")], rivals))["open"]
+    assert (
+        "Against NorMuon, which is CEGM without contexts, the word is \N{LEFT DOUBLE QUOTATION MARK}no evidence" in text
+    )
+    assert "Against Muon" not in text
+
+
+def test_without_such_a_control_the_question_is_not_asked() -> None:
     found = told(judged_on([axis("retention", {"adamw": "better"})], {"adamw": "better"}))
     assert "Does context help" not in " ".join(found.values())
 
@@ -125,7 +135,9 @@ def test_without_axes_nothing_is_said_of_them() -> None:
 def test_an_axis_that_could_not_be_measured_is_named() -> None:
     verdict = judged_on([axis("noise", NONE)])
     text = told(verdict, {"steps": {"reason": "no public set"}, "noise": {"reason": ""}})["open"]
-    assert text.endswith("Not measured, for the reasons below: steps.")
+    assert text.endswith("Not measured, for reasons given here or below: steps.")
+    text = told(verdict, {"search": {"reason": "no folder"}, "steps": {"reason": "no public set"}})["open"]
+    assert text.endswith(": search (no folder) and steps."), "pilots stand in no table of the paper"
 
 
 def test_a_method_alone_has_nothing_to_be_compared_with() -> None:

@@ -181,11 +181,11 @@ def _nothing(_: Judged) -> list[Row]:
 def _costs(verdict: Judged) -> list[Row]:
     costs = verdict.verdict.get("cost_per_correct") or {}
     rows = []
-    for key, name, digits in (("seconds", "Seconds per right answer", 3), ("tokens", "Tokens per right answer", 0)):
+    for key, name, unit, digits in (("seconds", "Time", "s", 3), ("tokens", "Tokens", "tokens", 0)):
         numbers = [(costs.get(method) or {}).get(key) for method in order(verdict)]
         if any(number is not None for number in numbers):
-            cells = tuple(words.NONE if number is None else f"{number:,.{digits}f}" for number in numbers)
-            rows.append(Row(name, "", words.NONE, cells))
+            cells = tuple(words.NONE if number is None else f"{number:,.{digits}f} {unit}" for number in numbers)
+            rows.append(Row(f"{name} per right answer", "", words.NONE, cells))
     return rows
 
 
@@ -205,17 +205,17 @@ def _wrong(verdict: Judged) -> list[Row]:
     ):
         entries = _of(verdict, "steps", mode)
         sums = {method: wrong_steps(entries, method) for method in verdict.methods}
-        cells = tuple(f"{sums[method][-1]:.2f}" if sums[method] else words.NONE for method in order(verdict))
+        cells = tuple(f"{sums[method][-1]:.2f} steps" if sums[method] else words.NONE for method in order(verdict))
         if entries:
             chances = [entry["chance"] for entry in entries]
-            guess = words.NONE if None in chances else f"{sum(1 - chance for chance in chances):.2f}"
+            guess = words.NONE if None in chances else f"{sum(1 - chance for chance in chances):.2f} steps"
             rows.append(Row(name, "", guess, cells, _less(sums, verdict)))
     return rows
 
 
 def _less(sums: dict[str, list[float]], verdict: Judged) -> str:
     own, other = sums[verdict.subject], sums[verdict.baseline]
-    return words.signed(own[-1] - other[-1], 2) if own and other else words.NONE
+    return f"{words.signed(own[-1] - other[-1], 2)} steps" if own and other else words.NONE
 
 
 def _convergence(verdict: Judged) -> list[Row]:
@@ -227,7 +227,8 @@ def _convergence(verdict: Judged) -> list[Row]:
     if survival:
         cells = tuple(_median(survival.get(method)) for method in order(verdict))
         rows.append(Row("Median steps (Kaplan-Meier)", "", words.NONE, cells))
-    rows.append(Row("Fewest and most steps", "", words.NONE, tuple(_range(values.get(m, [])) for m in order(verdict))))
+    extremes = tuple(_range(values.get(method, [])) for method in order(verdict))
+    rows.append(Row("Fewest and most steps of those that reached it", "", words.NONE, extremes))
     reached = tuple(_reached(values.get(method, [])) for method in order(verdict))
     return [*rows, Row("Runs that reached the target", "", words.NONE, reached)]
 

@@ -18,7 +18,7 @@ class Judged:
     """A verdict and the questions that pages and sentences ask it.
 
     Attributes:
-        verdict: Content of `verdict.json`, whose schema stands at `cegm.compare.verdict.judge`.
+        verdict: Content of `verdict.json`, whose fields docs/verdict.md tells.
     """
 
     verdict: Record

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cegm.report import style, words
+from cegm.report.claims import claims
 from cegm.report.folder import Folder, Record
-from cegm.report.judged import LOSS, Judged, judged
+from cegm.report.judged import LOSS, Judged, judged, reason
 from cegm.report.words import listed
 
 LOSSES = {
@@ -36,7 +37,11 @@ LOSSES = {
 REACH = ("retention", "noise", "domains")
 """Axes on which context should help most, if it carries what the paper says."""
 
-WITHOUT_CONTEXT = "muon"
+WITHOUT_CONTEXT = {
+    "normuon": "which is CEGM without contexts",
+    "muon": "which has neither contexts nor row moments",
+}
+"""Methods that show what CEGM is without contexts, the closest first."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +211,9 @@ def _named(verdict: Judged, axis: str, rivals: tuple[str, ...]) -> str:
 
 def _reach(verdict: Judged) -> list[Sentence]:
     """Whether context helps where it should reach furthest more than it helps the loss, as far as the words can tell."""
-    loss = verdict.entry(LOSS, WITHOUT_CONTEXT)
-    found = {axis: entry["word"] for axis in REACH if (entry := verdict.entry(axis, WITHOUT_CONTEXT))}
+    control = next((method for method in WITHOUT_CONTEXT if verdict.entry(LOSS, method)), "")
+    loss = verdict.entry(LOSS, control)
+    found = {axis: entry["word"] for axis in REACH if (entry := verdict.entry(axis, control))}
     if verdict.subject != "cegm" or loss is None or not found:
         return []
     by_word: dict[str, list[str]] = {}
@@ -222,7 +228,7 @@ def _reach(verdict: Judged) -> list[Sentence]:
         end = "that points to a yes, but the gap between the two was not tested"
     topics = listed([_topic(verdict, axis) for axis in found], "and")
     text = (
-        f"Does context help at {topics} more than at plain loss? Against Muon, which has none, "
+        f"Does context help at {topics} more than at plain loss? Against {style.name(control)}, {WITHOUT_CONTEXT[control]}, "
         f"the word is {_quoted(loss['word'])} at plain loss and {told}: {end}."
     )
     return [Sentence("open", text)]
@@ -233,10 +239,12 @@ def _quoted(word: str) -> str:
 
 
 def _missing(folder: Folder, verdict: Judged) -> list[Sentence]:
-    """Axes that were asked for and could not be measured."""
+    """Axes that were asked for and could not be measured, and why where no table or figure of the paper tells it."""
     asked = {axis for run in folder.runs for axis, state in run.result.get("axes", {}).items() if state.get("reason")}
     names = sorted(axis for axis in asked if not verdict.taken(axis))
-    return [Sentence("open", f"Not measured, for the reasons below: {listed(names, 'and')}.")] if names else []
+    below = {axis for claim in claims() for axis in claim.axes}
+    told = [name if name in below else f"{name} ({reason(folder.runs, name)})" for name in names]
+    return [Sentence("open", f"Not measured, for reasons given here or below: {listed(told, 'and')}.")] if told else []
 
 
 def _warnings(verdict: Record) -> list[Sentence]:
