@@ -1,7 +1,7 @@
 """Equal tuning budgets: the same grid of learning rate x momentum for every method, on seeds that no comparison uses.
 
     python benchmarks/tune.py --model_name_or_path reader --per_device_train_batch_size 2 --max_steps 2400 \
-      --rates 0.00125,0.0025,0.005,0.01 --momenta 0.9 --output_dir runs/tune-reader --output benchmarks/results/tuning/reader.json
+      --rates 0.00075,0.0015,0.003,0.006,0.012 --momenta 0.9 --output_dir runs/tune-reader --output benchmarks/results/tuning/reader.json
 
 Every method gets the same number of trials. If a method's best learning rate lies at an edge of its grid, the grid of
 *every* method is extended there, until none does. Trials are runs of `cegm train` itself; an interrupted search goes on

@@ -1,6 +1,6 @@
 """Paired statistics over items: of two methods over seeds, and of one checkpoint against another.
 
-Items of both sides are already joined one to one (`verdict.py` does that). The two-level bootstrap of items is the only
+Items of both sides are already joined one to one (`axis_items.py` does that). The two-level bootstrap of items is the only
 resampling written here.
 """
 

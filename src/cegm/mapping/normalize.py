@@ -143,7 +143,7 @@ def balance_rows(direction: Tensor, moments: Tensor, decay: float, eps: float) -
         direction: Normalised update, shape (matrices, outputs, inputs).
         moments: Running second moment of each row, shape (matrices, outputs, 1); updated in place. No bias correction:
             it is one factor for all rows, and the norm is restored afterwards.
-        decay: Weight of the past, in [0, 1).
+        decay: Weight of the past, in [0, 1]; 1 leaves the moments as they are.
         eps: Added to the root.
     """
     rows = torch.linalg.vector_norm(direction, dim=-1, keepdim=True)  # (matrices, outputs, 1)
