@@ -257,7 +257,7 @@ AXIS = Axis(
     measure="share of pronouns whose right candidate makes the words after it likelier than the other one does",
     unit="accuracy",
     better="higher",
-    level="difficulty of the pronoun, 0 to 3; in the real form one level",
+    level="difficulty of the pronoun, 0 to 2; in the real form one level",
     control="always the candidate named first: half",
     measured=measure,
 )

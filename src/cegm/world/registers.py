@@ -45,7 +45,7 @@ SENTENCES = (12, 20)
 
 
 def register_documents(register: str, seed: int, split: Split) -> Iterator[str]:
-    """Endless documents of about 80 to 250 words: facts told and recalled in the manner of a register.
+    """Endless documents of about 60 to 220 words: facts told and recalled in the manner of a register.
 
     Args:
         register: One of `REGISTERS`.

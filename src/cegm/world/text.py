@@ -78,7 +78,7 @@ def vocabulary() -> list[str]:
 
 
 def documents(seed: int, split: Split) -> Iterator[str]:
-    """Endless documents of about 60 to 350 words, separated by single spaces; the same for the same seed and split on every machine.
+    """Endless documents of about 100 to 450 words, separated by single spaces; the same for the same seed and split on every machine.
 
     Args:
         seed: Any integer; different seeds share no document except by chance.
