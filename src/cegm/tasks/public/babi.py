@@ -15,6 +15,7 @@ from pathlib import Path
 from cegm.tasks.asking import Item
 from cegm.tasks.axis import NotMeasured, Source, public
 from cegm.tasks.examinee import Choice
+from cegm.tasks.public.files import text_of
 
 TASKS = range(1, 21)
 SETS = 8
@@ -66,7 +67,7 @@ def read(source: Source, task: int) -> list[Question]:
 
 def parse(path: Path, task: int) -> list[Question]:
     """The questions of one file; see `read`."""
-    text = path.read_text(encoding="utf-8")
+    text = text_of(path)
     if not text.endswith("\n"):
         raise _damage(path, text.count("\n") + 1, "the file ends within a line")
     questions: list[Question] = []

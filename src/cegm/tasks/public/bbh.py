@@ -23,6 +23,7 @@ from typing import Any
 from cegm.tasks.asking import Item
 from cegm.tasks.axis import NotMeasured, Source, public
 from cegm.tasks.examinee import Choice
+from cegm.tasks.public.files import text_of
 
 FREE = ("dyck_languages", "multistep_arithmetic_two", "object_counting", "word_sorting")
 """Answered by writing: no options."""
@@ -78,7 +79,7 @@ def read(source: Source, task: str) -> list[Problem]:
     """
     path = public(source, "bbh", "bbh", f"{task}.json")
     try:
-        examples = json.loads(path.read_text(encoding="utf-8"))["examples"]
+        examples = json.loads(text_of(path))["examples"]
     except json.JSONDecodeError as error:
         raise NotMeasured(f"{path}, line {error.lineno}: {error.msg}; copy the set again") from None
     except (KeyError, TypeError):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cegm.tasks.axis import NotMeasured, Source, public
+from cegm.tasks.public.files import text_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def read(source: Source) -> Mistakes:
     folder = public(source, "noise_en", "nlpaug", "res")
     spelling: dict[str, tuple[str, ...]] = {}
     path = public(folder, "word", "spelling", "spelling_en.txt")
-    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for place, line in enumerate(text_of(path).splitlines(), 1):
         word, *wrong = line.split() or [""]
         if not wrong:
             raise NotMeasured(f"{path}, line {place}: no word with a misspelling; copy the set again")
