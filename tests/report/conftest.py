@@ -100,7 +100,7 @@ def make_run(folder: Path, line: dict[str, Any], made: Made) -> tuple[dict[str, 
         "threads": 1,
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    records = _metrics(method, seed, steps if not failed else 70, steps, rng, made)
+    records = _metrics(method, seed, steps if not failed else min(70, steps - 10), steps, rng, made)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
     identity = {"id": line["id"], "method": method, "seed": seed, "role": role}
     if failed:
