@@ -11,7 +11,7 @@ Comparisons are drawn as `cegm compare` would record them, and `cegm.compare.ver
   verdict states beside that measure (the root of the mean square of what it states when nothing differs). It states it
   for one comparison without Holm, so that is what is judged: one pair of methods, one measure.
 
-Axes that the verdict does not have yet are stood in for by one score per seed; to Holm they are the same.
+All axes but retention are stood in for by one score per seed; to Holm they are the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from cegm.compare.verdict import REFERENCE, SUBJECT, Measure
 
 METHODS = (SUBJECT, "muon", REFERENCE)
 AXES = 13
-"""Primary measures once every axis of the paper has one."""
+"""Primary measures: the loss and twelve axes."""
 
 SCORE = "score"
 """Column of the items that holds the score."""
@@ -55,7 +55,7 @@ LIKING = 0.2
 
 NO_CURVES = pd.DataFrame(columns=["id", "step", "tokens", "seconds", "loss", "bits_per_byte"])
 RESAMPLES = 199
-"""Bootstrap draws; few, because the words of a claim rest on p and intervals are not looked at."""
+"""Bootstrap draws; few, for time. An interval has to exclude no difference, too: its ends are rough here, p is not."""
 
 
 @dataclass(frozen=True)
