@@ -50,7 +50,7 @@ def test_every_kind_of_mistake_comes_where_it_can_and_none_is_the_word_itself(tm
     ("broken", "what"),
     [
         ({"spelling": "went wnet\nalone\n"}, "spelling_en.txt, line 2"),
-        ({"spelling": "\n"}, "spelling_en.txt, line 1"),
+        ({"spelling": "\n"}, "spelling_en.txt is empty"),
         ({"keyboard": '{"a": ["q"'}, r"keyboard/en.json is no table"),
         ({"scanned": "[1]"}, r"ocr/en.json is no table"),
     ],
