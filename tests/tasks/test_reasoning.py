@@ -79,3 +79,9 @@ def test_one_set_is_measured_without_the_others_and_none_is_an_error(tmp_path):
     shutil.rmtree(tmp_path / "folio")
     with pytest.raises(NotMeasured, match=r"babi was not measured.*folio was not measured.*bbh was not measured"):
         reasoning.measure(Guesser(), tmp_path, 5, 0)
+
+
+def test_bytes_that_are_no_text_are_a_one_line_error(tmp_path):
+    write(tmp_path, [ROW]).write_bytes(b'{"premises": ["\xff"]}\n')
+    with pytest.raises(NotMeasured, match=r"folio-validation\.jsonl is no UTF-8 text"):
+        reasoning.folio_items(tmp_path)
