@@ -1,4 +1,4 @@
-"""The command line: `cegm train | compare | evaluate | ablate | tune | report`.
+"""The command line: `cegm train | compare | evaluate | ablate | tune | report | verify`.
 
 Parses, calls, and turns every user error into one line and exit code 2.
 """
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 USER_ERROR = 2
 SOME_RUNS_FAILED = 1
+SOME_DAMAGED = 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; None: those of the process.
 
     Returns:
-        0 when done, 1 when a comparison has failed runs, 2 when the user has to change something.
+        0 when done, 1 when a comparison has failed runs or a run folder is damaged, 2 when the user has to change something.
     """
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -69,6 +70,7 @@ def _dispatch(arguments: list[str]) -> int:
     _add_ablate(commands)
     _add_tune(commands)
     _add_report(commands)
+    _add_verify(commands)
     known, unknown = parser.parse_known_args(_with_underscores(arguments))
     if unknown:
         _refuse(unknown[0])
@@ -292,6 +294,30 @@ def _redraw(known: argparse.Namespace) -> int:
 
     print(f"report: {report.write(Path(known.folder))}")
     return 0
+
+
+# ---------------------------------------------------------------------- verify
+
+
+def _add_verify(commands: Any) -> None:
+    parser = commands.add_parser(
+        "verify", help="say whether a run folder, or every run of a comparison, is what was written", allow_abbrev=False
+    )
+    parser.add_argument("folder", help="run folder, comparison, ablation or search")
+    parser.set_defaults(run=_verify)
+
+
+def _verify(known: argparse.Namespace) -> int:
+    from cegm.train import verification
+
+    folder = Path(known.folder)
+    damaged = 0
+    for run in verification.runs(folder):
+        findings = verification.verify(run)
+        damaged += sum(finding.state == "damaged" for finding in findings)
+        print(f"{run}\n{verification.table(findings)}\n")
+    print(f"{folder}: {f'{damaged} damaged' if damaged else 'nothing is damaged'}")
+    return SOME_DAMAGED if damaged else 0
 
 
 if __name__ == "__main__":

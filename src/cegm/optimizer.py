@@ -13,8 +13,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim.adamw import adamw
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from cegm.context.scores import Scores
 from cegm.groups import Assignment, Matrix, Role, assign, assign_without_model, table
@@ -23,6 +24,7 @@ from cegm.mapping.normalize import Normalize, balance_rows, effective_ranks, fro
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, check, polar_dtype, resolve
 from cegm.refresh import Contexts, mean_over_ranks
+from cegm.state import WholeState
 
 ADAMW_EPS = 1e-8
 
@@ -33,7 +35,7 @@ STAGES = ("gradient", "mapped", "update")
 """What a gradient is on its way to the weight: as it came, after lines 7 and 9, after line 10."""
 
 
-class CEGM(Optimizer):
+class CEGM(WholeState):
     """Contextually entangled gradient mapping.
 
     Weights of linear layers follow Algorithm 1: momentum `G_t`, context `S_t` from the layer's inputs and `T_t` from
@@ -63,8 +65,8 @@ class CEGM(Optimizer):
             last of them, on steps that record; it breaks a `torch.compile` graph at each layer.
         heads: Blocks into which inputs and outputs are split; divides both. None: the widest that
             `cegm.options.CONTEXT_BYTES_PER_WEIGHT` leaves room for.
-        recurrence: `r` in [0, 1) *per step*; a refresh after k steps keeps `r^k` of the past. With a `GradScaler` leave it
-            at 0: output gradients carry the scale, so `T_t` would weigh steps by its square.
+        recurrence: `r` in [0, 1) *per step*; a refresh after k steps keeps `r^k` of the past. With a `GradScaler` call
+            `watch_scaler` too.
         refresh_every: Steps between two looks at the contexts, >= 1; the other steps record nothing.
         power: `p` of the context map over the inputs. 0 switches it off, +1 is the paper's.
         gradient_power: `q` of the context map over the output gradients.
@@ -93,8 +95,9 @@ class CEGM(Optimizer):
         automatic roles.
 
     Raises:
-        ValueError: A value outside its range, a model without any matrix, a sharded parameter, or patterns that match
-        nothing.
+        ValueError: A value outside its range, a model without any matrix, a sharded or complex parameter, or patterns
+        that match nothing.
+        TypeError: `params` is not what torch accepts.
     """
 
     def __init__(
@@ -158,6 +161,11 @@ class CEGM(Optimizer):
 
     def _by_role(self, params: ParamsT, options: dict[str, Any]) -> list[dict[str, Any]]:
         """Splits each of the caller's groups by role; vectors are kept apart because they have no weight decay."""
+        if isinstance(params, Tensor):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but is one Tensor; "
+                "pass [parameter] or the model"
+            )
         entries = list(cast("Iterable[Any]", params))
         if not entries:
             raise ValueError("the optimizer got no parameters; pass the model itself, or model.parameters()")
@@ -165,32 +173,29 @@ class CEGM(Optimizer):
         return [part for index, group in enumerate(groups) for part in self._split(dict(group), index, options)]
 
     def _split(self, group: dict[str, Any], index: int, options: dict[str, Any]) -> list[dict[str, Any]]:
-        members = group.pop("params")
-        members = [members] if isinstance(members, Tensor) else list(members)
-        parts: dict[str, list[Tensor]] = defaultdict(list)
-        for position, member in enumerate(members):
+        parts: dict[str, list[Any]] = defaultdict(list)
+        for position, member in enumerate(_members(group.pop("params"))):
             name, parameter = member if isinstance(member, tuple) else (f"group {index}, parameter {position}", member)
+            _require_usable(name, parameter)
             assignment = self._assignments.setdefault(parameter, assign_without_model(name, parameter))
-            if type(parameter.data).__name__ == "DTensor":
-                raise ValueError(
-                    f"{assignment.name} is sharded (DTensor); sharded training is not supported yet, use DDP"
-                )
             role = group.get("role", assignment.role)
-            parts[role if role == "matrix" or parameter.ndim > 1 else "vector"].append(parameter)
+            parts[role if role == "matrix" or parameter.ndim > 1 else "vector"].append(member)
         return [self._part(kind, parts[kind], group, options) for kind in ("matrix", "adamw", "vector") if parts[kind]]
 
     @staticmethod
-    def _part(kind: str, members: list[Tensor], group: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    def _part(kind: str, members: list[Any], group: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         part = {"params": members, "role": "adamw" if kind == "vector" else kind, "steps": 0, **group}
+        rate = options["lr"] if kind == "matrix" or options["aux_lr"] is None else options["aux_lr"]
+        part.setdefault("lr", rate)
+        if isinstance(part["lr"], Tensor):  # schedulers write into it, and no other group's may change with it
+            part["lr"] = part["lr"].detach().clone()
         if kind == "matrix":
-            part.setdefault("lr", options["lr"])
             part.update(INITIAL)
             merged = {**options, **part}
             check(merged)
             if merged["coefficient"] == "cosine":
                 part["entanglement"] = merged["coefficient_range"][1]
             return part
-        part.setdefault("lr", options["lr"] if options["aux_lr"] is None else options["aux_lr"])
         decay = options["weight_decay"] if options["aux_weight_decay"] is None else options["aux_weight_decay"]
         part.setdefault("weight_decay", 0.0 if kind == "vector" else decay)
         return part
@@ -357,9 +362,22 @@ class CEGM(Optimizer):
         return self._contexts.recording
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears gradients, and with them contexts of a step that was given up."""
+        """Clears gradients, and with them contexts of a step that was given up.
+
+        `model.zero_grad()` knows no optimizer. After it a layer sees, at its next forward pass, that the gradient its
+        contexts belong to is gone, and forgets them. Under `torch.compile`, or with `set_to_none=False`, it cannot see
+        that: there, give a step up by this method.
+        """
         super().zero_grad(set_to_none)
         self._contexts.clear()
+
+    def watch_scaler(self, scaler: GradScaler) -> None:
+        """Takes the factor of a `GradScaler` out of the output gradients that contexts keep.
+
+        It matters under `recurrence` alone: without it a context map does not depend on the scale. With it, `T_t` would
+        weigh steps by the square of their factor, which changes while training.
+        """
+        self._contexts.scaler = scaler
 
     # ------------------------------------------------------------------ entanglement coefficient (line 12)
 
@@ -391,19 +409,20 @@ class CEGM(Optimizer):
 
     # ------------------------------------------------------------------ state
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads as torch does, but keeps the float32 of contexts and moments when the weights have fewer bits."""
-        self._require_same_layers(state_dict["param_groups"])
-        super().load_state_dict(state_dict)
-        for group in self.param_groups:  # saved before an option existed: it was off, as the recommended preset has it
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """After a copy or a load: options from before which a state comes are off, and layers record when due."""
+        super().__setstate__(state)
+        for group in self.param_groups:
             for name, value in RECOMMENDED.items():
                 group.setdefault(name, value)
-        order = [p for group in self.param_groups for p in group["params"]]
-        for index, saved in state_dict["state"].items():
-            for key, value in saved.items():
-                if isinstance(value, Tensor) and key != "step":
-                    self.state[order[index]][key] = value.to(device=order[index].device, copy=True)
         self._contexts.arm(self.state, self.param_groups)
+
+    def _require_loadable(self, state_dict: dict[str, Any]) -> None:
+        self._require_same_layers(state_dict["param_groups"])
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        super()._restore(saved)
+        self._contexts.arm(self.state, self.param_groups)  # its guides are tensors of the state
 
     def _require_same_layers(self, saved_groups: list[dict[str, Any]]) -> None:
         """Options that shaped the entanglement layers cannot change with a checkpoint."""
@@ -496,6 +515,25 @@ class CEGM(Optimizer):
 
 
 _OPTION_NAMES = frozenset(CEGM.__init__.__annotations__) - {"params", "model", "preset", "group_patterns", "return"}
+
+
+def _members(params: Any) -> list[Any]:
+    """The parameters of one group in the caller's order, each alone or as (name, parameter)."""
+    if isinstance(params, set):
+        raise TypeError("parameters must come in an order, which a set has not; pass a list")
+    members = [params] if isinstance(params, Tensor) else list(params)
+    if len({isinstance(member, tuple) for member in members}) > 1:
+        raise ValueError("all optimizer params should be with/without names. Some param names are missing")
+    return members
+
+
+def _require_usable(name: str, parameter: Any) -> None:
+    if not isinstance(parameter, Tensor):
+        raise TypeError(f"{name} is no Tensor but {type(parameter).__name__}; the optimizer can only optimize Tensors")
+    if type(parameter.data).__name__ == "DTensor":
+        raise ValueError(f"{name} is sharded (DTensor); sharded training is not supported yet, use DDP")
+    if parameter.is_complex():
+        raise ValueError(f"{name} is complex; CEGM takes real weights only, leave it to another optimizer")
 
 
 def _stack(matrices: list[Matrix], attribute: str) -> Tensor:

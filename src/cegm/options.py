@@ -100,6 +100,10 @@ def check(options: Mapping[str, Any]) -> None:
         "layer_scale": get_args(LayerScale),
         "precision": get_args(Precision),
     }
+    for name in ("lr", "aux_lr"):
+        rate = options.get(name)
+        if isinstance(rate, torch.Tensor) and rate.numel() != 1:
+            raise ValueError(f"Tensor lr must be 1-element, but {name} has {rate.numel()}; give one rate")
     for name, allowed in choices.items():
         if options[name] not in allowed:
             raise ValueError(f"{name}={options[name]!r} does not exist; {nearest(options[name], allowed)}")

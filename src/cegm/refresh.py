@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from cegm.context.aggregate import effective_rank, recur
 from cegm.context.hierarchy import Sharers
@@ -55,6 +56,9 @@ class Contexts:
 
     Args:
         assignments: What is known of each parameter; shared with the optimizer, which adds to it.
+
+    Attributes:
+        scaler: Multiplies the losses whose output gradients are seen; None: nothing does.
     """
 
     def __init__(self, assignments: Mapping[Tensor, Assignment]) -> None:
@@ -62,6 +66,11 @@ class Contexts:
         self._layers: dict[Tensor, EntanglementLayer] = {}
         self._sharers: dict[str, Sharers] = defaultdict(Sharers)
         self._warned_unseen = False
+        self.scaler: GradScaler | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no scaler: torch's cannot be copied in the middle of a step."""
+        return {**self.__dict__, "scaler": None}
 
     def watch(self, parameter: Tensor, group: Mapping[str, Any]) -> None:
         """Places an entanglement layer on the modules of one weight, if it has any."""
@@ -80,7 +89,7 @@ class Contexts:
             self._layers[parameter] = EntanglementLayer(
                 assignment.name,
                 assignment.modules,
-                parameter.device,
+                parameter,
                 inputs,
                 context_shape,
                 demand_shape,
@@ -163,6 +172,8 @@ class Contexts:
         if means is None:
             self._warn_unseen(layer.name)
             return {}
+        if self.scaler is not None and "demand" in means:
+            means["demand"] /= self.scaler.get_scale() ** 2
         return means
 
     def _aggregate(self, own: dict[str, Any], parameter: Tensor, side: str, mean: Tensor, keep: float) -> Tensor | None:

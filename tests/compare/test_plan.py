@@ -34,6 +34,12 @@ def test_planning_twice_gives_the_same_ids_wherever_the_results_go():
     assert [r.id for r in plan_main(config())] == [r.id for r in plan_main(config(output_dir="elsewhere"))]
 
 
+def test_checkpoints_decide_nothing():
+    kept = {"save_steps": 25, "save_total_limit": 2}
+    assert [r.id for r in plan_main(config())] == [r.id for r in plan_main(config(**kept))]
+    assert [r.config["save_steps"] for r in plan_main(config(**kept))] == [25] * 6
+
+
 @pytest.mark.parametrize("change", [{"max_steps": 101}, {"weight_decay": 0.2}, {"items": 32}, {"axes": "none"}])
 def test_whatever_decides_the_result_is_in_the_id(change):
     assert not {r.id for r in plan_main(config())} & {r.id for r in plan_main(config(**change))}

@@ -1,91 +1,108 @@
-"""Times to a target with misses, against statsmodels and by hand."""
+"""A comparison that is killed with several runs in flight goes on, run by run, and ends with the same verdict."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 import pytest
-from statsmodels.duration.survfunc import SurvfuncRight
 
-from cegm.compare import survival
+for extra in ("trl", "altair", "statsmodels"):
+    pytest.importorskip(extra)
 
+from cegm.cli import main  # noqa: E402
+from cegm.train import verification  # noqa: E402
+from cegm.train.audit import read  # noqa: E402
+from cegm.train.durable import sole_writer  # noqa: E402
 
-def test_time_to_target_takes_the_first_evaluation_or_misses() -> None:
-    assert survival.time_to_target([0, 100, 200], [5.0, 3.0, 2.0], 3.0) == 100
-    assert survival.time_to_target([0, 100, 200], [5.0, 3.0, 2.0], 1.9) is None
-
-
-def test_restricted_mean_equals_the_area_under_kaplan_meier() -> None:
-    times, horizon = [120.0, None, 180.0, None, 150.0], 200.0
-    observed = np.array([horizon if time is None else time for time in times])
-    curve = SurvfuncRight(observed, np.array([time is not None for time in times]))
-    edges = np.concatenate([[0.0], curve.surv_times, [horizon]])
-    area = float(np.sum(np.diff(edges) * np.concatenate([[1.0], curve.surv_prob])))
-    result = survival.restricted_mean_difference(times, [horizon] * 5, horizon)
-    assert result.estimate == pytest.approx(area - horizon)
-
-
-def test_a_miss_counts_against_the_method_that_misses() -> None:
-    result = survival.restricted_mean_difference([None, 150.0, 160.0], [150.0, 150.0, 150.0], 200.0)
-    assert result.estimate == pytest.approx(20.0)
-
-
-REMISSIONS = [6, 6, 6, 7, 10, 13, 16, 22, 23] + [None] * 12
-STILL_WELL = [6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35]
-
-
-def test_kaplan_meier_of_the_leukemia_trial() -> None:
-    """Weeks in remission under 6-MP: Freireich et al. 1963; curve and median as in Cox and Oakes 1984, table 1.1 ff."""
-    ends = [35] * 9 + STILL_WELL
-    found = survival.survival(REMISSIONS, ends, 35)
-    curve = dict(zip(found.times, found.waiting, strict=True))
-    published = {6: 0.857, 7: 0.807, 10: 0.753, 13: 0.690, 16: 0.627, 22: 0.538, 23: 0.448}
-    assert {time: round(curve[time], 3) for time in published} == published
-    assert (found.median, found.reached, found.runs) == (23, 9, 21)
-    assert found.restricted_mean == pytest.approx(23.29, abs=0.005)  # R: print(survfit(...), rmean = 35)
-
-
-def test_kaplan_meier_agrees_with_statsmodels() -> None:
-    rng = np.random.default_rng(0)
-    times, ends = rng.integers(1, 30, 40).astype(float), rng.integers(5, 30, 40).astype(float)
-    observed, seen = np.minimum(times, ends), times <= ends
-    expected = SurvfuncRight(observed, seen)
-    found = survival.survival([t if ok else None for t, ok in zip(times, seen, strict=True)], ends.tolist(), 20)
-    curve = dict(zip(found.times, found.waiting, strict=True))
-    assert [curve[time] for time in expected.surv_times] == pytest.approx(expected.surv_prob)
-    assert found.median == expected.quantile(0.5)
-
-
-@pytest.mark.parametrize("horizon", [140.0, 200.0])
-def test_the_area_is_the_mean_time_when_misses_end_at_the_horizon_or_later(horizon: float) -> None:
-    times = [120.0, None, 180.0, None, 150.0]
-    found = survival.survival(times, [200.0] * 5, horizon)
-    assert found.restricted_mean == pytest.approx(np.mean([min(horizon, time or 200.0) for time in times]))
-
-
-def test_a_target_that_half_the_runs_reach_has_a_median_and_one_that_nobody_reaches_has_none() -> None:
-    assert survival.survival([50.0, None, 60.0, None, None, 70.0], [100.0] * 6, 100.0).median == 70.0
-    missed = survival.survival([None, None], [80.0, 100.0], 100.0)
-    assert (missed.median, missed.restricted_mean, missed.reached) == (None, 100.0, 0)
-
-
-def test_a_run_that_ended_early_is_no_miss_of_the_whole_horizon() -> None:
-    """Two runs that both reach it at 90, and a third that was only watched to 10: it says nothing of later times."""
-    found = survival.survival([90.0, 90.0, None], [100.0, 100.0, 10.0], 100.0)
-    assert found.restricted_mean == pytest.approx(90.0)
-
-
-@pytest.mark.parametrize(
-    ("times", "ends", "horizon", "message"),
-    [
-        ([], [], 10.0, "non-zero"),
-        ([5.0], [10.0, 10.0], 10.0, "equal"),
-        ([12.0], [10.0], 10.0, "after its end"),
-        ([5.0, None], [10.0, 10.0], 11.0, "horizon"),
-        ([5.0], [10.0], 0.0, "horizon"),
-    ],
+STEPS = 240
+SAME = (
+    "id",
+    "method",
+    "seed",
+    "status",
+    "final_loss",
+    "bits_per_byte",
+    "steps",
+    "tokens",
+    "batch_hash",
+    "initial_hash",
+    "final_hash",
 )
-def test_what_nobody_watched_is_refused(
-    times: list[float | None], ends: list[float], horizon: float, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        survival.survival(times, ends, horizon)
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="pipes and locks of POSIX")
+
+
+def words(text: Path, folder: Path) -> list[str]:
+    return [
+        "compare", "--data", str(text), "--output_dir", str(folder), "--methods", "muon,cegm", "--seeds", "1", "--processes", "2",
+        "--max_steps", str(STEPS), "--max_length", "32", "--per_device_train_batch_size", "2", "--eval_rows", "4", "--eval_steps", "80",
+        "--axes", "none", "--equal_seconds", "false", "--save_steps", "20", "--save_total_limit", "2",
+    ]  # fmt: skip
+
+
+def wait_for(happened: Any, seconds: float = 200.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def is_free(folder: Path) -> bool:
+    try:
+        with sole_writer(folder):
+            return True
+    except ValueError:
+        return False
+
+
+def losses(folder: Path) -> Any:
+    verdict = json.loads((folder / "verdict.json").read_text())
+    kept = [measure for measure in verdict["measures"] if measure["name"] in ("bits_per_byte", "optimizer_state")]
+    assert len(kept) == 2
+    return kept
+
+
+def test_killed_with_two_runs_in_flight(tmp_path: Path) -> None:
+    text = tmp_path / "book.txt"
+    text.write_text(
+        "\n".join(f"the miller counted {i * i} sacks and {i % 7} mice." for i in range(400)), encoding="utf-8"
+    )
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cegm.cli", *words(text, killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: len({path.parts[-3] for path in killed.glob("runs/*/checkpoints/step-*")}) == 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    runs = list(killed.glob("runs/*"))
+    assert len(runs) == 2
+    assert not list(killed.glob("runs/*/result.json"))
+    wait_for(lambda: all(is_free(run) for run in runs))  # the workers ended with it
+
+    assert main(words(text, killed)) == 0
+    assert main(words(text, whole)) == 0
+    for run in runs:
+        (resume,) = [event for event in read(run / "audit.jsonl") if event["event"] == "resume"]
+        assert resume["step"] >= 20
+        assert {finding.state for finding in verification.verify(run)} == {"whole"}
+        assert not (run / "checkpoints").exists()
+    one, other = (pd.read_parquet(folder / "results.parquet")[list(SAME)] for folder in (killed, whole))
+    pd.testing.assert_frame_equal(one, other)
+    assert losses(killed) == losses(whole)
+
+
+def test_a_second_comparison_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "book.txt").write_text("the miller counted his sacks. " * 200)
+    (tmp_path / "out").mkdir()
+    with sole_writer(tmp_path / "out"):
+        assert main(words(tmp_path / "book.txt", tmp_path / "out")) == 2
+    assert "another process is writing to" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())

@@ -15,9 +15,8 @@ from cegm.context.layers import EntanglementLayer
 def watched(module, heads=1, scores="uniform", demands=True, **options):
     outputs, inputs = module.weight.flatten(1).shape
     shapes = [(heads, width // heads, width // heads) for width in (inputs, outputs)]
-    device = module.weight.device
     layer = EntanglementLayer(
-        "w", [module], device, inputs, shapes[0], shapes[1] if demands else None, scores, **options
+        "w", [module], module.weight, inputs, shapes[0], shapes[1] if demands else None, scores, **options
     )
     layer.recording = True
     return layer

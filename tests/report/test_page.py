@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cegm import report
-from cegm.report import curves
+from cegm.report import curves, tables, words
 from cegm.report.folder import read
 from pages import Page
 
@@ -227,3 +227,13 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
         report.write(tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_skipped_steps_and_spikes_are_counted_per_run(comparison: Path) -> None:
+    folder = read(comparison)
+    first, second, *_ = folder.finished()
+    first.result |= {"skipped_steps": 2, "spikes": 1234}
+    second.result.pop("spikes", None)  # from before spikes were counted
+    rows = {row["name"]: row for row in tables.run_rows(folder)}
+    assert (rows[first.name]["skipped"], rows[first.name]["spikes"]) == ("2", "1,234")
+    assert rows[second.name]["spikes"] == words.NONE

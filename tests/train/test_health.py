@@ -64,3 +64,5 @@ def test_message_is_one_line_and_names_few_rows() -> None:
     message = str(NonFiniteError("loss", 3, list(range(20))))
     assert "\n" not in message
     assert "rows 0, 1, 2, 3, 4, 5, 6, 7 ... of" in message
+    assert "before the update. Check" in message
+    assert "before the update after 2 skipped ones. Check" in str(NonFiniteError("loss", 3, [1], skipped=2))

@@ -25,6 +25,7 @@ Make = Callable[..., RunConfig]
 
 TRAIN_KEYS = {
     "kind", "step", "tokens", "loss", "lr_matrix", "lr_adamw", "gradient_norm", "clip_factor", "entanglement",
+    "clipped_share", "spike_score", "spikes", "skipped_steps",
     "tokens_per_second", "seconds", "forward_backward_seconds", "optimizer_seconds", "refreshed", "memory_bytes", "batch_hash",
 }  # fmt: skip
 ADAMW_KEYS = {"gradient_norm", "update_to_weight", "gradient_rank", "update_rank"}
@@ -92,6 +93,8 @@ def test_metrics(finished: dict[str, RunSummary], method: str) -> None:
         assert set(record) - {"layers"} == TRAIN_KEYS
         assert record["lr_matrix"] == pytest.approx(2 * record["lr_adamw"])  # one schedule moves both
         assert record["clip_factor"] == pytest.approx(min(1.0, 1.0 / record["gradient_norm"]), rel=1e-4)
+        assert record["clipped_share"] == (record["gradient_norm"] > 1.0)
+        assert (record["spikes"], record["skipped_steps"], record["spike_score"]) == (0, 0, None)
         for layer in record.get("layers", {}).values():
             assert set(layer) == (ADAMW_KEYS if method == "adamw" else LAYER_KEYS)
     assert trained[-1]["lr_matrix"] < trained[2]["lr_matrix"] or method == "schedule_free"  # decayed
@@ -246,6 +249,112 @@ def test_bad_gradient_stops_before_the_update(
     assert not (tmp_path / "run" / "model").exists()
     *_, last = events(tmp_path / "run")
     assert (last["event"], last["step"], last["layer"]) == ("non_finite", 3, raised.value.layer)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], number: float = float("nan")) -> None:
+    """Puts a number that is not finite into one gradient of these steps, from 1."""
+    original = trainer_module.RunTrainer.training_step
+
+    def poisoned(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
+        loss = original(self, model, inputs, items)
+        if self.state.global_step + 1 in steps:
+            dict(model.named_parameters())["model.layers.0.mlp.up_proj.weight"].grad[0, 0] = number
+        return loss
+
+    monkeypatch.setattr(trainer_module.RunTrainer, "training_step", poisoned)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_skipped_step_changes_no_weight_and_is_counted(
+    run_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    seen: list[str] = []
+    original = trainer_module.RunTrainer.get_batch_samples
+
+    def noted(self: Any, *arguments: Any) -> Any:
+        seen.append(weights_hash(self.model))
+        return original(self, *arguments)
+
+    monkeypatch.setattr(trainer_module.RunTrainer, "get_batch_samples", noted)
+    poison(monkeypatch, {2, 4, 5})
+    options = {"optimizer_options": {"refresh_every": 1}} if method == "cegm" else {}
+    summary = train(run_config(**own(method), **options, warmup_steps=0, on_nonfinite="skip"))
+    changed = [before != after for before, after in zip(seen, [*seen[1:], summary.final_hash], strict=True)]
+    expected = [True, False, True, False, False, True]
+    assert changed == expected
+    assert (summary.steps, summary.skipped_steps) == (6, 3)
+    trained = read(tmp_path / "run", "train")
+    assert [record["loss"] is None for record in trained] == [False, True, False, True, True, False]
+    assert [record["skipped_steps"] for record in trained] == [0, 1, 1, 2, 3, 3]
+    assert all(record["tokens"] == 128 * record["step"] for record in trained)
+    skips = [event for event in events(tmp_path / "run") if event["event"] == "skip"]
+    assert [event["step"] for event in skips] == [2, 4, 5]
+    assert {event["layer"] for event in skips} == {"gradient of model.layers.0.mlp.up_proj.weight"}
+    assert all(len(event["rows"]) == 4 for event in skips)
+
+
+def test_without_anything_to_skip_the_run_is_the_same(run_config: Make, tmp_path: Path) -> None:
+    first = train(run_config(method="cegm"))
+    second = train(run_config(method="cegm", on_nonfinite="skip", output_dir=str(tmp_path / "other")))
+    assert first.final_hash == second.final_hash
+
+
+def test_skipping_has_an_end(run_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, {2, 3, 4, 5}, float("inf"))
+    with pytest.raises(NonFiniteError, match=r"at step 5, .* stopped before the update after 3 skipped ones"):
+        train(run_config(on_nonfinite="skip"))
+    assert [e["event"] for e in events(tmp_path / "run")] == ["start", "skip", "skip", "skip", "non_finite"]
+
+
+def test_a_bad_weight_is_never_skipped(run_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = trainer_module.RunTrainer.training_step
+
+    def poisoned(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
+        if self.state.global_step == 2:
+            with torch.no_grad():
+                model.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
+        return original(self, model, inputs, items)
+
+    monkeypatch.setattr(trainer_module.RunTrainer, "training_step", poisoned)
+    with pytest.raises(NonFiniteError, match=r"non-finite weight model\.layers\.0\.mlp\.up_proj\.weight at step 3"):
+        train(run_config(on_nonfinite="skip"))
+
+
+def test_skips_survive_a_resume(run_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, {2, 5})
+    whole = train(run_config(method="cegm", on_nonfinite="skip", save_steps=4, output_dir=str(tmp_path / "whole")))
+    checkpoint = tmp_path / "whole" / "checkpoints" / "step-4"
+    resumed = train(run_config(method="cegm", on_nonfinite="skip", resume_from_checkpoint=str(checkpoint)))
+    assert resumed.skipped_steps == whole.skipped_steps == 2
+    assert resumed.final_hash == whole.final_hash
+
+
+def test_a_spike_is_written_down_with_its_rows(
+    run_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer_module.RunTrainer.training_step
+
+    def strong(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
+        loss = original(self, model, inputs, items)
+        if self.state.global_step + 1 == 26:
+            for parameter in model.parameters():
+                parameter.grad *= 1000
+        return loss
+
+    monkeypatch.setattr(trainer_module.RunTrainer, "training_step", strong)
+    summary = train(run_config(max_steps=28, learning_rate=1e-4))
+    (spike,) = [event for event in events(tmp_path / "run") if event["event"] == "spike"]
+    assert (spike["step"], len(spike["rows"]), summary.spikes) == (26, 4, 1)
+    scores = [record["spike_score"] for record in read(tmp_path / "run", "train")]
+    assert scores[25] == pytest.approx(spike["score"])
+    assert scores[25] > 7 > max(scores[20:25])
+
+
+def test_hard_clipping_is_warned_of_and_written_down(run_config: Make, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"fell below what the optimizer's eps lets through"):
+        train(run_config(method="muon", max_steps=2, max_grad_norm=1e-12))
+    (event,) = [event for event in events(tmp_path / "run") if event["event"] == "clipping"]
+    assert event["step"] == 1
 
 
 def test_bad_weight_is_named(run_config: Make, model_folder: str, tmp_path: Path) -> None:

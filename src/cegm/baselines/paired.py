@@ -14,6 +14,7 @@ from torch.optim.optimizer import Optimizer
 from typing_extensions import Unpack
 
 from cegm.groups import Assignment, Role, assign, table
+from cegm.state import WholeState
 
 
 class Shared(TypedDict, total=False):
@@ -63,7 +64,7 @@ def grouped(
     return assignments, [first] if matrices else [], rest
 
 
-class Paired(Optimizer):
+class Paired(WholeState):
     """Two optimizers that share the list of groups and the state that schedulers and checkpoints see.
 
     Args:
@@ -116,19 +117,10 @@ class Paired(Optimizer):
         """The update of the matrices."""
         self._first.step()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads as torch does, but keeps the float32 of statistics when the weights have fewer bits."""
-        super().load_state_dict(state_dict)
-        order = [parameter for group in self.param_groups for parameter in group["params"]]
-        for index, saved in state_dict["state"].items():
-            for key, value in saved.items():
-                if isinstance(value, torch.Tensor) and key != "step":
-                    self.state[order[index]][key] = value.to(device=order[index].device, copy=True)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """After a copy or a load both parts share what torch has put in place."""
+        super().__setstate__(state)
         self._share()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything, so that a deep copy has both parts."""
-        return self.__dict__.copy()
 
     def summary(self) -> str:
         """The group table."""

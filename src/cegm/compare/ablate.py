@@ -13,6 +13,7 @@ from cegm.compare.execute import execute
 from cegm.compare.plan import write_plan
 from cegm.compare.progress import Bars
 from cegm.compare.run import require_possible, write_results
+from cegm.train.durable import sole_writer
 
 
 def ablate(config: AblationConfig) -> Path:
@@ -27,6 +28,12 @@ def ablate(config: AblationConfig) -> Path:
     folder = Path(config.output_dir)
     require_possible(CompareConfig(methods="cegm", seeds="1", shared=config.shared))
     folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        _ablate(config, folder)
+    return folder
+
+
+def _ablate(config: AblationConfig, folder: Path) -> None:
     results = _execute(config, folder)
     if config.costs:
         measure_costs(config, folder)
@@ -34,7 +41,6 @@ def ablate(config: AblationConfig) -> Path:
         results = _execute(config, folder)  # the arms just added; the results of the others are only read again
     write_results(folder, config.plan(), results)
     write_effects(folder, config, results)
-    return folder
 
 
 def _execute(config: AblationConfig, folder: Path) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,9 @@ HELD_OUT = "held_out"
 
 HELD_OUT_AXES = ("retention",)
 
-OWNED_BY_COMPARE = ("method", "seed", "output_dir", "threads", "resume_from_checkpoint", "dry_run", "progress")
+OWNED_BY_COMPARE = (
+    "method", "seed", "output_dir", "threads", "resume_from_checkpoint", "resume_without_optimizer", "dry_run", "progress",
+)  # fmt: skip
 """Options of a run that the comparison sets itself."""
 
 

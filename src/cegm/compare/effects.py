@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cegm.compare.ablation import AblationConfig, Arm
-from cegm.compare.plan import write_whole
 from cegm.compare.statistics import CLAIM_SEEDS, Difference, holm, paired_difference
+from cegm.train.durable import write_whole
 
 LEVEL = 0.05
 MEASURE = "validation loss, nats per token"

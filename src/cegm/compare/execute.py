@@ -1,4 +1,7 @@
-"""Executes a plan on this machine: as many single-threaded processes as fit the cores, each run tried twice, none ever dropped."""
+"""Executes a plan on this machine: as many single-threaded processes as fit the cores, each run tried twice, none ever dropped.
+
+A run that left checkpoints goes on from the newest whole one, in the second try as in the next execution of the plan.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cegm.compare.plan import PlannedRun
+from cegm.train.durable import write_whole
 
 ATTEMPTS = 2
 POLL_SECONDS = 0.2
@@ -62,6 +66,8 @@ def execute(folder: Path, runs: list[PlannedRun], workers: int, watch: Watcher) 
             time.sleep(POLL_SECONDS)
             for each in [r for r in running if r.process.poll() is not None]:
                 running.remove(each)
+                if each.process.stdin is not None:
+                    each.process.stdin.close()
                 result = _settle(folder, each)
                 if result is None:
                     waiting.insert(0, (each.planned, each.attempt + 1))
@@ -82,7 +88,8 @@ def _start(folder: Path, planned: PlannedRun) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "cegm.compare.worker", str(run_folder), json.dumps(planned.line())]
     with (run_folder / "log.txt").open("wb") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        # The worker ends when this pipe does, so that none outlives a killed comparison and trains beside its successor.
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
 
 
 def _settle(folder: Path, ended: _Running) -> dict[str, Any] | None:
@@ -101,7 +108,7 @@ def _settle(folder: Path, ended: _Running) -> dict[str, Any] | None:
             "error": _last_words(run_folder, ended.process.returncode),
         }
     result["attempts"] = ended.attempt
-    (run_folder / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    write_whole(run_folder / "result.json", json.dumps(result, indent=1))
     return result
 
 

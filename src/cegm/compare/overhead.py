@@ -28,12 +28,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from cegm.compare.config import CompareConfig
-from cegm.compare.plan import PlannedRun, write_whole
+from cegm.compare.plan import PlannedRun
 from cegm.compare.progress import progress_bar
 from cegm.compare.statistics import paired_ratio
 from cegm.compare.timing import BLOCK, Timed, in_turns, peak_bytes
 from cegm.report.folder import OVERHEAD
 from cegm.train.config import RunConfig
+from cegm.train.durable import write_whole
 from cegm.train.folder import hardware
 from cegm.train.meter import tensor_bytes
 from cegm.train.model import load_tokenizer, model_of_width, model_width

@@ -15,10 +15,13 @@ from typing import Any, Literal
 
 from cegm.compare.config import CompareConfig
 from cegm.train.config import RunConfig
+from cegm.train.durable import write_whole
 
 Role = Literal["main", "equal_seconds"]
 
-NOT_PART_OF_THE_RESULT = ("output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint")
+NOT_PART_OF_THE_RESULT = (
+    "output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint", "resume_without_optimizer", "save_total_limit",
+)  # fmt: skip
 LOSS_OPTIONS = ("beta", "kernel", "stop_gradient")
 """Newer than the first finished runs; left out of the hash while `beta` is 0, so that those keep their names."""
 SAME_SECONDS = 0.05
@@ -48,6 +51,7 @@ class PlannedRun:
         """Hash of whatever decides the result; 12 hexadecimal digits."""
         left_out = NOT_PART_OF_THE_RESULT + (() if self.config.get("beta") else LOSS_OPTIONS)
         relevant = {name: value for name, value in self.config.items() if name not in left_out}
+        relevant["save_steps"] = 0  # not part of it either, but runs were named with it when that was its only value
         if self.method == "cegm":  # an option that was not given means what the preset says today
             relevant["optimizer_options"] = _resolved(**relevant["optimizer_options"])
         text = json.dumps([self.method, self.seed, self.role, relevant, self.evaluation], sort_keys=True)
@@ -130,13 +134,6 @@ def read_plan(folder: Path) -> list[PlannedRun]:
 def write_plan(folder: Path, runs: list[PlannedRun]) -> None:
     """Writes `plan.jsonl` in one move."""
     write_whole(folder / "plan.jsonl", "".join(json.dumps(run.line(), sort_keys=True) + "\n" for run in runs))
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Writes a file beside and moves it into place, so that nobody ever reads half of it."""
-    beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    return beside.replace(path)
 
 
 def kept_equal_seconds(

@@ -15,6 +15,7 @@ from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds
 from cegm.compare.progress import Bars
 from cegm.compare.verdict import write_verdict
 from cegm.train.data import load_corpus
+from cegm.train.durable import sole_writer
 
 
 def compare(config: CompareConfig) -> Path:
@@ -30,6 +31,12 @@ def compare(config: CompareConfig) -> Path:
     main = plan_main(config)
     require_possible(config)
     folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        _compare(config, folder, main)
+    return folder
+
+
+def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun]) -> None:
     kept = kept_equal_seconds(config, read_plan(folder), main)
     write_plan(folder, main + (kept or []))
     with Bars(main) as bars:
@@ -45,7 +52,6 @@ def compare(config: CompareConfig) -> Path:
     write_verdict(folder)
     if config.overhead:
         measure_overhead(config, folder)
-    return folder
 
 
 def require_possible(config: CompareConfig) -> None:

@@ -19,10 +19,11 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from cegm.compare.execute import execute
-from cegm.compare.plan import PlannedRun, write_whole
+from cegm.compare.plan import PlannedRun
 from cegm.compare.progress import Bars
 from cegm.compare.run import require_possible
 from cegm.compare.tuning import KNOBS, Space, TuneConfig, settings
+from cegm.train.durable import sole_writer, write_whole
 
 TUNED = "tuned.yaml"
 TRIALS = "trials.json"
@@ -52,6 +53,12 @@ def tune(config: TuneConfig) -> Path:
     folder = Path(config.output_dir)
     require_possible(config.runs)
     folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        _tune(config, folder)
+    return folder / TUNED
+
+
+def _tune(config: TuneConfig, folder: Path) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(config.storage or f"sqlite:///{folder.resolve() / 'optuna.db'}")
     searches = [_Search(config, method, space, storage) for method, space in config.spaces.items()]
@@ -65,7 +72,6 @@ def tune(config: TuneConfig) -> Path:
                 search.widen()
             goal += math.ceil(config.trials / 3)
     write_found(folder, config, searches)
-    return folder / TUNED
 
 
 def _search(config: TuneConfig, folder: Path, searches: list[_Search], goal: int, bars: Bars) -> None:

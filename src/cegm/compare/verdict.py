@@ -29,8 +29,9 @@ from cegm.compare import secondary, statistics, survival
 from cegm.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.compare.measures import MEASURES, Measure, about, with_axes
 from cegm.compare.pairing import Pair, failed, finished, paired_seeds, refused
-from cegm.compare.plan import SAME_SECONDS, write_whole
+from cegm.compare.plan import SAME_SECONDS
 from cegm.compare.statistics import CLAIM_SEEDS, Difference
+from cegm.train.durable import write_whole
 
 LEVEL = 0.05
 REFERENCE = "adamw"

@@ -6,8 +6,11 @@ Run as `python -m cegm.compare.worker RUN_FOLDER PLAN_LINE`, where PLAN_LINE is 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 import sys
+import threading
 from collections import defaultdict
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,30 +19,32 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from cegm.compare.config import HELD_OUT
-from cegm.compare.plan import PlannedRun, write_whole
+from cegm.compare.plan import PlannedRun
+from cegm.train.checkpoints import numbered
 from cegm.train.config import RunConfig
 from cegm.train.data import load_corpus
+from cegm.train.durable import write_whole
+from cegm.train.resume import LATEST
 
 if TYPE_CHECKING:
     from cegm.tasks.axis import Record
     from cegm.tasks.evaluation import Outcome
     from cegm.tasks.examinee import Examinee
+    from cegm.train.run import RunSummary
 
+ORPHANED = 3
 EXAMINATION_SEED = 0
+
+LEFT_BY_TRAINING = ("config.yaml", "metrics.jsonl", "audit.jsonl", "model", "checkpoints", "items.jsonl")
 
 
 def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
-    """Trains and measures one run; the folder of a broken earlier attempt is replaced.
+    """Trains and measures one run; an earlier attempt that left checkpoints goes on, the folder of any other is replaced.
 
     Returns:
         What goes into `result.json`.
     """
-    from cegm.train.run import train
-
-    for name in ("config.yaml", "metrics.jsonl", "audit.jsonl", "model", "checkpoints", "items.jsonl"):
-        leftover = folder / name
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-    summary = train(RunConfig(**{**planned.config, "output_dir": str(folder)}))
+    summary = _train(folder, RunConfig(**{**planned.config, "output_dir": str(folder)}))
     outcomes = examine(folder, planned)
     items = [asdict(record) for outcome in outcomes for record in outcome.records]
     with (folder / "items.jsonl").open("w", encoding="utf-8") as out:
@@ -58,6 +63,20 @@ def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
         "axes": {outcome.axis: outcome.state() for outcome in outcomes},
         **{name: value for name, value in facts.items() if name != "output_dir"},
     }
+
+
+def _train(folder: Path, config: RunConfig) -> RunSummary:
+    from cegm.train.run import train
+
+    if numbered(folder / "checkpoints"):
+        try:
+            return train(replace(config, resume_from_checkpoint=LATEST))
+        except ValueError as error:  # none of them is whole, or they are of another version of this run
+            print(f"cegm: warning: starting again: {error}", file=sys.stderr)
+    for name in LEFT_BY_TRAINING:
+        leftover = folder / name
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    return train(config)
 
 
 def examine(folder: Path, planned: PlannedRun) -> list[Outcome]:
@@ -116,6 +135,7 @@ def by_length(items: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Entry point of the process; a user error ends it with one line and exit code 2."""
+    _end_with_parent()
     folder, line = Path(sys.argv[1]), json.loads(sys.argv[2])
     planned = PlannedRun(**{name: value for name, value in line.items() if name != "id"})
     try:
@@ -124,6 +144,18 @@ def main() -> None:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     write_whole(folder / "result.json", json.dumps(result, indent=1))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the run is over; many runs would fill the disk
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, whatever killed that: its end of the pipe closes."""
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing is ever sent
+        os._exit(ORPHANED)
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

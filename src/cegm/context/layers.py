@@ -63,7 +63,7 @@ class EntanglementLayer:
     Args:
         name: Name of the weight, for messages.
         modules: Every module that holds this weight; more than one when the weight is tied.
-        device: Where the weight lives.
+        parameter: The weight itself.
         inputs: Width of a context.
         context_shape: (heads, width, width) of the context matrix, or None when only demands are wanted.
         demand_shape: The same for the output gradients.
@@ -82,7 +82,7 @@ class EntanglementLayer:
         self,
         name: str,
         modules: list[nn.Module],
-        device: torch.device,
+        parameter: Tensor,
         inputs: int,
         context_shape: tuple[int, int, int] | None,
         demand_shape: tuple[int, int, int] | None,
@@ -92,6 +92,7 @@ class EntanglementLayer:
     ) -> None:
         self.name = name
         self.recording = False
+        self._parameter, device = parameter, parameter.device
         heads = [0 if shape is None else shape[0] for shape in (context_shape, demand_shape)]
         self.recipe = Recipe(heads[0], heads[1], scores, exclude_sink)
         self.context_carrier = None if context_shape is None else _carrier(context_shape, device)
@@ -111,6 +112,8 @@ class EntanglementLayer:
     ) -> Tensor | None:
         if not (self.recording and module.training and torch.is_grad_enabled() and output.requires_grad):
             return None
+        if not torch.compiler.is_compiling() and self._was_given_up():
+            self.clear()
         contexts, walk = inputs[0] if inputs else named["input"], geometry(module)
         if self.sharers is not None:
             tapped: Tensor = self.sharers.tap(self, output, contexts, walk)
@@ -119,6 +122,10 @@ class EntanglementLayer:
             output, contexts, self.next_seed(), self.guide, walk, self.recipe, *self.all_carriers()
         )
         return tapped
+
+    def _was_given_up(self) -> bool:
+        """Whether somebody threw the gradient away that belongs to what was recorded, as `model.zero_grad()` does."""
+        return self._parameter.grad is None and self.mass_carrier.grad is not None
 
     def next_seed(self) -> Tensor:
         """Of one forward pass; without draws always the same tensor, so that nothing is computed."""
@@ -149,3 +156,12 @@ class EntanglementLayer:
         """Forgets what was recorded since the last `clear`."""
         for carrier in self.carriers():
             carrier.grad = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copied model (an average of weights, say) records nothing until an optimizer of its own says so."""
+        return {**self.__dict__, "recording": False, "guide": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy has no gradients, so it has nothing recorded either."""
+        self.__dict__.update(state)
+        self.clear()

@@ -136,6 +136,8 @@ def run_rows(folder: Folder) -> list[Record]:
                 "error": shortened(run.error or "no error message") if run.status == "failed" else "",
                 "attempts": result.get("attempts", words.NONE),
                 "steps": words.value("steps", finite(result.get("steps"))),
+                "skipped": _counted(result.get("skipped_steps")),
+                "spikes": _counted(result.get("spikes")),
                 "loss": words.value("bits_per_byte", loss),
                 "seconds": words.NONE if seconds is None else f"{seconds:,.1f}",
                 "speed": words.NONE if not seconds or tokens is None else f"{tokens / seconds:,.0f}",
@@ -143,6 +145,11 @@ def run_rows(folder: Folder) -> list[Record]:
             }
         )
     return rows
+
+
+def _counted(number: object) -> str:
+    """A whole number; runs from before it was counted have none."""
+    return f"{number:,}" if isinstance(number, int) else words.NONE
 
 
 def checkpoint_rows(verdict: Record) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The audit log of a run: append-only events, each with the hash of the line before, so that a changed line shows."""
+"""The audit log of a run: append-only events, each with its own hash and that of the line before, so that a change shows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any
 class AuditLog:
     """Appends events to one file; continues an existing chain.
 
+    The start of a line that was never finished, because the process died while it wrote, is cut off: it was never
+    recorded. An event of its own says so.
+
     Args:
         path: `RUN/audit.jsonl`.
 
@@ -22,12 +25,22 @@ class AuditLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._previous = verify(path) if path.exists() else ""
+        unfinished = _unfinished(path) if path.exists() else 0
+        if unfinished:
+            os.truncate(path, path.stat().st_size - unfinished)
+        try:
+            self._previous = verify(path) if path.exists() else ""
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; give another output_dir, in which a checkpoint of this run can be resumed"
+            ) from None
+        if unfinished:
+            self.record("unfinished_line", bytes=unfinished)
 
     def record(self, event: str, **facts: Any) -> None:
         """Appends one event; on disk when this returns."""
         time = datetime.now(timezone.utc).isoformat()
-        line = json.dumps({"time": time, "event": event, **facts, "previous": self._previous})
+        line = _sealed({"time": time, "event": event, **facts, "previous": self._previous})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -44,18 +57,52 @@ def verify(path: Path) -> str:
         The hash of the last line, "" for an empty file.
 
     Raises:
-        ValueError: The first line that does not fit, by number.
+        ValueError: The first line that does not fit, by number, or a last line without an end.
     """
     previous = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            claimed = json.loads(line)["previous"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            claimed = None
-        if claimed != previous:
+    for number, line in enumerate(_lines(path), start=1):
+        if not _continues(line, previous):
             raise ValueError(f"{path} line {number} does not continue the line before; the log was changed")
         previous = _hash(line)
+    if _unfinished(path):
+        raise ValueError(f"{path} ends in the middle of a line; the process died while it wrote, or the log was cut")
     return previous
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The events of a log whose chain holds.
+
+    Raises:
+        ValueError: As `verify`.
+    """
+    verify(path)
+    return [json.loads(line) for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[str]:
+    """Finished lines; what is not UTF-8 becomes text that no hash fits."""
+    return path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
+
+
+def _sealed(event: dict[str, Any]) -> str:
+    """The line of an event; it ends with the hash of what comes before, so that the last line of a log is guarded, too."""
+    return json.dumps({**event, "sha256": _hash(json.dumps(event))})
+
+
+def _continues(line: str, previous: str) -> bool:
+    """Whether a line is as it was written, behind a line with this hash."""
+    try:
+        event = json.loads(line)
+        del event["sha256"]
+        return bool(event["previous"] == previous and _sealed(event) == line)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _unfinished(path: Path) -> int:
+    """Bytes behind the last line end."""
+    content = path.read_bytes()
+    return len(content) - (content.rfind(b"\n") + 1)
 
 
 def _hash(line: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.optim.optimizer import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from cegm.train.durable import sync
 from cegm.train.evaluate import ValidationLoss, ValidationSet, validate
 from cegm.train.meter import Meter
 
@@ -28,13 +31,29 @@ class MetricsFile:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
 
-    def cut_after(self, step: int) -> None:
-        """Drops lines of steps that a resumed run will take again."""
+    def size(self) -> int:
+        """How long it is, after all of it has reached the disk: a checkpoint must not know of more than survives."""
         if not self._path.exists():
-            return
-        lines = self._path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if (record := json.loads(line))["kind"] != "final" and record["step"] <= step]
-        self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            return 0
+        sync(self._path)
+        return self._path.stat().st_size
+
+    def cut_to(self, size: int) -> None:
+        """Drops what a resumed run will write again: all that came after the checkpoint, a line broken off included.
+
+        Args:
+            size: What `size` said when the checkpoint was made.
+
+        Raises:
+            ValueError: The file has lost lines from before the checkpoint.
+        """
+        there = self._path.stat().st_size if self._path.exists() else 0
+        if there < size:
+            raise ValueError(
+                f"{self._path} has {there} bytes, but {size} when the checkpoint was made; put it back, or resume in another output_dir"
+            )
+        if there > size:
+            os.truncate(self._path, size)
 
 
 class Clock(TrainerCallback):
@@ -57,31 +76,29 @@ class Clock(TrainerCallback):
 
 
 class MetricsWriter(TrainerCallback):
-    """A `train` line for the first, the last and every `every`-th step; loss and times are means since the line before."""
+    """A `train` line for the first, the last and every `every`-th step.
+
+    Loss, times and clipping are means since the line before; a skipped step counts in times and tokens alone.
+    """
 
     def __init__(self, metrics: MetricsFile, meter: Meter, every: int) -> None:
         self._metrics, self._meter, self._every = metrics, meter, every
-        self._losses: list[float] = []
-        self._tokens = 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """A resumed run counts its speed from here."""
-        self._tokens = self._meter.tokens
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """After the update and before the gradients go, which is when layers can be looked at."""
         step = state.global_step + 1
-        self._losses.append(self._meter.loss)
+        meter = self._meter
+        if not meter.skipped:
+            meter.line_losses.append(meter.loss)
+        meter.line_factors.append(meter.clip_factor)
         if step == 1 or step % self._every == 0 or step == state.max_steps:
             self._metrics.write(self._record(step, bare(kwargs["optimizer"])))
-            self._losses, self._tokens = [], self._meter.tokens
+            meter.line_losses, meter.line_factors, meter.line_tokens = [], [], meter.tokens
 
     def _record(self, step: int, optimizer: Optimizer) -> dict[str, Any]:
-        meter, count = self._meter, len(self._losses)
+        meter, count = self._meter, len(self._meter.line_factors)
         step_seconds = statistics.fmean(meter.step_seconds[-count:])
         forward_backward = statistics.fmean(meter.forward_backward_seconds[-count:])
         layers = optimizer.diagnostics() if hasattr(optimizer, "diagnostics") else {}
@@ -90,13 +107,17 @@ class MetricsWriter(TrainerCallback):
             "kind": "train",
             "step": step,
             "tokens": meter.tokens,
-            "loss": statistics.fmean(self._losses),
+            "loss": statistics.fmean(meter.line_losses) if meter.line_losses else None,
             "lr_matrix": learning_rate(optimizer, "matrix"),
             "lr_adamw": learning_rate(optimizer, "adamw"),
             "gradient_norm": meter.gradient_norm,
             "clip_factor": meter.clip_factor,
+            "clipped_share": sum(factor < 1.0 for factor in meter.line_factors) / count,
+            "spike_score": meter.guard.score,
+            "spikes": meter.guard.spikes,
+            "skipped_steps": meter.guard.skipped,
             "entanglement": statistics.fmean(coefficients) if coefficients else None,
-            "tokens_per_second": (meter.tokens - self._tokens) / (count * step_seconds),
+            "tokens_per_second": (meter.tokens - meter.line_tokens) / (count * step_seconds),
             "seconds": meter.seconds,
             "forward_backward_seconds": forward_backward,
             "optimizer_seconds": step_seconds - forward_backward,
@@ -114,6 +135,14 @@ class Validation(TrainerCallback):
         self.held_out, self._metrics, self._meter, self._every = held_out, metrics, meter, every
         self._step = -1
         self.last = ValidationLoss(float("nan"), float("nan"))
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run goes on from."""
+        return {"step": self._step, **asdict(self.last)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned, so that no step is validated twice."""
+        self._step, self.last = state["step"], ValidationLoss(state["loss"], state["bits_per_byte"])
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

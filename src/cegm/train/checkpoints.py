@@ -1,85 +1,161 @@
-"""Checkpoints: Hugging Face files plus `manifest.json` with the hash and size of each, renamed into place when complete."""
+"""Checkpoints: Hugging Face files plus `manifest.json` with the hash and size of each, renamed into place when complete.
+
+A checkpoint counts only if every file in it is what the manifest says, and the manifest what was written. Nothing in it
+is ever unpickled: weights are safetensors, everything else is JSON or loads with `weights_only=True`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from cegm.train.durable import move_whole, sha256
 
 MANIFEST = "manifest.json"
+PREFIX = "step-"
+PICKLES = (".bin", ".pkl", ".pickle")
+"""Files that can only be read by running what they say."""
+
+OPTIMIZER = "optimizer.pt"
+
+WRITING = ".writing"
+"""Folder beside the checkpoints for what is not whole yet, or no longer."""
 
 
-def seal(written: Path, place: Path) -> str:
+class DamagedError(ValueError):
+    """A checkpoint that is not what was written.
+
+    Attributes:
+        checkpoint: Its folder.
+        reason: Which file, and what is wrong with it.
+    """
+
+    def __init__(self, checkpoint: Path, reason: str) -> None:
+        self.checkpoint, self.reason = checkpoint, reason
+        super().__init__(f"checkpoint {checkpoint} is damaged: {reason}; use another checkpoint")
+
+
+def seal(written: Path, place: Path, step: int) -> str:
     """Gives a written checkpoint its manifest and moves it to `place`; a reader never sees half of one.
+
+    Args:
+        written: Folder with all files, on the same file system as `place`.
+        place: Where it shall lie; an older checkpoint there is replaced.
+        step: Optimizer steps that it has seen.
 
     Returns:
         sha256 of the manifest, hex.
     """
-    files = sorted(path for path in written.rglob("*") if path.is_file() and path.name != MANIFEST)
-    entries = {
-        path.relative_to(written).as_posix(): {"sha256": _sha256(path), "size": path.stat().st_size} for path in files
-    }
     manifest = written / MANIFEST
-    with manifest.open("w", encoding="utf-8") as file:
-        json.dump({"files": entries}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    digest = _sha256(manifest)
-    if place.exists():
-        shutil.rmtree(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    written.rename(place)
-    return digest
+    manifest.unlink(missing_ok=True)
+    files = sorted(path for path in written.rglob("*") if path.is_file())
+    entries = {
+        path.relative_to(written).as_posix(): {"sha256": sha256(path), "size": path.stat().st_size} for path in files
+    }
+    manifest.write_bytes(_manifest(step, entries))
+    move_whole(written, place)
+    return sha256(place / MANIFEST)
 
 
-def verify(checkpoint: Path) -> None:
-    """Checks every file of a checkpoint against its manifest.
+def _manifest(step: Any, entries: Any) -> bytes:
+    """The one way to write a manifest down; it ends with its own hash, so that a changed byte anywhere shows."""
+    content = json.dumps({"step": step, "files": entries}, indent=1)
+    own = hashlib.sha256(content.encode("utf-8")).hexdigest()
+    return json.dumps({"step": step, "files": entries, "sha256": own}, indent=1).encode("utf-8")
+
+
+def verify(checkpoint: Path, may_lack: tuple[str, ...] = ()) -> int:
+    """Checks every file of a checkpoint against its manifest, and the manifest against its own hash.
+
+    Args:
+        checkpoint: Folder `step-N`.
+        may_lack: Files that may be missing.
+
+    Returns:
+        Optimizer steps that it has seen.
 
     Raises:
-        ValueError: No checkpoint there, or the first file that is missing, changed or not listed.
+        ValueError: No checkpoint there.
+        DamagedError: The first file that is missing, changed, not listed, or a pickle.
     """
     if not checkpoint.is_dir():
         raise ValueError(f"checkpoint {checkpoint} does not exist; give a folder step-N of a run")
-    try:
-        entries = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"checkpoint {checkpoint} has no readable {MANIFEST}; use another checkpoint") from None
-    present = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file()} - {MANIFEST}
+    step, entries = _read_manifest(checkpoint)
+    found = {path.relative_to(checkpoint).as_posix(): path for path in checkpoint.rglob("*")}
+    present = {name for name, path in found.items() if path.is_symlink() or not path.is_dir()} - {MANIFEST}
     for name in sorted(present ^ set(entries)):
-        state = "is missing" if name in entries else "is not in the manifest"
-        raise ValueError(f"checkpoint {checkpoint} is damaged: {name} {state}; use another checkpoint")
-    for name, entry in entries.items():
-        path = checkpoint / name
-        if path.stat().st_size != entry["size"] or _sha256(path) != entry["sha256"]:
-            raise ValueError(
-                f"checkpoint {checkpoint} is damaged: {name} differs from the manifest; use another checkpoint"
-            )
+        if name in present:
+            raise DamagedError(checkpoint, f"{name} is not in the manifest")
+        if name not in may_lack:
+            raise DamagedError(checkpoint, f"{name} is missing")
+    for name in sorted(present):
+        if not _is_as_written(checkpoint, found[name], entries[name]):
+            raise DamagedError(checkpoint, f"{name} differs from the manifest")
+        if name.endswith(PICKLES):
+            raise DamagedError(checkpoint, f"{name} is a pickle, which is never loaded")
+    return step
 
 
-def find(resume_from: str, output_dir: Path) -> Path:
-    """The checkpoint that `resume_from_checkpoint` means, verified: a folder, or `latest` for the newest one of the run.
+def _is_as_written(checkpoint: Path, path: Path, entry: dict[str, Any]) -> bool:
+    try:
+        size = path.stat().st_size
+        return not path.is_symlink() and size == entry["size"] and sha256(path) == entry["sha256"]
+    except OSError as error:  # a bad place on the disk
+        raise DamagedError(checkpoint, f"{path.name} cannot be read ({error.strerror})") from None
 
-    Raises:
-        ValueError: There is none, or it is damaged.
+
+def _read_manifest(checkpoint: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+    try:
+        raw = (checkpoint / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        raise DamagedError(checkpoint, f"{MANIFEST} is missing") from None
+    except OSError as error:
+        raise DamagedError(checkpoint, f"{MANIFEST} cannot be read ({error.strerror})") from None
+    try:
+        manifest = json.loads(raw)
+        step, entries = manifest["step"], manifest["files"]
+        same = raw == _manifest(step, entries)
+        same &= isinstance(step, int) and all(entry.keys() == {"sha256", "size"} for entry in entries.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        same = False
+    if not same:
+        raise DamagedError(checkpoint, f"{MANIFEST} is not what was written")
+    return step, entries
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The `step-N` folders in the folder of checkpoints, the newest first."""
+    names = [path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdecimal()]
+    return sorted(names, key=lambda path: int(path.name[len(PREFIX) :]), reverse=True)
+
+
+def newest(folder: Path, check: Callable[[Path], Any]) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that passes a check, and why each newer one does not.
+
+    Args:
+        folder: Folder of checkpoints.
+        check: Raises `DamagedError`.
+
+    Returns:
+        The checkpoint, None if there is none; a sentence for each that was passed over.
     """
-    if resume_from != "latest":
-        checkpoint = Path(resume_from)
-    else:
-        folders = [path for path in (output_dir / "checkpoints").glob("step-*") if path.name[5:].isdigit()]
-        if not folders:
-            raise ValueError(
-                f"{output_dir} has no checkpoint to resume from; run with save_steps, or without resume_from_checkpoint"
-            )
-        checkpoint = max(folders, key=lambda path: int(path.name[5:]))
-    verify(checkpoint)
-    return checkpoint
+    passed_over: list[str] = []
+    for checkpoint in numbered(folder):
+        try:
+            check(checkpoint)
+        except DamagedError as error:
+            passed_over.append(f"{checkpoint.name} is damaged: {error.reason}")
+        else:
+            return checkpoint, passed_over
+    return None, passed_over
 
 
-def _sha256(path: Path) -> str:
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
+def remove(checkpoint: Path) -> None:
+    """Deletes a checkpoint; whatever stops this, no half of one is left among the others."""
+    leaving = checkpoint.parent / WRITING / checkpoint.name
+    leaving.parent.mkdir(exist_ok=True)
+    shutil.rmtree(checkpoint.replace(leaving))

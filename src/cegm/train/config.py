@@ -19,6 +19,7 @@ import yaml
 from cegm.baselines import METHODS
 from cegm.loss_options import check as check_loss_options
 from cegm.spelling import nearest
+from cegm.train.guard import ON_NONFINITE
 
 FRESH_MODELS = ("tiny", "small", "reader")
 WORLD = "world"
@@ -91,7 +92,8 @@ class RunConfig:
     learning_rate: float = option(3e-3, "peak learning rate of the matrices")
     aux_lr: float | None = option(None, "peak learning rate of embeddings, head and vectors (default: learning_rate)")
     weight_decay: float = option(0.1, "decoupled weight decay")
-    max_grad_norm: float = option(1.0, "gradient norm is clipped to this; 0 switches clipping off")
+    max_grad_norm: float = option(1.0, "norm that raw gradients together are clipped to; 0 switches clipping off")
+    on_nonfinite: str = option("stop", "when loss or gradient is not finite: stop, or skip a few such steps")
     beta: float = option(0.0, "weight of the entanglement loss; the logged training loss is then the total; 0 is off")
     kernel: str = option("cosine", "of the entanglement loss, between context and gradient: cosine, rbf or dot")
     stop_gradient: str = option("none", "side of that kernel held constant: none, context or gradient")
@@ -109,7 +111,11 @@ class RunConfig:
     eval_rows: int = option(64, "rows of max_length tokens in every validation")
     logging_steps: int = option(10, "steps between lines of metrics.jsonl; 0 writes none")
     save_steps: int = option(0, "steps between checkpoints; 0 keeps none")
-    resume_from_checkpoint: str | None = option(None, "checkpoint folder to go on from, or 'latest' in output_dir")
+    save_total_limit: int = option(0, "newest checkpoints that are kept, at least 2; 0 keeps all")
+    resume_from_checkpoint: str | None = option(
+        None, "checkpoint folder to go on from, or 'latest' for the newest whole one in output_dir"
+    )
+    resume_without_optimizer: bool = option(False, "resume also when the optimizer's state is lost; it starts afresh")
     report_to: str = option("none", "none, wandb, tensorboard, trackio, ...")
     threads: int = option(0, "torch threads; 0 leaves torch's choice")
     progress: bool = option(True, "show a progress bar when the terminal can")
@@ -132,6 +138,7 @@ class RunConfig:
     def validate(self) -> None:
         """Checks every value; see the class for what it raises."""
         _check_choice("method", self.method, tuple(METHODS))
+        _check_choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.method == "schedule_free" and not self.lr_scheduler_type.startswith("constant"):
             raise ValueError(
                 f"lr_scheduler_type={self.lr_scheduler_type!r}: schedule_free averages steps instead; use constant_with_warmup"
@@ -151,6 +158,10 @@ class RunConfig:
             raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0")
         if not 0.0 < self.validation_fraction < 1.0:
             raise ValueError(f"validation_fraction={self.validation_fraction} must lie between 0 and 1, such as 0.05")
+        if self.save_total_limit < 0 or self.save_total_limit == 1:
+            raise ValueError(
+                f"save_total_limit={self.save_total_limit} must be 0 or at least 2, so that a damaged checkpoint has one before it"
+            )
         if self.data == WORLD and self.steps is None:
             raise ValueError("data 'world' has no end, so num_train_epochs means nothing; give max_steps")
         for name in self.optimizer_options:

@@ -9,6 +9,7 @@ import torch
 import yaml
 from torch import nn
 
+from cegm.train.clipping import policy
 from cegm.train.config import RunConfig
 from cegm.train.folder import RunFolder
 from cegm.train.meter import Meter
@@ -48,6 +49,7 @@ def describe(config: RunConfig) -> str:
             f"parameters:       {count(parts.model):,} (vocabulary {len(parts.tokenizer):,})",
             f"training:         {steps:,} steps, {tokens:,} tokens ({len(parts.rows):,} different rows)",
             f"validation:       {held_out}",
+            f"clipping:         {policy(config.max_grad_norm)}",
             f"estimated time:   {_duration(seconds)} ({meter.median_step_seconds():.3f} s per step, validation excluded)",
             f"memory:           {meter.memory_bytes() / 2**20:,.0f} MiB at the peak of {TIMED_STEPS} steps",
         ]

@@ -7,8 +7,9 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import torch
 import yaml
 
 import cegm
+from cegm.train.checkpoints import WRITING
 from cegm.train.config import RunConfig
+from cegm.train.durable import sole_writer, write_whole
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class RunFolder:
 
     @property
     def writing(self) -> Path:
-        """Where a checkpoint is written before it is sealed and moved."""
-        return self.checkpoints / ".writing"
+        """Where a checkpoint or the model is written before it is moved."""
+        return self.checkpoints / WRITING
 
     @property
     def model(self) -> Path:
@@ -65,23 +68,48 @@ class RunFolder:
         """Raises ValueError when the folder already holds a run."""
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"output_dir {self.root} is a file; give a folder")
-        if self.config.exists() or self.metrics.exists():
+        if self.holds_run:
             raise ValueError(
                 f"output_dir {self.root} already holds a run; give another one, or resume_from_checkpoint=latest"
             )
 
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was written here, whole or not."""
+        return self.config.exists() or self.metrics.exists()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder and keeps other processes out of it; one that is still empty at the end goes again.
+
+        Raises:
+            ValueError: Another process is at work in it.
+        """
+        made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            with sole_writer(self.root):
+                shutil.rmtree(self.writing, ignore_errors=True)  # of a process that was killed
+                yield
+        finally:
+            with suppress(OSError):  # not empty
+                for folder in made:
+                    folder.rmdir()
+
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Removes what was created inside the block if the block fails, so that a refused run leaves nothing."""
-        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        before = set(self.root.iterdir())
         try:
             yield
         except BaseException:
-            shutil.rmtree(missing[-1] if missing else self.writing, ignore_errors=True)
+            shutil.rmtree(self.writing, ignore_errors=True)
+            for created in set(self.root.iterdir()) - before:
+                shutil.rmtree(created) if created.is_dir() else created.unlink()
             raise
 
     def tidy(self) -> None:
-        """Removes what checkpoints needed while they were written."""
+        """Removes what checkpoints and model needed while they were written."""
         shutil.rmtree(self.writing, ignore_errors=True)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
@@ -100,11 +128,11 @@ def write_config(
         "hardware": hardware(),
         "threads": torch.get_num_threads(),
     }
-    folder.config.write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_whole(folder.config, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
 
 
-def write_card(folder: RunFolder, config: RunConfig, facts: dict[str, Any]) -> None:
-    """Writes the model card; `facts` become its table."""
+def write_card(model: Path, config: RunConfig, facts: dict[str, Any]) -> None:
+    """Writes the card of the model in a folder; `facts` become its table."""
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     origin = "random weights" if config.is_fresh else "existing weights"
     text = (
@@ -114,7 +142,7 @@ def write_card(folder: RunFolder, config: RunConfig, facts: dict[str, Any]) -> N
         f"Every setting is in `config.yaml` of the run folder, every measurement in `metrics.jsonl`.\n\n"
         f"| | |\n|---|---|\n{rows}\n\nNo evaluation beyond the validation loss above was made; do not rely on what the model says.\n"
     )
-    (folder.model / "README.md").write_text(text, encoding="utf-8")
+    (model / "README.md").write_text(text, encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
@@ -123,8 +151,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, "cegm": cegm.__version__}
 
 
+@cache
 def code_hash() -> str:
-    """sha256 over the Python files of the installed `cegm`, hex."""
+    """sha256 over the Python files of the installed `cegm` when it was first asked for, hex."""
     root = Path(cegm.__file__).parent
     sha = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

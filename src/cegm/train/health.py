@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 ROWS_NAMED = 8
+BAD_WEIGHT = "weight "
+"""How a place begins when it is a weight: no later batch can mend that."""
 
 
 class NonFiniteError(RuntimeError):
@@ -17,13 +19,15 @@ class NonFiniteError(RuntimeError):
         layer: The first bad layer, in words.
         step: The step that was stopped, from 1.
         rows: Rows of the training set it happened on.
+        skipped: Such steps that were given up before, by `on_nonfinite=skip`.
     """
 
-    def __init__(self, layer: str, step: int, rows: list[int]) -> None:
-        self.layer, self.step, self.rows = layer, step, rows
+    def __init__(self, layer: str, step: int, rows: list[int], skipped: int = 0) -> None:
+        self.layer, self.step, self.rows, self.skipped = layer, step, rows, skipped
+        before = f" after {skipped} skipped ones" if skipped else ""
         named = ", ".join(map(str, rows[:ROWS_NAMED])) + (" ..." if len(rows) > ROWS_NAMED else "")
         super().__init__(
-            f"non-finite {layer} at step {step}, rows {named} of the training data; stopped before the update. "
+            f"non-finite {layer} at step {step}, rows {named} of the training data; stopped before the update{before}. "
             "Check those rows, or lower learning_rate and max_grad_norm"
         )
 
@@ -39,7 +43,7 @@ def find_first_bad(model: nn.Module, micro_batches: list[tuple[dict[str, Tensor]
     Returns:
         The place in words, and the rows whose own forward pass is not finite (all rows of the step if none is).
     """
-    place = next((f"weight {name}" for name, p in model.named_parameters() if not _is_finite(p)), None)
+    place = next((f"{BAD_WEIGHT}{name}" for name, p in model.named_parameters() if not _is_finite(p)), None)
     bad_rows: list[int] = []
     for inputs, rows in micro_batches:
         for index, row in enumerate(rows):

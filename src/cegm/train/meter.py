@@ -14,8 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from cegm.train.guard import Guard
+
 WARM_UP_STEPS = 3
 """First steps left out of the median step time where there are more: they allocate and compile."""
+
+KEPT_TIMES = 1000
+"""Of so many steps a checkpoint keeps the times; their median hardly changes with more."""
+
+STATE = ("seconds", "tokens", "batch_hash", "line_losses", "line_factors", "line_tokens")
+TIMES = ("step_seconds", "forward_backward_seconds")
 
 
 @dataclass
@@ -27,11 +35,17 @@ class Meter:
         seconds: Training time, evaluation, logging and checkpoints excluded.
         tokens: Tokens seen, padding excluded, all processes.
         batch_hash: sha256 chained over the token ids of every row so far, in order, hex; this process's rows.
-        step_seconds: Whole training step, one entry per step since the process started.
+        step_seconds: Whole training step, one entry per step; of steps before a resumption the last `KEPT_TIMES`.
+        forward_backward_seconds: The part of it before clipping and the optimizer.
+        line_losses: Loss of each step with an update since the last `train` line of `metrics.jsonl`.
+        line_factors: Clip factor of each step since that line.
+        line_tokens: `tokens` at that line.
         loss: Mean over this step's tokens, nats.
         gradient_norm: Before clipping.
         clip_factor: What clipping multiplied the gradient by, in (0, 1].
         refreshed: Whether this step recorded contexts.
+        skipped: Whether this step was given up before its update.
+        guard: Counts skipped steps and spikes.
     """
 
     device: torch.device
@@ -44,6 +58,11 @@ class Meter:
     gradient_norm: float = float("nan")
     clip_factor: float = 1.0
     refreshed: bool = False
+    skipped: bool = False
+    guard: Guard = field(default_factory=Guard)
+    line_losses: list[float] = field(default_factory=list)
+    line_factors: list[float] = field(default_factory=list)
+    line_tokens: int = 0
     _start: float = 0.0
 
     def start_step(self) -> None:
@@ -78,17 +97,23 @@ class Meter:
         return count
 
     def median_step_seconds(self) -> float:
-        """Median over the steps of this process after warm-up, seconds; NaN before the first step."""
+        """Median over the known steps after warm-up, seconds; NaN before the first step."""
         steady = self.step_seconds[WARM_UP_STEPS:] or self.step_seconds
         return statistics.median(steady) if steady else float("nan")
 
     def state(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
-        return {"seconds": self.seconds, "tokens": self.tokens, "batch_hash": self.batch_hash}
+        return {
+            **{name: getattr(self, name) for name in STATE},
+            **{name: getattr(self, name)[-KEPT_TIMES:] for name in TIMES},
+            "guard": self.guard.state(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from what `state` returned."""
-        self.seconds, self.tokens, self.batch_hash = state["seconds"], state["tokens"], state["batch_hash"]
+        for name in (*STATE, *TIMES):
+            setattr(self, name, state[name])
+        self.guard.restore(state["guard"])
 
     def memory_bytes(self) -> int:
         """Peak memory: resident set of the process on CPU, allocated on a GPU."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import datasets
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from cegm.train import checkpoints
+from cegm.train import resume
 from cegm.train.config import RunConfig
 from cegm.train.data import Corpus, load_corpus, rows_per_run
 from cegm.train.folder import RunFolder
@@ -42,16 +42,19 @@ class Parts:
     initial_hash: str
 
 
-def start(config: RunConfig, folder: RunFolder) -> Path | None:
-    """Sets torch's threads, and checks that the folder is free or holds the checkpoint to resume from, which is returned.
+def start(config: RunConfig, folder: RunFolder) -> resume.Resumption | None:
+    """Sets torch's threads, and checks that the folder is free or that there is a checkpoint to resume from, which is returned.
 
     Raises:
-        ValueError: The folder holds a run already, or the checkpoint is missing or damaged.
+        ValueError: The folder holds a run already, or no checkpoint is whole.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.resume_from_checkpoint is not None:
-        return checkpoints.find(config.resume_from_checkpoint, folder.root)
+        resumption = resume.find(config, folder)
+        for note in resumption.notes if is_main_process() else ():
+            print(f"cegm: warning: {note}", file=sys.stderr)
+        return resumption
     if is_main_process():  # the others may come when it has begun to write
         folder.require_free()
     return None

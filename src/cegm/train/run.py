@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -15,14 +14,16 @@ from trl.trainer.sft_config import SFTConfig
 from cegm.train.audit import AuditLog
 from cegm.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation, bare
 from cegm.train.config import RunConfig
+from cegm.train.durable import move_whole, sha256
 from cegm.train.evaluate import ValidationSet, from_dataset, from_rows
 from cegm.train.folder import RunFolder, write_card, write_config
 from cegm.train.health import NonFiniteError
 from cegm.train.meter import tensor_bytes
 from cegm.train.model import weights_hash
 from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start
+from cegm.train.resume import Resumption, described
 from cegm.train.rows import validation_rows
-from cegm.train.trainer import RUN_STATE, RowCollator, RunTrainer
+from cegm.train.trainer import RowCollator, RunTrainer
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class RunSummary:
         optimizer_state_bytes: Bytes of all tensors in the optimizer's state.
         memory_bytes: Peak resident set, or peak allocated on a GPU.
         parameters: Of the model, adapters included.
+        spikes: Steps whose loss or gradient norm stood out of those before.
+        skipped_steps: Steps given up because something was not finite; they are among `steps`.
     """
 
     output_dir: str
@@ -58,6 +61,8 @@ class RunSummary:
     optimizer_state_bytes: int
     memory_bytes: int
     parameters: int
+    spikes: int
+    skipped_steps: int
 
 
 def train(config: RunConfig) -> RunSummary:
@@ -69,12 +74,15 @@ def train(config: RunConfig) -> RunSummary:
     """
     quieten()
     folder = RunFolder.of(config)
-    checkpoint = start(config, folder)
+    resumption = start(config, folder)
     arguments = trainer_arguments(config, folder)
     parts = prepare(config, arguments.world_size)
-    with folder.undone_on_error() if is_main_process() else nullcontext():
-        run = _Run(config, folder, parts, arguments, checkpoint)
-    return run.go()
+    if resumption is not None:
+        resumption.require_same(config, parts.corpus.digest(), arguments.world_size)
+    with folder.held() if is_main_process() else nullcontext():
+        with folder.undone_on_error() if is_main_process() else nullcontext():
+            run = _Run(config, folder, parts, arguments, resumption)
+        return run.go()
 
 
 def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
@@ -114,15 +122,17 @@ class _Run:
     """One run, built and ready to go. Only the main process writes."""
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, parts: Parts, arguments: SFTConfig, checkpoint: Path | None
+        self, config: RunConfig, folder: RunFolder, parts: Parts, arguments: SFTConfig, resumption: Resumption | None
     ) -> None:
-        self.config, self.folder, self.parts, self.checkpoint = config, folder, parts, checkpoint
+        self.config, self.folder, self.parts, self.resumption = config, folder, parts, resumption
         self.audit: AuditLog | None = None
         self.metrics: MetricsFile | None = None
         if is_main_process():
-            folder.root.mkdir(parents=True, exist_ok=True)
+            if resumption is None:
+                folder.require_free()  # another process may have come and gone since `start`
             self.audit, self.metrics = AuditLog(folder.audit), MetricsFile(folder.metrics)
         self.trainer, held_out = self._build(arguments)
+        self.trainer.remembered = self._remembered
         self.meter = self.trainer.meter
         self.validation = Validation(held_out, self.metrics, self.meter, config.eval_steps)
         self.bar = ProgressBar(self.meter) if config.progress and self.metrics is not None else None
@@ -141,6 +151,7 @@ class _Run:
             config,
             self.folder,
             self.audit,
+            self.resumption,
             model=self.parts.model,
             args=arguments,
             data_collator=collator,
@@ -168,35 +179,59 @@ class _Run:
         """Trains to the end and returns how it ended."""
         self._open()
         try:
-            self.trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
+            checkpoint = None if self.resumption is None else str(self.resumption.checkpoint)
+            self.trainer.train(resume_from_checkpoint=checkpoint)
+            summary = self._summary()
+            self._finish(summary)
         except BaseException as error:
             if self.audit is not None and not isinstance(error, NonFiniteError):  # that one is recorded with its place
-                self.audit.record("stopped", step=self.trainer.state.global_step, error=type(error).__name__)
+                with suppress(OSError):  # a full disk may be what stopped the run
+                    self.audit.record("stopped", step=self.trainer.state.global_step, error=type(error).__name__)
             raise
         finally:
             if self.bar is not None:
                 self.bar.stop()
             if self.audit is not None:
                 self.folder.tidy()
-        summary = self._summary()
-        self._finish(summary)
         return summary
 
     def _open(self) -> None:
         """Writes what is known before the first step, and goes on from the checkpoint."""
-        state = {}
-        if self.checkpoint is not None:
-            state = json.loads((self.checkpoint / RUN_STATE).read_text(encoding="utf-8"))
-            self.meter.restore(state)
+        resumption = self.resumption
+        if resumption is not None:
+            self.meter.restore(resumption.state["meter"])
+            self.validation.restore(resumption.state["validation"])
         if self.audit is None or self.metrics is None:
             return
-        hashes = {"data": self.parts.corpus.digest(), "initial_weights": self.parts.initial_hash}
-        write_config(self.folder, self.config, hashes, self._model_facts(), self._token_facts())
-        if self.checkpoint is None:
-            self.audit.record("start", method=self.config.method, seed=self.config.seed, **hashes)
-        else:
-            self.metrics.cut_after(state["step"])
-            self.audit.record("resume", step=state["step"], checkpoint=self.checkpoint.name, **hashes)
+        if resumption is not None and self.folder.holds_run:
+            self.metrics.cut_to(resumption.state["metrics_bytes"])
+        self._hashes = {"data": self.parts.corpus.digest(), "initial_weights": self.parts.initial_hash}
+        write_config(self.folder, self.config, self._hashes, self._model_facts(), self._token_facts())
+        facts = {**self._hashes, "config": sha256(self.folder.config)}
+        if resumption is None:
+            self.audit.record("start", method=self.config.method, seed=self.config.seed, **facts)
+            return
+        self.audit.record(
+            "resume",
+            step=resumption.state["step"],
+            checkpoint=resumption.checkpoint.name,
+            manifest=resumption.manifest,
+            optimizer="restored" if resumption.has_optimizer else "fresh",
+            notes=resumption.notes,
+            **facts,
+        )
+
+    def _remembered(self) -> dict[str, Any]:
+        """What a checkpoint of the main process keeps, for `_open` and for `Resumption`."""
+        assert self.metrics is not None
+        return {
+            **described(self.config),
+            "data": self._hashes["data"],
+            "processes": self.trainer.args.world_size,
+            "metrics_bytes": self.metrics.size(),
+            "meter": self.meter.state(),
+            "validation": self.validation.state(),
+        }
 
     def _model_facts(self) -> dict[str, int]:
         parts = self.parts
@@ -228,14 +263,26 @@ class _Run:
             optimizer_state_bytes=tensor_bytes(list(bare(self.trainer.optimizer).state.values())),
             memory_bytes=self.meter.memory_bytes(),
             parameters=count(model),
+            spikes=self.meter.guard.spikes,
+            skipped_steps=self.meter.guard.skipped,
         )
 
     def _finish(self, summary: RunSummary) -> None:
         if self.audit is None or self.metrics is None:
             return
-        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(self.folder.model)
-        self.parts.tokenizer.save_pretrained(self.folder.model)
+        written = self.folder.writing / "model"
+        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(written)
+        self.parts.tokenizer.save_pretrained(written)
         facts = {name: value for name, value in asdict(summary).items() if name != "output_dir"}
-        write_card(self.folder, self.config, facts)
+        write_card(written, self.config, facts)
+        move_whole(written, self.folder.model)
         self.metrics.write({"kind": "final", **facts})
-        self.audit.record("finish", step=summary.steps, final_hash=summary.final_hash, batch_hash=summary.batch_hash)
+        self.metrics.size()
+        files = [self.folder.metrics, *sorted(path for path in self.folder.model.rglob("*") if path.is_file())]
+        self.audit.record(
+            "finish",
+            step=summary.steps,
+            final_hash=summary.final_hash,
+            batch_hash=summary.batch_hash,
+            files={path.relative_to(self.folder.root).as_posix(): sha256(path) for path in files},
+        )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.lr_scheduler import LRScheduler
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from cegm.baselines import build_optimizer
@@ -18,13 +23,15 @@ from cegm.loss import EntanglementLoss
 from cegm.train import checkpoints
 from cegm.train.audit import AuditLog
 from cegm.train.callbacks import bare
+from cegm.train.clipping import ClipWatch
 from cegm.train.config import RunConfig
 from cegm.train.evaluate import IGNORED
 from cegm.train.folder import RunFolder
-from cegm.train.health import NonFiniteError, find_first_bad
+from cegm.train.guard import Guard, OnNonFinite
+from cegm.train.health import BAD_WEIGHT, NonFiniteError, find_first_bad
 from cegm.train.meter import Meter
-
-RUN_STATE = "run_state.json"
+from cegm.train.model import weights_hash
+from cegm.train.resume import RUN_STATE, Resumption
 
 SMALL_LOGITS = 1 << 26
 """Up to this many logits per micro-batch (256 MiB) they are simply computed. TRL's tiled head saves that memory, but it took 25 ms more on
@@ -63,18 +70,34 @@ class RunTrainer(SFTTrainer):
         config: The run.
         folder: Run folder; `checkpoints/` goes there.
         audit: Log of the run; None on all but the main process.
+        resumption: What the run goes on from; None at a start.
         **arguments: Those of `SFTTrainer`.
+
+    Attributes:
+        remembered: Tells what a checkpoint has to keep besides what transformers keeps.
     """
 
-    def __init__(self, config: RunConfig, folder: RunFolder, audit: AuditLog | None, **arguments: Any) -> None:
+    remembered: Callable[[], dict[str, Any]]
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        audit: AuditLog | None,
+        resumption: Resumption | None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self.config = config
         self.audit = audit
-        self.meter = Meter(self.args.device)
+        self.resumption = resumption
+        self.meter = Meter(self.args.device, guard=Guard(cast(OnNonFinite, config.on_nonfinite)))
+        self._clip_watch = ClipWatch()
         self._folder = folder
         self._micro_batches: list[tuple[dict[str, Tensor], list[int]]] = []
         self._step_loss: list[Tensor] = []
         self._step_tokens = 0
+        self._loss_before = torch.tensor(0.0)
         self._entangled = build_loss(config, cast(nn.Module, self.model))
         if self._entangled is not None and self.aux_loss_enabled:
             raise ValueError(
@@ -96,6 +119,7 @@ class RunTrainer(SFTTrainer):
         """Fetches the micro-batches of a step; the step's clock starts here."""
         self.meter.start_step()
         self._micro_batches, self._step_loss, self._step_tokens = [], [], 0
+        self._loss_before = self._tr_loss.clone()
         samples: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
         return samples
 
@@ -142,11 +166,16 @@ class RunTrainer(SFTTrainer):
         parameters = [p for p in model.parameters() if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         self._gather_step()
-        self._require_finite(norm)
+        self.meter.gradient_norm, self.meter.clip_factor = float(norm), 1.0
+        self.meter.skipped = not self._is_finite()
+        if self.meter.skipped:
+            self._skip_update()
+            return norm
         limit = self.args.max_grad_norm
         if 0 < limit < self.meter.gradient_norm:
             clip_grads_with_norm_(parameters, limit, norm)
             self.meter.clip_factor = limit / (self.meter.gradient_norm + 1e-6)  # as torch computes it
+        self._watch_clipping()
         observe = getattr(bare(self.optimizer), "observe_loss", None)
         if observe is not None:
             observe(self.meter.loss)
@@ -168,22 +197,54 @@ class RunTrainer(SFTTrainer):
         self.meter.loss = loss
         self.meter.tokens += int(tokens)
 
-    def _require_finite(self, norm: Tensor) -> None:
-        self.meter.gradient_norm, self.meter.clip_factor = float(norm), 1.0
-        if math.isfinite(self.meter.gradient_norm) and math.isfinite(self.meter.loss):
-            return
-        step = self.state.global_step + 1
+    def _is_finite(self) -> bool:
+        """Whether the step may update the weights; notes spikes, and what is wrong where something is.
+
+        Raises:
+            NonFiniteError: It may not, and is not to be skipped.
+        """
+        meter, step = self.meter, self.state.global_step + 1
+        numbers = {"loss": str(meter.loss), "gradient_norm": str(meter.gradient_norm)}
+        if math.isfinite(meter.gradient_norm) and math.isfinite(meter.loss):
+            if meter.guard.watch(meter.loss, meter.gradient_norm):
+                rows = [row for _, rows in self._micro_batches for row in rows]
+                self._record("spike", step=step, score=meter.guard.score, rows=rows, **numbers)
+            return True
         layer, rows = find_first_bad(self.accelerator.unwrap_model(self.model), self._micro_batches)
+        before = meter.guard.skipped
+        # The next batch cannot mend a weight.
+        skips = not layer.startswith(BAD_WEIGHT) and meter.guard.skip(step)
+        self._record("skip" if skips else "non_finite", step=step, layer=layer, rows=rows, **numbers)
+        if not skips:
+            raise NonFiniteError(layer, step, rows, before)
+        return False
+
+    def _skip_update(self) -> None:
+        """Gives the step up: the one call of the optimizer's `step` that follows does nothing, and nothing of the step is left.
+
+        The schedule goes on, so that a run ends at the learning rate it was to end at.
+        """
+        optimizer = bare(self.optimizer)
+        update = optimizer.step
+
+        def skip(closure: Any = None) -> None:
+            optimizer.step = update  # type: ignore[method-assign]
+
+        optimizer.step = skip  # type: ignore[assignment, method-assign]
+        optimizer.zero_grad()  # contexts, too
+        self._tr_loss = self._loss_before
+
+    def _watch_clipping(self) -> None:
+        told = self._clip_watch.check(
+            self.meter.clip_factor, self.meter.gradient_norm, bare(self.optimizer).param_groups
+        )
+        if told is not None:
+            warnings.warn(told, stacklevel=2)
+            self._record("clipping", step=self.state.global_step + 1, warning=told)
+
+    def _record(self, event: str, **facts: Any) -> None:
         if self.audit is not None:
-            self.audit.record(
-                "non_finite",
-                step=step,
-                layer=layer,
-                rows=rows,
-                loss=str(self.meter.loss),
-                gradient_norm=str(float(norm)),
-            )
-        raise NonFiniteError(layer, step, rows)
+            self.audit.record(event, **facts)
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -196,12 +257,72 @@ class RunTrainer(SFTTrainer):
         step = self.state.global_step
         written = self._folder.writing / f"checkpoint-{step}"
         (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here needs
-        (written / RUN_STATE).write_text(json.dumps({"step": step, **self.meter.state()}), encoding="utf-8")
-        digest = checkpoints.seal(written, self._folder.checkpoints / f"step-{step}")
-        self.audit.record("checkpoint", step=step, manifest=digest)
+        weights = weights_hash(self.accelerator.unwrap_model(self.model))
+        state = {"step": step, "weights": weights, **self.remembered()}
+        (written / RUN_STATE).write_text(json.dumps(state), encoding="utf-8")
+        place = self._folder.checkpoints / f"{checkpoints.PREFIX}{step}"
+        self.audit.record("checkpoint", step=step, manifest=checkpoints.seal(written, place, step))
+        limit = self.config.save_total_limit
+        for old in checkpoints.numbered(self._folder.checkpoints)[limit:] if limit else []:
+            self.audit.record("removed", checkpoint=old.name)
+            checkpoints.remove(old)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Loads the weights as transformers does, which takes missing ones in silence; then they must be the saved ones."""
+        with _nothing_unpickled(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        found = weights_hash(self.accelerator.unwrap_model(self.model))
+        if self.resumption is not None and found != self.resumption.state["weights"]:
+            raise ValueError(
+                f"the weights of {resume_from_checkpoint} do not fit {self.config.model_name_or_path}; resume with the model the run began with"
+            )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Loads both as transformers does, which goes on in silence without the optimizer's state and then without the schedule's."""
+        if checkpoint is None:
+            return
+        with _nothing_unpickled(checkpoint):
+            if (Path(checkpoint) / checkpoints.OPTIMIZER).exists():
+                super()._load_optimizer_and_scheduler(checkpoint)
+                return
+            # `resume_without_optimizer`: the schedule goes on where it was.
+            scheduler = cast(LRScheduler, self.lr_scheduler)
+            scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
+        for group, rate in zip(bare(self.optimizer).param_groups, scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Random states, as transformers loads them."""
+        with _nothing_unpickled(str(checkpoint)):
+            super()._load_rng_state(checkpoint)
+
+    def _init_training_state(self, max_steps: int, *arguments: Any) -> tuple[int, int]:
+        """Position in the data; how often to save and log is this run's business, not that of the one that made the checkpoint."""
+        position: tuple[int, int] = super()._init_training_state(max_steps, *arguments)  # type: ignore[no-untyped-call]
+        self.state.compute_steps(self.args, max_steps)  # type: ignore[no-untyped-call]
+        return position
+
+    def _run_epoch(self, **arguments: Any) -> None:  # type: ignore[override]
+        """One pass over the data; none when a run that had ended is resumed, which transformers would give one step more."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**arguments)  # type: ignore[no-untyped-call]
+        else:
+            self.control.should_training_stop = True
 
     def create_model_card(self, *arguments: Any, **options: Any) -> None:
         """The run writes its own card."""
 
     def _send_telemetry(self) -> None:
         """Nothing is sent anywhere."""
+
+
+@contextmanager
+def _nothing_unpickled(checkpoint: str) -> Iterator[None]:
+    """Turns torch's refusal to run what a file says into a line for the user."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        first = " ".join(str(error).split(".")[0].split())
+        raise ValueError(
+            f"checkpoint {checkpoint} holds more than tensors and plain values, which is never loaded ({first}); use another checkpoint"
+        ) from None
