@@ -40,7 +40,9 @@ def test_checkpoints_decide_nothing():
     assert [r.config["save_steps"] for r in plan_main(config(**kept))] == [25] * 6
 
 
-@pytest.mark.parametrize("change", [{"max_steps": 101}, {"weight_decay": 0.2}, {"items": 32}, {"axes": "none"}])
+@pytest.mark.parametrize(
+    "change", [{"max_steps": 101}, {"weight_decay": 0.2}, {"items": 32}, {"axes": "none"}, {"on_nonfinite": "skip"}]
+)
 def test_whatever_decides_the_result_is_in_the_id(change):
     assert not {r.id for r in plan_main(config())} & {r.id for r in plan_main(config(**change))}
 

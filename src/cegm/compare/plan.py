@@ -50,6 +50,8 @@ class PlannedRun:
     def id(self) -> str:
         """Hash of whatever decides the result; 12 hexadecimal digits."""
         left_out = NOT_PART_OF_THE_RESULT + (() if self.config.get("beta") else LOSS_OPTIONS)
+        if self.config.get("on_nonfinite") == "stop":  # newer than the first finished runs, too
+            left_out = (*left_out, "on_nonfinite")
         relevant = {name: value for name, value in self.config.items() if name not in left_out}
         relevant["save_steps"] = 0  # not part of it either, but runs were named with it when that was its only value
         if self.method == "cegm":  # an option that was not given means what the preset says today
