@@ -64,8 +64,3 @@ def test_who_cannot_decide_never_writes_the_truth_by_luck():
     records = steps.measure(stumbler, "world", 2, 0)
     assert all(record.score == 0 for record in records)
     assert stumbler.heard[1][0].context != stumbler.heard[1][2].context
-
-
-def test_wrong_steps_are_summed_up_to_each_step():
-    records = steps.measure(Stumbler(), "world", 3, 0)
-    assert steps.wrong_steps(records) == {mode: [0, *[1] * 9] for mode in ("free", "forced")}

@@ -12,9 +12,7 @@ accuracy at the first step implies. Later steps have longer contexts too: what a
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Sequence
-from itertools import accumulate
 
 from cegm import world
 from cegm.tasks.asking import Item, record
@@ -71,17 +69,6 @@ def _journeys(source: Source, items: int, seed: int) -> list[world.Journey]:
 def _chosen(likelihoods: Sequence[float]) -> int:
     """The most likely option; of equal ones the last, because a tie is wrong and the right one comes first."""
     return max(range(len(likelihoods)), key=lambda index: (likelihoods[index], index))
-
-
-def wrong_steps(records: Sequence[Record]) -> dict[str, list[float]]:
-    """Mean number of wrong steps up to each step, by mode."""
-    scores: dict[tuple[str, float], list[float]] = defaultdict(list)
-    for each in records:
-        scores[each.subset, each.level].append(1 - each.score)
-    shares = {key: sum(wrong) / len(wrong) for key, wrong in scores.items()}
-    return {
-        mode: list(accumulate(share for (own, _), share in sorted(shares.items()) if own == mode)) for mode in MODES
-    }
 
 
 AXIS = Axis(
