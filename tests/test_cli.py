@@ -113,6 +113,10 @@ def test_the_written_configuration_can_be_used_again(words: list[str], tmp_path:
         (["--config", "missing.yaml"], "config file missing.yaml does not exist"),
         (["--resume_from_checkpoint", "latest"], "has no checkpoint to resume from"),
         (["--lora_r", "2", "--lora_target_modules", "nothing"], "lora_target_modules='nothing' does not fit"),
+        (
+            ["--lora_r", "2", "--model_name_or_path", "tiny"],
+            "lora_r=2 wants trained weights under its adapters, and 'tiny' begins at random",
+        ),
         (["--output_dir"], "expected one argument"),
         (["--beta", "0.1", "--kernel", "cosin"], "kernel 'cosin' does not exist; did you mean 'cosine'?"),
         (["--beta=-2", "--kernel=dot"], "beta=-2.0 with kernel 'dot' has no minimum; use beta of at least -1"),

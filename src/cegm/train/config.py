@@ -162,6 +162,11 @@ class RunConfig:
             raise ValueError(
                 f"save_total_limit={self.save_total_limit} must be 0 or at least 2, so that a damaged checkpoint has one before it"
             )
+        if self.lora_r and self.is_fresh:
+            raise ValueError(
+                f"lora_r={self.lora_r} wants trained weights under its adapters, and {self.model_name_or_path!r} begins at random; "
+                "give a trained model, or leave lora_r out"
+            )
         if self.data == WORLD and self.steps is None:
             raise ValueError("data 'world' has no end, so num_train_epochs means nothing; give max_steps")
         for name in self.optimizer_options:
