@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-long check bench clean
 
 demo: .venv/ready
 	$(BIN)/cegm compare --config benchmarks/axes.yaml --seeds 2 --output_dir $(DEMO)
@@ -14,6 +14,10 @@ bench: .venv/ready
 	  $(BIN)/python benchmarks/pretrain.py --text world --settings benchmarks/settings.json --steps $$steps --output runs/bench/$$steps.jsonl || exit 1; \
 	done
 	$(BIN)/python benchmarks/plot.py runs/bench/*.jsonl --output runs/bench/bench.svg
+
+# Ten thousand mutated inputs, and whatever else takes minutes; about half an hour.
+test-long: .venv/ready
+	$(BIN)/pytest -q -m long
 
 test: .venv/ready check
 	$(BIN)/pytest -q -n 2

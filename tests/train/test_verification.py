@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -164,3 +166,15 @@ def test_command_on_something_else(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_what_is_being_written_is_no_checkpoint(run: RunFolder) -> None:
     (run.checkpoints / WRITING / "checkpoint-6").mkdir(parents=True)
     assert damaged(run) == {}
+
+
+def test_a_run_from_before_lines_had_hashes_is_not_called_damaged(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.config.write_text("config: {}\n")
+    folder.metrics.write_text('{"kind": "train", "step": 1}\n')
+    start = '{"time": "2026-01-01", "event": "start", "previous": ""}'
+    finish = json.dumps({"event": "finish", "previous": hashlib.sha256(start.encode()).hexdigest()})
+    folder.audit.write_text(f"{start}\n{finish}\n")
+    assert [finding.state for finding in verification.verify(tmp_path)] == ["unproven"] * 3
+    folder.audit.write_text(f"{start}\n{finish[:-2]}\n")
+    assert verification.verify(tmp_path)[0].state == "damaged"

@@ -9,8 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import yaml
-
+from cegm import strict
 from cegm.baselines import METHODS
 from cegm.spelling import nearest
 from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option
@@ -218,8 +217,5 @@ def read_declared(path: str, built_in: str) -> Any:
     """
     if path and not Path(path).is_file():
         raise ValueError(f"{path} does not exist")
-    file = Path(path) if path else resources.files("cegm.compare").joinpath(built_in)
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    file = Path(path) if path else Path(str(resources.files("cegm.compare").joinpath(built_in)))
+    return strict.yaml_value(strict.read_text(file), path or built_in)

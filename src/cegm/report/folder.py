@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from cegm.report import shapes
+from cegm.strict import json_value, read_text, yaml_value
+from cegm.train import verification
 
 Record = dict[str, Any]
 
@@ -110,11 +112,11 @@ def read_ablation(path: Path) -> Ablation:
         ValueError: If one of its files is damaged.
     """
     file = path / EFFECTS
-    effects = _json(file.read_text(encoding="utf-8"), file)
+    effects = _json(read_text(file), file)
     missing = {"measure", "seeds", "claim", "costs", "base", "parts", "arms"} - set(effects)
     if missing:
         raise ValueError(f"{file} lacks {', '.join(sorted(missing))}; run the ablation again to write it anew")
-    plan = _lines(path / "plan.jsonl")
+    plan = _lines(path / "plan.jsonl", shapes.plan)
     return Ablation(path, effects, plan[0].get("config", {}) if plan else {})  # the base on the first seed comes first
 
 
@@ -126,7 +128,7 @@ def read(path: Path) -> Folder:
     """
     if (path / "plan.jsonl").exists() or (path / "runs").is_dir():
         verdict = path / "verdict.json"
-        judged = _json(verdict.read_text(encoding="utf-8"), verdict) if verdict.exists() else None
+        judged = _json(read_text(verdict), verdict) if verdict.exists() else None
         return Folder(path, True, _planned_runs(path), judged, _overhead(path / OVERHEAD))
     if (path / "metrics.jsonl").exists():
         return Folder(path, False, [_single_run(path)], None)
@@ -136,7 +138,7 @@ def read(path: Path) -> Folder:
 def _overhead(file: Path) -> Record | None:
     if not file.exists():
         return None
-    overhead = _json(file.read_text(encoding="utf-8"), file)
+    overhead = _json(read_text(file), file)
     missing = {"how", "hardware", "reference", "methods", "points"} - set(overhead)
     if missing:
         raise ValueError(f"{file} lacks {', '.join(sorted(missing))}; delete it and compare again with --overhead")
@@ -146,10 +148,10 @@ def _overhead(file: Path) -> Record | None:
 def _planned_runs(path: Path) -> list[Run]:
     found = [folder for folder in sorted((path / "runs").glob("*")) if folder.is_dir()]
     folders = {folder.name.rsplit("-", 1)[-1]: folder for folder in found}
-    plan = _lines(path / "plan.jsonl")
+    plan = _lines(path / "plan.jsonl", shapes.plan)
     if not plan:
         results = [folder / "result.json" for folder in found]
-        plan = [_json(file.read_text(encoding="utf-8"), file) for file in results if file.exists()]
+        plan = [shapes.plan(_json(read_text(file), file), str(file)) for file in results if file.exists()]
     return [_planned_run(line, folders.get(line["id"])) for line in plan]
 
 
@@ -161,7 +163,7 @@ def _planned_run(line: Record, folder: Path | None) -> Run:
     _read_logs(run, folder)
     file = folder / "result.json"
     if file.exists():
-        run.result = _json(file.read_text(encoding="utf-8"), file)
+        run.result = shapes.result(_json(read_text(file), file), str(file))
         run.status = "finished" if run.result.get("status") == "finished" else "failed"
         run.error = run.result.get("error")
     return run
@@ -176,20 +178,18 @@ def _single_run(path: Path) -> Run:
         run.status, run.result = "finished", final
     result = path / "result.json"
     if result.exists():  # a run of a comparison: it has been examined too
-        run.result |= _json(result.read_text(encoding="utf-8"), result)
+        run.result |= shapes.result(_json(read_text(result), result), str(result))
     return run
 
 
 def _read_logs(run: Run, folder: Path) -> Record | None:
     """Fills configuration and curves; returns the final line, if the run got there."""
+    _require_as_logged(folder)
     config = folder / "config.yaml"
     if config.exists():
-        try:
-            run.config = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f"{config} is not valid YAML: {' '.join(str(error).split())}") from error
+        run.config = shapes.config(yaml_value(read_text(config), str(config)), str(config))
     final = None
-    for line in _lines(folder / "metrics.jsonl"):
+    for line in _lines(folder / "metrics.jsonl", shapes.metrics):
         if line.get("kind") == "train":
             run.train.append(line)
         elif line.get("kind") == "validation":
@@ -199,16 +199,26 @@ def _read_logs(run: Run, folder: Path) -> Record | None:
     return final
 
 
-def _lines(path: Path) -> list[Record]:
+def _require_as_logged(folder: Path) -> None:
+    """Refuses a run whose files are not those that its audit log tells of, if it has one."""
+    if not (folder / "audit.jsonl").exists():
+        return
+    damaged = [finding for finding in verification.records(folder) if finding.state == "damaged"]
+    if damaged:
+        first = damaged[0]
+        raise ValueError(f"{folder / first.part} {first.detail}; restore it, cegm verify {folder} tells what is whole")
+
+
+def _lines(path: Path, check: Callable[[Record, str], Record]) -> list[Record]:
     if not path.exists():
         return []
-    texts = path.read_text(encoding="utf-8").split("\n")
+    texts = read_text(path).split("\n")
     records = []
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         try:
-            records.append(_json(text, path, number))
+            records.append(check(_json(text, path, number), f"{path} line {number}"))
         except ValueError:
             if number < len(texts):  # a last line without its newline was cut off when the run died
                 raise
@@ -218,10 +228,7 @@ def _lines(path: Path) -> list[Record]:
 def _json(text: str, path: Path, line: int | None = None) -> Record:
     """Parses an object; NaN and infinities become None, since neither JSON nor a chart has them."""
     place = str(path) if line is None else f"{path} line {line}"
-    try:
-        value = json.loads(text, parse_constant=lambda _: None)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not valid JSON: {error.msg}; restore the file or run again") from error
+    value = json_value(text, place, nan_is_null=True)
     if not isinstance(value, dict):
         raise ValueError(f"{place} must hold a JSON object, got {type(value).__name__}")
     return value

@@ -79,6 +79,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _lines(path)]
 
 
+def is_unsealed(path: Path) -> bool:
+    """Whether a log is of the time before its lines carried a hash of their own and that of `config.yaml`."""
+    try:
+        events = [json.loads(line) for line in _lines(path)]
+        return bool(events) and not any({"sha256", "config"} & event.keys() for event in events)
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
 def _lines(path: Path) -> list[str]:
     """Finished lines; what is not UTF-8 becomes text that no hash fits."""
     return path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]

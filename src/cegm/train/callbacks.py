@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.optim.optimizer import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cegm.train.durable import sync
+from cegm.train.durable import sha256, sync
 from cegm.train.evaluate import ValidationLoss, ValidationSet, validate
 from cegm.train.meter import Meter
 
@@ -38,19 +39,28 @@ class MetricsFile:
         sync(self._path)
         return self._path.stat().st_size
 
-    def cut_to(self, size: int) -> None:
+    def hash(self) -> str:
+        """sha256 of what was written so far, hex."""
+        return sha256(self._path) if self._path.exists() else hashlib.sha256().hexdigest()
+
+    def cut_to(self, size: int, digest: str) -> None:
         """Drops what a resumed run will write again: all that came after the checkpoint, a line broken off included.
 
         Args:
             size: What `size` said when the checkpoint was made.
+            digest: What `hash` said then.
 
         Raises:
-            ValueError: The file has lost lines from before the checkpoint.
+            ValueError: The file has lost lines from before the checkpoint, or they were changed.
         """
         there = self._path.stat().st_size if self._path.exists() else 0
         if there < size:
             raise ValueError(
                 f"{self._path} has {there} bytes, but {size} when the checkpoint was made; put it back, or resume in another output_dir"
+            )
+        if size and sha256(self._path, size) != digest:
+            raise ValueError(
+                f"{self._path} is not what it was when the checkpoint was made; put it back, or resume in another output_dir"
             )
         if there > size:
             os.truncate(self._path, size)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from cegm import strict
 from cegm.baselines import METHODS
 from cegm.loss_options import check as check_loss_options
 from cegm.spelling import nearest
@@ -24,6 +23,12 @@ from cegm.train.guard import ON_NONFINITE
 FRESH_MODELS = ("tiny", "small", "reader")
 WORLD = "world"
 DEFAULT_STEPS = 300
+
+LARGEST = 2**63 - 1
+"""Of a whole number: torch counts in 64 bits."""
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy takes no larger one."""
 
 OPTIMIZER_OPTIONS: dict[str, tuple[Any, str]] = {
     "preset": (str, "options of CEGM to start from: recommended, paper or lite"),
@@ -150,6 +155,8 @@ class RunConfig:
             _check_at_least(name, getattr(self, name), 0)
         for name in ("logging_steps", "save_steps", "threads", "seed"):
             _check_at_least(name, getattr(self, name), 0)
+        if self.seed > LARGEST_SEED:
+            raise ValueError(f"seed={self.seed} must be at most {LARGEST_SEED}")
         if self.aux_lr is not None:
             _check_at_least("aux_lr", self.aux_lr, 0)
         if self.max_steps is not None:
@@ -227,10 +234,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"config file {path} does not exist")
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    values = strict.yaml_value(strict.read_text(file), path)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold 'name: value' lines, such as 'learning_rate: 0.003'")
     return values
@@ -250,7 +254,7 @@ def convert(name: str, value: Any, kind: Any) -> Any:
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
     try:
         return _convert(value, kind)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         expected = "two numbers, such as 0.9,0.95" if typing.get_origin(kind) is tuple else kind.__name__
         raise ValueError(f"{name}={value!r} is not of type {expected}") from None
 
@@ -271,11 +275,28 @@ def _convert(value: Any, kind: Any) -> Any:
     if isinstance(value, (bool, dict)) or value is None:
         raise TypeError
     if kind is str:
-        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        return ",".join(_convert(part, str) for part in value) if isinstance(value, list) else str(value)
+    return _whole(value) if kind is int else _finite(value)
+
+
+def _finite(value: Any) -> float:
     number = float(value)
-    if not math.isfinite(number) or (kind is int and number != int(number)):
+    if not math.isfinite(number):
         raise ValueError
-    return kind(number)
+    return number
+
+
+def _whole(value: Any) -> int:
+    """Exactly, where a float would round; `3e2` is 300."""
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            value = _finite(value)
+    number = int(value)
+    if number != value or abs(number) > LARGEST:
+        raise ValueError
+    return number
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cegm.strict import json_value
 from cegm.train.config import WORLD, RunConfig
 from cegm.train.markup import strip_markdown
 
@@ -161,11 +162,7 @@ def _read_jsonl(path: Path) -> tuple[Kind, list[Any]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} row {number} is not JSON: {error.msg}") from error
-        kind, document = _document(row, f"{path} row {number}")
+        kind, document = _document(json_value(line, f"{path} row {number}"), f"{path} row {number}")
         if kinds and kind != kinds[0]:
             raise ValueError(
                 f"{path} row {number} holds {kind} but the first row holds {kinds[0]}; use one kind per file"
@@ -200,7 +197,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str) and _is_text(value.get("content"))
+    return isinstance(value, dict) and _is_text(value.get("role")) and _is_text(value.get("content"))
 
 
 def _is_turn(value: Any) -> bool:

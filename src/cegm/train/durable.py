@@ -56,12 +56,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sha256(path: Path) -> str:
-    """sha256 of a file, hex."""
-    sha = hashlib.sha256()
+def sha256(path: Path, size: int | None = None) -> str:
+    """sha256 of a file, or of its first `size` bytes, hex."""
+    sha, left = hashlib.sha256(), path.stat().st_size if size is None else size
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(min(left, 1 << 20)):
             sha.update(block)
+            left -= len(block)
     return sha.hexdigest()
 
 

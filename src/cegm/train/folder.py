@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 import cegm
+from cegm.strict import yaml_text
 from cegm.train.checkpoints import WRITING
 from cegm.train.config import RunConfig
 from cegm.train.durable import sole_writer, write_whole
@@ -128,7 +128,7 @@ def write_config(
         "hardware": hardware(),
         "threads": torch.get_num_threads(),
     }
-    write_whole(folder.config, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+    write_whole(folder.config, yaml_text(described))
 
 
 def write_card(model: Path, config: RunConfig, facts: dict[str, Any]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cegm.strict import is_count, json_value, read_text
 from cegm.train.checkpoints import MANIFEST, OPTIMIZER, DamagedError, newest, verify
 from cegm.train.config import RunConfig
 from cegm.train.durable import sha256
@@ -15,6 +17,23 @@ from cegm.train.folder import RunFolder, code_hash, versions
 
 RUN_STATE = "run_state.json"
 LATEST = "latest"
+
+STATE = {
+    "step": int,
+    "weights": str,
+    "config": dict,
+    "versions": dict,
+    "data": str,
+    "processes": int,
+    "metrics_bytes": int,
+    "metrics_hash": str,
+    "meter": dict,
+    "validation": dict,
+}
+"""What `run_state.json` holds, and of which type."""
+
+ROWS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+"""Options whose product over all processes is the rows of a step."""
 
 MAY_DIFFER = (
     "output_dir",
@@ -93,7 +112,7 @@ class Resumption:
 
 def rows_per_step(config: dict[str, Any], processes: int) -> int:
     """Rows that all processes together take per optimizer step."""
-    return int(config["per_device_train_batch_size"]) * int(config["gradient_accumulation_steps"]) * processes
+    return math.prod(int(config[name]) for name in ROWS) * processes
 
 
 def find(config: RunConfig, folder: RunFolder) -> Resumption:
@@ -151,7 +170,16 @@ def _read(checkpoint: Path, may_lack: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((checkpoint / RUN_STATE).read_text(encoding="utf-8"))
+    try:
+        state = json_value(read_text(checkpoint / RUN_STATE), RUN_STATE)
+    except ValueError as error:
+        raise DamagedError(checkpoint, str(error)) from None
+    if not isinstance(state, dict):
+        raise DamagedError(checkpoint, f"{RUN_STATE} holds no names and values")
+    wrong = [name for name, kind in STATE.items() if not isinstance(state.get(name), kind)]
+    wrong += [name for name in ROWS if not wrong and not is_count(state["config"].get(name))]
+    if wrong:
+        raise DamagedError(checkpoint, f"{RUN_STATE} lacks {', '.join(wrong)}")
     return state
 
 

@@ -51,13 +51,27 @@ def training_rows(
         ValueError: Too little text for one row.
     """
     if corpus.kind != "text":
-        return datasets.Dataset.from_list([{**document, "row": index} for index, document in enumerate(corpus.train)])
+        return conversations(corpus.train)
     pieces = list(_pieces(corpus.train, 4 * ROWS_PER_PIECE * max_length))
     random.Random(seed).shuffle(pieces)
     wanted = None if rows is None else rows * max_length
     tokens = _cut(_token_stream(pieces, tokenizer), max_length, wanted, "training")
     column = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), max_length).cast(pa.list_(pa.int64()))
     return datasets.Dataset(pa.table({"input_ids": column, "labels": column, "row": pa.array(range(len(tokens)))}))
+
+
+def conversations(documents: list[Any]) -> datasets.Dataset:
+    """Rows of messages, or of prompts and completions, with their number in column `row`.
+
+    Raises:
+        ValueError: A name holds values of different types in different rows, which no table can.
+    """
+    try:
+        return datasets.Dataset.from_list([{**document, "row": index} for index, document in enumerate(documents)])
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"the conversations make no table: {' '.join(str(error).split())}; give every name one type in all rows"
+        ) from None
 
 
 def validation_rows(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length: int, rows: int) -> ValidationRows:

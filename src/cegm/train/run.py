@@ -6,7 +6,6 @@ from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import datasets
 import torch
 from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
@@ -22,7 +21,7 @@ from cegm.train.meter import tensor_bytes
 from cegm.train.model import weights_hash
 from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start
 from cegm.train.resume import Resumption, described
-from cegm.train.rows import validation_rows
+from cegm.train.rows import conversations, validation_rows
 from cegm.train.trainer import RowCollator, RunTrainer
 
 
@@ -145,8 +144,7 @@ class _Run:
         if corpus.kind == "text":
             arguments.dataset_kwargs = {"skip_prepare_dataset": True}  # packed already
         else:
-            rows = [{**row, "row": index} for index, row in enumerate(corpus.validation)]
-            held_out = datasets.Dataset.from_list(rows)
+            held_out = conversations(corpus.validation)
         trainer = RunTrainer(
             config,
             self.folder,
@@ -204,7 +202,7 @@ class _Run:
         if self.audit is None or self.metrics is None:
             return
         if resumption is not None and self.folder.holds_run:
-            self.metrics.cut_to(resumption.state["metrics_bytes"])
+            self.metrics.cut_to(resumption.state["metrics_bytes"], resumption.state["metrics_hash"])
         self._hashes = {"data": self.parts.corpus.digest(), "initial_weights": self.parts.initial_hash}
         write_config(self.folder, self.config, self._hashes, self._model_facts(), self._token_facts())
         facts = {**self._hashes, "config": sha256(self.folder.config)}
@@ -229,6 +227,7 @@ class _Run:
             "data": self._hashes["data"],
             "processes": self.trainer.args.world_size,
             "metrics_bytes": self.metrics.size(),
+            "metrics_hash": self.metrics.hash(),
             "meter": self.meter.state(),
             "validation": self.validation.state(),
         }

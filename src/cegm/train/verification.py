@@ -31,6 +31,16 @@ class Finding:
     detail: str
 
 
+FACTS: dict[str, dict[str, type]] = {
+    "start": {"config": str},
+    "resume": {"config": str, "manifest": str},
+    "checkpoint": {"step": int, "manifest": str},
+    "removed": {"checkpoint": str},
+    "finish": {"files": dict},
+}
+"""What is read of each event, and its type. An event without it was not written by a run, whatever its hash says."""
+
+
 def verify(root: Path) -> list[Finding]:
     """Checks one run folder: audit chain, configuration, metrics, checkpoints, model.
 
@@ -43,7 +53,14 @@ def verify(root: Path) -> list[Finding]:
             f"{root} is no run folder: it has neither audit.jsonl nor config.yaml; give the output_dir of a run"
         )
     chain, events = _chain(folder)
-    return [chain, *_files(folder, events), *_checkpoints(folder, events)]
+    return [chain, *_records(folder, events), *_model(folder, events), *_checkpoints(folder, events)]
+
+
+def records(root: Path) -> list[Finding]:
+    """What `verify` finds about the audit log, `config.yaml` and `metrics.jsonl` alone: all that a report reads of a run."""
+    folder = RunFolder(root)
+    chain, events = _chain(folder)
+    return [chain, *_records(folder, events)]
 
 
 def runs(root: Path) -> list[Path]:
@@ -61,6 +78,8 @@ def table(findings: list[Finding]) -> str:
 def _chain(folder: RunFolder) -> tuple[Finding, list[Event]]:
     name = folder.audit.name
     try:
+        if audit.is_unsealed(folder.audit):
+            return Finding(name, "unproven", "is of a version whose lines had no hash of their own"), []
         events = audit.read(folder.audit)
     except FileNotFoundError:
         return Finding(name, "damaged", "is missing"), []
@@ -68,21 +87,39 @@ def _chain(folder: RunFolder) -> tuple[Finding, list[Event]]:
         return Finding(name, "damaged", str(error).removeprefix(f"{folder.audit} ")), []
     if not events:
         return Finding(name, "damaged", "is empty"), []
+    for number, event in enumerate(events, start=1):
+        if not _has_facts(event):
+            return Finding(name, "damaged", f"line {number} is no event of a run"), []
     end = audit.verify(folder.audit)
     last = events[-1]
     step = f" at step {last['step']}" if "step" in last else ""
     return Finding(name, "whole", f"{len(events)} events, last {last['event']}{step}, chain ends in {end[:16]}"), events
 
 
-def _files(folder: RunFolder, events: list[Event]) -> Iterator[Finding]:
-    """`config.yaml`, and what the end of the run wrote."""
+def _has_facts(event: Event) -> bool:
+    facts = FACTS.get(event["event"], {}) if isinstance(event.get("event"), str) else {"event": str}
+    if not all(isinstance(event.get(name), kind) for name, kind in facts.items()):
+        return False
+    files = event["files"] if event["event"] == "finish" else {}
+    return all(isinstance(digest, str) and not ({"..", "/"} & set(Path(name).parts)) for name, digest in files.items())
+
+
+def _records(folder: RunFolder, events: list[Event]) -> Iterator[Finding]:
+    """`config.yaml` and `metrics.jsonl`."""
     begun = next((event for event in reversed(events) if event["event"] in ("start", "resume")), None)
     yield _file(folder, folder.config.name, None if begun is None else begun["config"])
     finish = _finish(events)
     if finish is None:
         yield _metrics(folder)
+    else:
+        yield _file(folder, folder.metrics.name, finish["files"].get(folder.metrics.name))
+
+
+def _model(folder: RunFolder, events: list[Event]) -> Iterator[Finding]:
+    """What the end of the run wrote."""
+    finish = _finish(events)
+    if finish is None:
         return
-    yield _file(folder, folder.metrics.name, finish["files"].get(folder.metrics.name))
     model = {name: digest for name, digest in finish["files"].items() if name != folder.metrics.name}
     found = [_file(folder, name, digest) for name, digest in model.items()]
     damaged = [finding for finding in found if finding.state != "whole"]

@@ -1,0 +1,130 @@
+"""Reads YAML and JSON that people wrote or disks kept: what has two meanings or none is refused, in one line that names the place.
+
+No torch here: the command line needs it before anything heavy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST = 200_000
+"""Values and letters that a YAML file may hold once its aliases are written out; a few lines of aliases can stand for billions."""
+
+DEEPEST = 100
+"""Brackets that may be open at once in YAML; PyYAML looks back over all of them at every letter."""
+
+
+def read_text(path: Path) -> str:
+    """A file as text.
+
+    Raises:
+        ValueError: It is not UTF-8.
+        OSError: It cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); restore or convert it") from None
+
+
+def yaml_value(text: str, place: str) -> Any:
+    """The plain values of a YAML document.
+
+    Args:
+        text: The document.
+        place: Where it stands, which begins the error message.
+
+    Raises:
+        ValueError: It is broken, has a name twice, a tag of its own or a merge key, or unfolds to more than `MOST`.
+    """
+    if max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0) > DEEPEST:
+        raise ValueError(f"{place} is not valid YAML: it is nested too deeply")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ValueError(f"{place} is not valid YAML: it is nested too deeply") from None
+    except Exception as error:  # PyYAML fails with whatever it stumbles over: `!!int ''` is an IndexError
+        raise ValueError(f"{place} is not valid YAML: {' '.join(str(error).split())}") from None
+    if _unfolded(value) > MOST:
+        raise ValueError(f"{place} is not valid YAML: its aliases stand for more than {MOST:,} values; write them out")
+    return value
+
+
+def yaml_text(values: Any) -> str:
+    """Plain values as YAML that reads back as the same: letters of all languages as they are, where that is so.
+
+    PyYAML writes the line ends of Unicode (U+0085, U+2028) in a way that it reads back as blanks; with them all is ASCII.
+    """
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    if any(end in text for end in "\x85\u2028\u2029"):
+        return str(yaml.safe_dump(values, sort_keys=False))
+    return text
+
+
+def json_value(text: str, place: str, nan_is_null: bool = False) -> Any:
+    """The value of one JSON text.
+
+    Args:
+        text: The text.
+        place: Where it stands, which begins the error message.
+        nan_is_null: Whether NaN and infinities, which JSON has not but Python writes, become None.
+
+    Raises:
+        ValueError: It is broken, nested too deeply, or has a name twice.
+    """
+    try:
+        constants: Any = (lambda _: None) if nan_is_null else None
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=constants)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place} is not JSON: {error.msg}") from None
+    except RecursionError:
+        raise ValueError(f"{place} is not JSON: it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{place} is not JSON: {error}") from None
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number from 0 on."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, which keeps the last of two equal names and unfolds merge keys, however many."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read; write the values out")
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        found: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, f"a name stands twice{node.start_mark}")
+        return found
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice")
+    return found
+
+
+def _unfolded(value: Any) -> int:
+    """How much there is with all aliases written out, counted up to a little above `MOST`."""
+    count, waiting = 0, [value]
+    while waiting and count <= MOST:
+        one = waiting.pop()
+        count += len(one) if isinstance(one, (str, bytes)) else 1
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple, set)):
+            waiting += one
+    return count
