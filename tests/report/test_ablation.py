@@ -284,7 +284,7 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 
 def test_damaged_effects_are_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "effects.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"effects\.json is not valid JSON"):
+    with pytest.raises(ValueError, match=r"effects\.json is not JSON"):
         report.write(tmp_path)
     (tmp_path / "effects.json").write_text('{"arms": []}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"effects\.json lacks base, claim"):

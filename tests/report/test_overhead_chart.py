@@ -126,7 +126,7 @@ def test_without_a_measurement_there_is_no_section(comparison: Path) -> None:
     assert page._overhead(read(comparison)) == []
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is not valid JSON"), ("{}", "lacks hardware, how, methods")])
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("{}", "lacks hardware, how, methods")])
 def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "overhead.json").write_text(text)

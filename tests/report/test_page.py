@@ -218,7 +218,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(comparison: Path, tmp_path: Pa
     (run / "metrics.jsonl").write_text(lines + '{"kind": "train", "st')
     assert report.write(run).exists()
     (run / "metrics.jsonl").write_text('{"kind": "train", "st\n' + lines)
-    with pytest.raises(ValueError, match=r"metrics\.jsonl line 1 is not valid JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl line 1 is not JSON"):
         report.write(run)
 
 
