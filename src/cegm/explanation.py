@@ -22,6 +22,7 @@ from cegm.context.alignment import alignment
 from cegm.context.patches import Geometry, context_rows, demand_rows, geometry
 from cegm.groups import Assignment
 from cegm.optimizer import CEGM
+from cegm.sharding import is_sharded
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +115,9 @@ def explain(
         model = model.module
     optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate wraps it
     assignments = _with_layers(optimizer)
+    for assignment in assignments:
+        if is_sharded(assignment.parameter):
+            raise ValueError(f"{assignment.name} is sharded; load its checkpoint in one process and explain there")
     rows, tokenizer = _ids(model, texts, tokenizer, max_length)
     predicted = sum(len(row) - 1 for row in rows)
     loss, found, left_out = 0.0, [], _without_momentum(optimizer, assignments)

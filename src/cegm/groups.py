@@ -66,13 +66,18 @@ class Matrix:
     start: int
     stop: int
 
-    def view(self, tensor: Tensor) -> Tensor:
+    def view(self, tensor: Tensor, first: int = 0) -> Tensor:
         """The part of `tensor` (the parameter, its gradient or its momentum) that belongs to this weight, (outputs, inputs).
 
-        A convolution's kernel (outputs, channels, ...) is seen with one row per output; its inputs are patches.
+        A convolution's kernel (outputs, channels, ...) is seen with one row per output; its inputs are patches. Of a
+        shard, whose first row is row `first` of the parameter, it is what the shard has of this weight.
         """
-        rows = tensor.mT if self.assignment.transposed else tensor.flatten(1)
-        return rows if (self.start, self.stop) == (0, rows.shape[0]) else rows[self.start : self.stop]
+        if self.assignment.transposed:
+            rows, first = tensor.mT, 0  # a shard has some inputs of all outputs
+        else:
+            rows = tensor.flatten(1)
+        start, stop = max(self.start - first, 0), max(self.stop - first, 0)
+        return rows if (start, stop) == (0, rows.shape[0]) else rows[start:stop]
 
     def blocks(self, statistics: Tensor) -> Tensor:
         """Of block-diagonal statistics over all outputs of the parameter, (heads, width, width), those of this weight."""
@@ -126,7 +131,7 @@ def _holders(model: nn.Module) -> dict[Tensor, list[tuple[str, str, nn.Module]]]
 
 def is_transposed(module: nn.Module) -> bool:
     """Whether `module` is transformers' `Conv1D`, a linear layer that stores (inputs, outputs); told by name, so that only torch is needed."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+    return hasattr(module, "nf") and any(kind.__name__ == "Conv1D" for kind in type(module).__mro__)
 
 
 def _assign_one(

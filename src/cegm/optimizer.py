@@ -24,6 +24,7 @@ from cegm.mapping.normalize import Normalize, balance_rows, effective_ranks, fro
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, check, polar_dtype, resolve
 from cegm.refresh import Contexts, mean_over_ranks
+from cegm.sharding import Owners, is_sharded, local, mesh_of
 from cegm.state import WholeState
 
 ADAMW_EPS = 1e-8
@@ -95,8 +96,8 @@ class CEGM(WholeState):
         automatic roles.
 
     Raises:
-        ValueError: A value outside its range, a model without any matrix, a sharded or complex parameter, or patterns
-        that match nothing.
+        ValueError: A value outside its range, a model without any matrix, a complex parameter, one that is sharded in
+        another way than `fully_shard` does, or patterns that match nothing.
         TypeError: `params` is not what torch accepts.
     """
 
@@ -148,7 +149,8 @@ class CEGM(WholeState):
             self._assignments = {a.parameter: a for a in assign(model, group_patterns)}
         elif group_patterns:
             raise ValueError("group_patterns need the names of a model; pass model=")
-        self._contexts = Contexts(self._assignments)
+        self._owners = Owners(self._assignments)
+        self._contexts = Contexts(self._assignments, self._owners)
         super().__init__(self._by_role(params, options), options)
         self._require_matrices()
         if model is None:
@@ -178,6 +180,8 @@ class CEGM(WholeState):
             name, parameter = member if isinstance(member, tuple) else (f"group {index}, parameter {position}", member)
             _require_usable(name, parameter)
             assignment = self._assignments.setdefault(parameter, assign_without_model(name, parameter))
+            if is_sharded(parameter):
+                mesh_of(assignment.name, parameter)
             role = group.get("role", assignment.role)
             parts[role if role == "matrix" or parameter.ndim > 1 else "vector"].append(member)
         return [self._part(kind, parts[kind], group, options) for kind in ("matrix", "adamw", "vector") if parts[kind]]
@@ -204,6 +208,15 @@ class CEGM(WholeState):
         if not any(group["role"] == "matrix" for group in self.param_groups):
             raise ValueError("the model has no matrix for Algorithm 1 (no trainable linear layer); use AdamW for it")
 
+    def _require_alike(self) -> None:
+        """Raises ValueError where some weights are sharded and others are not: their gradients would be those of one rank."""
+        kinds = {is_sharded(p): p for group in self.param_groups for p in group["params"]}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{self._assignments[kinds[False]].name} is not sharded and {self._assignments[kinds[True]].name} is; call fully_shard on "
+                "the whole model, too"
+            )
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as torch does, and watches the layers of its matrices."""
         if "role" not in param_group:
@@ -212,6 +225,9 @@ class CEGM(WholeState):
             return
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        self._require_alike()
+        if group["role"] == "matrix":
+            self._owners.add(group["params"])
         if group["role"] == "matrix" and (group["power"] or group["gradient_power"]):
             for parameter in group["params"]:
                 self._contexts.watch(parameter, group)
@@ -232,14 +248,16 @@ class CEGM(WholeState):
             with torch.enable_grad():
                 loss = closure()
             self.observe_loss(loss)
+        self._require_present()
         if self.refreshing:
             self._contexts.refresh(self.state, self.param_groups)  # line 8
         for group in self.param_groups:
             if group["role"] == "adamw":
                 self._adamw(group)
                 continue
-            for matrices in self._equal_shapes(group):
-                gradient = _stack(matrices, "grad")  # line 6, (matrices, outputs, inputs)
+            gradients = self._owners.gradients(group["params"])
+            for matrices in self._equal_shapes(gradients):
+                gradient = _stack(matrices, gradients)  # line 6, (matrices, outputs, inputs)
                 self._compare(gradient, matrices, group)  # for line 12
                 if group["map_first"]:
                     mapped = self._entangle(self._map(gradient, matrices), matrices, group)  # line 9, then line 7
@@ -247,29 +265,40 @@ class CEGM(WholeState):
                     entangled = self._entangle(gradient, matrices, group)  # line 7
                     mapped = self._map(entangled, matrices)  # line 9
                 direction = self._normalize(mapped, matrices, group, group["aux_betas"][1])  # line 10
-                self._update(direction, matrices, group)  # line 11
+                if not self._owners.keep(direction, matrices):
+                    weights = [m.view(m.assignment.parameter) for m in matrices]
+                    self._update(weights, list(direction), matrices[0].shape, group)  # line 11
+            for matrix, weight, direction in self._owners.deliver(group["params"]):
+                self._update([weight], [direction], matrix.shape, group)  # line 11 for shards
         self._adjust_coefficients()  # line 12
         self._contexts.arm(self.state, self.param_groups)
         return loss
 
-    def _equal_shapes(self, group: dict[str, Any]) -> list[list[Matrix]]:
-        """The group's weights that have a gradient, batched by shape."""
+    def _require_present(self) -> None:
+        """Raises ValueError where the model's weights are others than when the optimizer was built."""
+        for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is None):
+            assignment = self._assignments.get(parameter)
+            modules = [] if assignment is None or is_sharded(parameter) else assignment.modules
+            if assignment is None or any(is_sharded(cast(Tensor, module.weight)) for module in modules):
+                name = "a weight" if assignment is None else assignment.name
+                raise ValueError(f"{name} was replaced after CEGM was built; build it after fully_shard(model)")
+
+    def _equal_shapes(self, gradients: dict[Tensor, Tensor]) -> list[list[Matrix]]:
+        """The weights that have a gradient here, batched by shape."""
         batches: dict[tuple[Any, ...], list[Matrix]] = defaultdict(list)
-        for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
+        for parameter, gradient in gradients.items():
             if parameter.ndim > 2 and not parameter.is_contiguous():
                 raise RuntimeError(
                     f"{self._assignments[parameter].name} left contiguous memory; build CEGM after model.to(memory_format=...)"
                 )
-            if parameter.grad.is_sparse:
+            if gradient.is_sparse:
                 raise RuntimeError(
                     f"{self._assignments[parameter].name} has a sparse gradient; use a dense one or AdamW"
                 )
             state = self.state[parameter]
             if "momentum" not in state:
                 layout = torch.contiguous_format if parameter.ndim > 2 else torch.preserve_format
-                state["momentum"] = torch.zeros_like(parameter.grad, memory_format=layout)  # G_0 = 0, line 2
+                state["momentum"] = torch.zeros_like(gradient, memory_format=layout)  # G_0 = 0, line 2
             for matrix in self._assignments[parameter].matrices():
                 maps = tuple(state[key].shape[-1] if key in state else 0 for key in ("context_map", "demand_map"))
                 batches[(*matrix.shape, *maps, parameter.dtype, parameter.device)].append(matrix)
@@ -313,20 +342,21 @@ class CEGM(WholeState):
             state["row_moment"] = torch.zeros(outputs, 1, device=matrix.assignment.parameter.device)
         return cast(Tensor, state["row_moment"][matrix.start : matrix.stop])
 
-    def _update(self, direction: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> None:
-        """Line 11: `W -= h E^` with the layer's scale, after decoupled weight decay."""
-        weights = [m.view(m.assignment.parameter) for m in matrices]
-        lr, directions = float(group["lr"]), list(direction)
+    def _update(
+        self, weights: list[Tensor], directions: list[Tensor], shape: tuple[int, int], group: dict[str, Any]
+    ) -> None:
+        """Line 11: `W -= h E^` with the scale of a layer of this shape, after decoupled weight decay."""
+        lr = float(group["lr"])
         if group["cautious"]:
             agrees = [(d * w > 0).to(w.dtype) for d, w in zip(directions, weights, strict=True)]
             for weight, mask in zip(weights, agrees, strict=True):
                 weight.mul_(1.0 - lr * group["weight_decay"] * mask)
         else:
             torch._foreach_mul_(weights, 1.0 - lr * group["weight_decay"])
-        torch._foreach_add_(weights, directions, alpha=-lr * _layer_scale(group["layer_scale"], *matrices[0].shape))
+        torch._foreach_add_(weights, directions, alpha=-lr * _layer_scale(group["layer_scale"], *shape))
 
     def _adamw(self, group: dict[str, Any]) -> None:
-        """Everything that meets no context: torch's AdamW."""
+        """Everything that meets no context: torch's AdamW, on the shard of this rank."""
         parameters = [p for p in group["params"] if p.grad is not None]
         for parameter in parameters:
             state = self.state[parameter]
@@ -339,10 +369,10 @@ class CEGM(WholeState):
         states = [self.state[p] for p in parameters]
         beta1, beta2 = group["aux_betas"]
         adamw(
-            parameters,
-            [cast(Tensor, p.grad) for p in parameters],
-            [s["exp_avg"] for s in states],
-            [s["exp_avg_sq"] for s in states],
+            [local(p) for p in parameters],
+            [local(cast(Tensor, p.grad)) for p in parameters],
+            [local(s["exp_avg"]) for s in states],
+            [local(s["exp_avg_sq"]) for s in states],
             [],
             [s["step"] for s in states],
             amsgrad=False,
@@ -405,6 +435,8 @@ class CEGM(WholeState):
         for group in self.param_groups:
             group["steps"] += 1
             if group["role"] == "matrix" and group["coefficient"] != "constant":
+                if group["coefficient"] == "hypergradient":
+                    group["agreement"] = self._owners.total(group["agreement"])
                 advance(group)
 
     # ------------------------------------------------------------------ state
@@ -415,13 +447,23 @@ class CEGM(WholeState):
         for group in self.param_groups:
             for name, value in RECOMMENDED.items():
                 group.setdefault(name, value)
+        self._owners.take(self.state)
         self._contexts.arm(self.state, self.param_groups)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's. What owners of sharded weights keep is told to all ranks as DTensors, so all of them have to call it."""
+        kept, self.state = self.state, cast(Any, self._owners.shared(self.state))
+        try:
+            return super().state_dict()
+        finally:
+            self.state = kept
 
     def _require_loadable(self, state_dict: dict[str, Any]) -> None:
         self._require_same_layers(state_dict["param_groups"])
 
     def _restore(self, saved: dict[str, Any]) -> None:
         super()._restore(saved)
+        self._owners.take(self.state)
         self._contexts.arm(self.state, self.param_groups)  # its guides are tensors of the state
 
     def _require_same_layers(self, saved_groups: list[dict[str, Any]]) -> None:
@@ -451,7 +493,7 @@ class CEGM(WholeState):
     def diagnostics(self) -> dict[str, dict[str, float]]:
         """Per layer, how its context shaped its last gradient; changes nothing.
 
-        Call it after `step()` and before `zero_grad()`.
+        Call it after `step()` and before `zero_grad()`; of a sharded model on all ranks, each of which gets the whole.
 
         Returns:
             For each weight of Algorithm 1, by name in the model's order: `gradient_norm` (Frobenius), `update_to_weight` (root mean square
@@ -464,13 +506,23 @@ class CEGM(WholeState):
         report: dict[str, dict[str, float]] = {}
         for group in self.param_groups:
             if group["role"] == "matrix":
-                for matrices in self._equal_shapes(group):
-                    self._diagnose(matrices, group, report)
+                gradients = self._owners.gradients(group["params"])
+                weights = self._owners.wholes({p: p.data for p in group["params"] if p.grad is not None})
+                for matrices in self._equal_shapes(gradients):
+                    self._diagnose(matrices, gradients, weights, group, report)
+        report = {name: entry for each in self._owners.exchange_objects(report) for name, entry in each.items()}
         ordered = [matrix.name for assignment in self.matrices() for matrix in assignment.matrices()]
         return {name: report[name] for name in ordered if name in report}
 
-    def _diagnose(self, matrices: list[Matrix], group: dict[str, Any], report: dict[str, dict[str, float]]) -> None:
-        gradient = _stack(matrices, "grad")
+    def _diagnose(
+        self,
+        matrices: list[Matrix],
+        gradients: dict[Tensor, Tensor],
+        values: dict[Tensor, Tensor],
+        group: dict[str, Any],
+        report: dict[str, dict[str, float]],
+    ) -> None:
+        gradient = _stack(matrices, gradients)
         if group["map_first"]:
             given, turned = gradient, self._map(gradient, matrices)
             mapped = self._entangled(turned, matrices, group)
@@ -486,7 +538,7 @@ class CEGM(WholeState):
             * _layer_scale(group["layer_scale"], *matrices[0].shape)
         )
         norms = frobenius_norms(gradient.float()).flatten()
-        weights = frobenius_norms(_stack(matrices, "data").float()).flatten()
+        weights = frobenius_norms(_stack(matrices, values).float()).flatten()
         ranks = [effective_ranks(each.float()).tolist() for each in (gradient, mapped, direction)]
         for index, matrix in enumerate(matrices):
             state = self.state[matrix.assignment.parameter]
@@ -530,15 +582,13 @@ def _members(params: Any) -> list[Any]:
 def _require_usable(name: str, parameter: Any) -> None:
     if not isinstance(parameter, Tensor):
         raise TypeError(f"{name} is no Tensor but {type(parameter).__name__}; the optimizer can only optimize Tensors")
-    if type(parameter.data).__name__ == "DTensor":
-        raise ValueError(f"{name} is sharded (DTensor); sharded training is not supported yet, use DDP")
     if parameter.is_complex():
         raise ValueError(f"{name} is complex; CEGM takes real weights only, leave it to another optimizer")
 
 
-def _stack(matrices: list[Matrix], attribute: str) -> Tensor:
-    """Gradients or weights of equal shape as one tensor, (matrices, outputs, inputs)."""
-    return torch.stack([m.view(getattr(m.assignment.parameter, attribute)) for m in matrices])
+def _stack(matrices: list[Matrix], tensors: dict[Tensor, Tensor]) -> Tensor:
+    """Gradients or weights of equal shape, given by parameter, as one tensor, (matrices, outputs, inputs)."""
+    return torch.stack([m.view(tensors[m.assignment.parameter]) for m in matrices])
 
 
 def _layer_scale(kind: LayerScale, outputs: int, inputs: int) -> float:

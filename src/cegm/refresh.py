@@ -2,8 +2,9 @@
 
 Everything that lasts is kept in the optimizer's state under string keys, as tensors and plain numbers: `context_map`
 (inputs) and `demand_map` (output gradients), shapes (heads, width, width); `context` and `demand` likewise if they
-recur; their effective ranks as `context_rank` and `demand_rank`; and for `attention` scores the `context_summary`,
-shape (inputs,).
+recur; their effective ranks as `context_rank` and `demand_rank`, and the refreshes that failed in a row as
+`context_failures` and `demand_failures`, shape (1,), because torch.distributed.checkpoint cannot load a new entry without
+dimensions; and for `attention` scores the `context_summary`, shape (inputs,).
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ from cegm.groups import Assignment, Matrix, block_of
 from cegm.mapping.flow import flow, spectral_radius
 from cegm.mapping.spectrum import context_map
 from cegm.options import Hierarchy, block_width
+from cegm.sharding import Owners, is_sharded, local
 
 logger = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 3
+BUCKET = 1 << 24
+"""Entries of contexts that travel in one message, 64 MiB: few messages, and little memory for them."""
+
 RANK_BITS = 28
 """Ranks draw from seeds this far apart, above those of steps and layers and below those of forward passes."""
 
@@ -56,13 +61,15 @@ class Contexts:
 
     Args:
         assignments: What is known of each parameter; shared with the optimizer, which adds to it.
+        owners: Who keeps the contexts of sharded weights.
 
     Attributes:
         scaler: Multiplies the losses whose output gradients are seen; None: nothing does.
     """
 
-    def __init__(self, assignments: Mapping[Tensor, Assignment]) -> None:
+    def __init__(self, assignments: Mapping[Tensor, Assignment], owners: Owners) -> None:
         self._assignments = assignments
+        self._owners = owners
         self._layers: dict[Tensor, EntanglementLayer] = {}
         self._sharers: dict[str, Sharers] = defaultdict(Sharers)
         self._warned_unseen = False
@@ -96,6 +103,7 @@ class Contexts:
                 group["scores"],
                 group["exclude_sink"],
                 self._sharers_of(assignment.name, group["hierarchy"]),
+                sees_gradients=not is_sharded(parameter),
             )
 
     def _sharers_of(self, name: str, hierarchy: Hierarchy) -> Sharers | None:
@@ -117,17 +125,20 @@ class Contexts:
                 if layer is not None:
                     layer.recording = due
                     layer.seed.fill_(group["steps"] * len(group["params"]) + index + (_rank() << RANK_BITS))
-                    layer.guide = self._guide(state, parameter, group["scores"]) if due else None
+                    # Before its first step a group has nothing to compare with, and owners have nothing to tell.
+                    layer.guide = self._guide(state, parameter, group["scores"]) if due and group["steps"] else None
 
     def _guide(self, state: State, parameter: Tensor, scores: Scores) -> Tensor | None:
         """What the scores of a layer compare with: its summary, or its entangled gradient; None before the first step."""
-        own = state.get(parameter, {})
+        own, assignment = state.get(parameter, {}), self._assignments[parameter]
+        outputs, inputs = sum(assignment.pieces), assignment.matrices()[0].shape[1]
         if scores == "attention":
-            return own.get("context_summary")
-        if scores == "alignment" and "momentum" in own:
-            rows = own["momentum"].mT if self._assignments[parameter].transposed else own["momentum"].flatten(1)
-            return rows.float()
-        return None
+            return self._owners.tell(parameter, own.get("context_summary"), (inputs,))
+        if scores != "alignment":
+            return None
+        momentum = own.get("momentum")
+        rows = momentum if momentum is None else momentum.mT if assignment.transposed else momentum.flatten(1)
+        return self._owners.tell(parameter, None if rows is None else rows.float(), (outputs, inputs))
 
     def clear(self) -> None:
         """Forgets what was recorded for a step that was given up."""
@@ -143,6 +154,10 @@ class Contexts:
             RuntimeError: A layer's context or map was not finite three times in a row.
         """
         _reduce_over_ranks([layer for layer in self._layers.values() if layer.recording])
+        with self._owners.together():
+            self._refresh(state, groups)
+
+    def _refresh(self, state: State, groups: Groups) -> None:
         due: dict[tuple[Any, ...], list[_Due]] = defaultdict(list)
         for group in groups:
             keep = group["recurrence"] ** group["refresh_every"]
@@ -163,17 +178,20 @@ class Contexts:
             self._refresh_maps(state, members, power, *options)
 
     def _collect(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The means that the layer of one weight recorded, by side."""
+        """The means that the layer of one weight recorded, by side; nothing on ranks that do not own the weight."""
         layer = self._layers.get(parameter)
         if layer is None or not layer.recording or parameter.grad is None:
             return {}
         means = layer.collect()
         layer.clear()
-        if means is None:
+        if means is None and bool(local(parameter.grad).any()):
             self._warn_unseen(layer.name)
+        if means is None or not self._owners.owns(parameter):
             return {}
-        if self.scaler is not None and "demand" in means:
-            means["demand"] /= self.scaler.get_scale() ** 2
+        if "demand" in means:
+            # Ranks average their gradients, so each one's are as many times as large as there are ranks.
+            scale = _ranks() * (1.0 if self.scaler is None else self.scaler.get_scale())
+            means["demand"] /= scale**2
         return means
 
     def _aggregate(self, own: dict[str, Any], parameter: Tensor, side: str, mean: Tensor, keep: float) -> Tensor | None:
@@ -187,7 +205,7 @@ class Contexts:
             else:
                 own[side] = mean
             mean = own[side]
-        own[f"{side}_rank"] = effective_rank(mean)
+        own[f"{side}_rank"] = effective_rank(mean)[None]
         return mean
 
     def _refresh_maps(
@@ -205,7 +223,7 @@ class Contexts:
             if not good:
                 self._count_failure(own, member.parameter, member.side, "its map is not finite")
                 continue
-            own[f"{member.side}_failures"] = 0
+            own[f"{member.side}_failures"] = torch.zeros(1, dtype=torch.int64)
             if key not in own:
                 own[key] = self._identity(member.parameter, member.side, new)
             _blocks(own[key], member.part).copy_(new)
@@ -228,7 +246,8 @@ class Contexts:
     def _count_failure(self, own: dict[str, Any], parameter: Tensor, side: str, why: str) -> None:
         """The last good map stays in use; three failures in a row end the run."""
         name = self._assignments[parameter].name
-        failures = own[f"{side}_failures"] = own.get(f"{side}_failures", 0) + 1
+        failures = int(own.get(f"{side}_failures", 0)) + 1
+        own[f"{side}_failures"] = torch.tensor([failures])
         if failures >= FAILURES_IN_A_ROW:
             raise RuntimeError(
                 f"{name}: {side} refresh failed {failures} times in a row ({why}); raise damping or lower lr"
@@ -268,6 +287,10 @@ def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def _ranks() -> int:
+    return dist.get_world_size() if _distributed() else 1
+
+
 def mean_over_ranks(value: float) -> float:
     """Of a number that every data-parallel process has; not finite if one of them is not."""
     if not _distributed():
@@ -283,10 +306,32 @@ def _rank() -> int:
 
 
 def _reduce_over_ranks(layers: list[EntanglementLayer]) -> None:
-    """Sums numerators and denominators over data-parallel ranks; a layer that one rank did not call counts as zero there."""
-    if not _distributed():
+    """Sums numerators and denominators over data-parallel ranks; a layer that only some ranks called counts as zero on the others.
+
+    One that no rank called, because something else uses its weight, stays unseen on all of them.
+    """
+    if not _distributed() or not layers:
         return
-    for carrier in (c for layer in layers for c in layer.carriers()):
-        if carrier.grad is None:
-            carrier.grad = torch.zeros(carrier.shape, device=carrier.device)
-        dist.all_reduce(carrier.grad)
+    seen = torch.tensor([layer.mass_carrier.grad is not None for layer in layers], device=layers[0].mass_carrier.device)
+    counts = seen.int()
+    dist.all_reduce(counts)
+    bucket: list[Tensor] = []
+    for layer, count in zip(layers, counts.tolist(), strict=True):
+        for carrier in layer.carriers() if count else ():
+            if carrier.grad is None:
+                carrier.grad = torch.zeros(carrier.shape, device=carrier.device)
+            bucket.append(carrier.grad)
+            if sum(each.numel() for each in bucket) >= BUCKET:
+                _sum_together(bucket)
+                bucket = []
+    _sum_together(bucket)
+
+
+def _sum_together(tensors: list[Tensor]) -> None:
+    """Sums each tensor over ranks, all of them in one message."""
+    if not tensors:
+        return
+    message = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(message)
+    for tensor, piece in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(piece.view_as(tensor))

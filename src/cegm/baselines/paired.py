@@ -14,6 +14,7 @@ from torch.optim.optimizer import Optimizer
 from typing_extensions import Unpack
 
 from cegm.groups import Assignment, Role, assign, table
+from cegm.sharding import is_sharded
 from cegm.state import WholeState
 
 
@@ -75,7 +76,7 @@ class Paired(WholeState):
         **shared: See `Shared`.
 
     Raises:
-        ValueError: The model has no matrix.
+        ValueError: The model has no matrix, or is sharded.
     """
 
     def __init__(
@@ -90,6 +91,9 @@ class Paired(WholeState):
         if not first:
             method = type(self).__name__
             raise ValueError(f"the model has no matrix for {method} (no trainable linear layer); use AdamW for it")
+        for assignment in self.assignments:
+            if is_sharded(assignment.parameter):
+                raise ValueError(f"{assignment.name} is sharded; {type(self).__name__} needs whole matrices, use DDP")
         self._first = kind(first, **own)
         self._rest = torch.optim.AdamW(rest, lr=lr) if rest else None
         super().__init__([*self._first.param_groups, *(self._rest.param_groups if self._rest else [])], {})

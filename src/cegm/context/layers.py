@@ -70,6 +70,8 @@ class EntanglementLayer:
         scores: Which context score weighs the tokens.
         exclude_sink: Whether the first position of a row carries no weight.
         sharers: Layers that share its scores; None when it has its own.
+        sees_gradients: Whether the weight's gradient tells that a step was given up. That of a sharded weight does not: it
+            is missing between micro-batches that are not yet summed over ranks.
 
     Attributes:
         recording: Whether backward passes are recorded now.
@@ -89,9 +91,11 @@ class EntanglementLayer:
         scores: Scores,
         exclude_sink: bool = False,
         sharers: Sharers | None = None,
+        sees_gradients: bool = True,
     ) -> None:
         self.name = name
         self.recording = False
+        self._sees_gradients = sees_gradients
         self._parameter, device = parameter, parameter.device
         heads = [0 if shape is None else shape[0] for shape in (context_shape, demand_shape)]
         self.recipe = Recipe(heads[0], heads[1], scores, exclude_sink)
@@ -125,7 +129,7 @@ class EntanglementLayer:
 
     def _was_given_up(self) -> bool:
         """Whether somebody threw the gradient away that belongs to what was recorded, as `model.zero_grad()` does."""
-        return self._parameter.grad is None and self.mass_carrier.grad is not None
+        return self._sees_gradients and self._parameter.grad is None and self.mass_carrier.grad is not None
 
     def next_seed(self) -> Tensor:
         """Of one forward pass; without draws always the same tensor, so that nothing is computed."""
