@@ -46,8 +46,12 @@ def start(config: RunConfig, folder: RunFolder) -> resume.Resumption | None:
     """Sets torch's threads, and checks that the folder is free or that there is a checkpoint to resume from, which is returned.
 
     Raises:
-        ValueError: The folder holds a run already, or no checkpoint is whole.
+        ValueError: The folder holds a run already, no checkpoint is whole, or the launcher asks for shards.
     """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):  # as accelerate itself reads it
+        raise ValueError(
+            "cegm train keeps the model whole in every process; launch it without FSDP, or shard in your own loop (docs/distributed.md)"
+        )
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.resume_from_checkpoint is not None:
