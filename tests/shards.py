@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from cegm import CEGM
@@ -170,17 +171,23 @@ def mine():
     return slice(dist.get_rank() * rows, (dist.get_rank() + 1) * rows)
 
 
-def sharded(kind):
+def sharded(kind, mesh=None):
     net = model(kind)
     for layer in net.layers:
-        fully_shard(layer)
-    return fully_shard(net)
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(net, mesh=mesh)
 
 
-def under_fsdp(kind, options, steps=range(STEPS)):
-    net = sharded(kind)
+def under_fsdp(kind, options, steps=range(STEPS), mesh=None):
+    net = sharded(kind, mesh)
     train(kind, net, optimizer_of(net, options), steps, mine())
     return get_model_state_dict(net, options=FULL)
+
+
+def under_replicas(kind, options):
+    """Two replicas, each in shards on half of the processes."""
+    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("replicate", "shard"))
+    return under_fsdp(kind, options, mesh=mesh)
 
 
 def under_ddp(kind, options, steps=range(STEPS)):

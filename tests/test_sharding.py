@@ -57,11 +57,12 @@ WHOLE = {scores: {"scores": scores} for scores in ("uniform", "gradient")}
 @pytest.mark.timeout(900)  # fifty seconds on a free machine
 def test_four_and_two_processes_do_what_one_does(tmp_path):
     to_the_bit = [(("whole", name), shards.under_fsdp, (Whole, options)) for name, options in WHOLE.items()]
+    to_the_bit.append((("whole", "replicas"), shards.under_replicas, (Whole, WHOLE["gradient"])))
     saving = ("saved", shards.checkpoint, (Whole, {}))
     on_four = {name: FAST[name] for name in ON_FOUR}
     four = start(4, tmp_path, [*jobs(on_four, ["under_fsdp"]), *to_the_bit, saving, ("owners", shards.owners, ())])
     assert agree_with_one_process(four, on_four, ["under_fsdp"]) == {}
-    for name, options in WHOLE.items():
+    for name, options in {**WHOLE, "replicas": WHOLE["gradient"]}.items():
         assert deviation(four[3]["whole", name], shards.alone(Whole, options)) == 0.0
 
     saved, end = four[0]["saved"]["saved"], four[0]["saved"]["end"]

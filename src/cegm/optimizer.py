@@ -23,8 +23,9 @@ from cegm.mapping.coefficient import FOLLOWS_LOSS, INITIAL, Coefficient, advance
 from cegm.mapping.normalize import Normalize, balance_rows, effective_ranks, frobenius_norms, normalize
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, check, polar_dtype, resolve
+from cegm.owners import Owners
 from cegm.refresh import Contexts, mean_over_ranks
-from cegm.sharding import Owners, is_sharded, local, mesh_of
+from cegm.sharding import is_sharded, local, mesh_of
 from cegm.state import WholeState
 
 ADAMW_EPS = 1e-8

@@ -29,7 +29,8 @@ from cegm.groups import Assignment, Matrix, block_of
 from cegm.mapping.flow import flow, spectral_radius
 from cegm.mapping.spectrum import context_map
 from cegm.options import Hierarchy, block_width
-from cegm.sharding import Owners, is_sharded, local
+from cegm.owners import Owners
+from cegm.sharding import is_sharded, local
 
 logger = logging.getLogger(__name__)
 
