@@ -12,6 +12,14 @@ ATTACHED = "_optimizer_"
 """Torch keeps an optimizer's hooks under names that begin so."""
 
 
+def own_attributes(optimizer: Optimizer) -> dict[str, Any]:
+    """All attributes but what others attached: hooks, and the `step` of a learning rate scheduler.
+
+    That `step` belongs to the original and would step it, if a copy had it.
+    """
+    return {name: value for name, value in vars(optimizer).items() if name != "step" and not name.startswith(ATTACHED)}
+
+
 class WholeState(Optimizer):
     """An optimizer whose copies are whole and whose checkpoints keep every bit of their statistics.
 
@@ -19,13 +27,8 @@ class WholeState(Optimizer):
     """
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything of a copy or a pickle but what others attached: hooks, and the `step` of a learning rate scheduler.
-
-        That `step` belongs to the original and would step it.
-        """
-        return {
-            name: value for name, value in self.__dict__.items() if name != "step" and not name.startswith(ATTACHED)
-        }
+        """Everything of a copy or a pickle but what others attached."""
+        return own_attributes(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads as torch does, but keeps the float32 of statistics when the weights have fewer bits.

@@ -47,6 +47,17 @@ def test_state_round_trip_continues_bitwise(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_copy_goes_on_as_the_original_would(method):
+    model, data = models.llama(), models.batches(8)
+    optimizer = build_optimizer(method, model, lr=1e-2)
+    models.train(model, optimizer, data[:4])
+    twin, copied = copy.deepcopy((model, optimizer))
+    ahead = models.train(twin, copied, data[4:])
+    assert ahead == models.train(model, optimizer, data[4:])
+    assert models.weights_equal(model, twin)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_scheduler_moves_both_learning_rates(method):
     optimizer = build_optimizer(method, models.llama(), lr=1e-2, aux_lr=1e-3)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)

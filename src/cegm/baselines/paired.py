@@ -15,7 +15,10 @@ from typing_extensions import Unpack
 
 from cegm.groups import Assignment, Role, assign, table
 from cegm.sharding import is_sharded
-from cegm.state import WholeState
+from cegm.state import WholeState, own_attributes
+
+OF_FIRST = "of_first"
+"""In a copy or a pickle: attributes of the optimizer of the matrices."""
 
 
 class Shared(TypedDict, total=False):
@@ -121,9 +124,15 @@ class Paired(WholeState):
         """The update of the matrices."""
         self._first.step()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """As of every optimizer here, with what the library's keeps beside groups and state, which its own copies lose."""
+        return {**super().__getstate__(), OF_FIRST: own_attributes(self._first)}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """After a copy or a load both parts share what torch has put in place."""
+        of_first = state.pop(OF_FIRST, {})
         super().__setstate__(state)
+        vars(self._first).update(of_first)
         self._share()
 
     def summary(self) -> str:
