@@ -53,6 +53,8 @@ class CompareConfig:
         False, "after the runs, time steps against AdamW's over sizes, batches and lengths; wants a quiet machine"
     )
     overhead_rounds: int = option(4, "rounds of that: 4 time 200 steps per method and shape")
+    drill: bool = option(False, "after the runs, see how each method recovers from one bad step, clipped and not")
+    drill_seeds: int = option(3, "seeds of that: the first of the comparison's")
     settings: Mapping[str, dict[str, Any]] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -62,6 +64,8 @@ class CompareConfig:
             raise ValueError(f"processes={self.processes} must be at least 0 and items={self.items} at least 4")
         if self.overhead_rounds < 1:
             raise ValueError(f"overhead_rounds={self.overhead_rounds} must be at least 1")
+        if self.drill_seeds < 1:
+            raise ValueError(f"drill_seeds={self.drill_seeds} must be at least 1")
         for method in self.method_list:
             if method not in METHODS:
                 raise ValueError(f"method {method!r} does not exist; {nearest(method, METHODS)}")

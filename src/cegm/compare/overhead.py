@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cegm.compare.config import CompareConfig
 from cegm.compare.plan import PlannedRun
+from cegm.compare.points import attempt, read_points
 from cegm.compare.progress import progress_bar
 from cegm.compare.statistics import paired_ratio
 from cegm.compare.timing import BLOCK, Timed, in_turns, peak_bytes
@@ -94,7 +95,7 @@ def measure_overhead(config: CompareConfig, folder: Path) -> Path:
     quieten()
     torch.set_num_threads(1)  # as in the runs of the comparison
     path = folder / OVERHEAD
-    found = _read(path)
+    found = read_points(path, "overhead")
     tokenizer = load_tokenizer(config.run(REFERENCE, config.seed_list[0]))
     planned = {_identity(config, shape): shape for shape in _planned(config, tokenizer)}
     missing = [identity for identity in planned if identity not in found]
@@ -106,21 +107,10 @@ def measure_overhead(config: CompareConfig, folder: Path) -> Path:
             shape = planned[identity]
             bar.update(task, description=f"overhead: {shape}")
             measure = partial(_measure, _runs(config, shape), tokenizer, shape, config.overhead_rounds)
-            found[identity] = {"id": identity, **asdict(shape), **_attempt(measure, partial(bar.advance, task))}
+            found[identity] = {"id": identity, **asdict(shape), **attempt(measure, partial(bar.advance, task))}
             points = [found[each] for each in planned if each in found]
             write_whole(path, json.dumps({**_head(config), "points": points}, indent=1, allow_nan=False))
     return path
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Points by id; those that could not be measured are left out, and so tried again."""
-    if not path.exists():
-        return {}
-    try:
-        points = json.loads(path.read_text(encoding="utf-8"))["points"]
-        return {point["id"]: point for point in points if "error" not in point}
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged; delete it to measure the overhead again") from None
 
 
 def _methods(config: CompareConfig) -> list[str]:
@@ -151,14 +141,6 @@ def _identity(config: CompareConfig, shape: Shape) -> str:
     runs = [PlannedRun(m, run.seed, "main", run.to_dict(), {}).id for m, run in _runs(config, shape).items()]
     text = json.dumps([runs, shape.width, config.overhead_rounds, BLOCK, hardware()])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _attempt(measure: Callable[[Callable[[], None]], dict[str, Any]], advance: Callable[[], None]) -> dict[str, Any]:
-    """What `measure` finds, or why it could not: no such width, not enough memory."""
-    try:
-        return measure(advance)
-    except (ValueError, RuntimeError) as error:
-        return {"error": " ".join(str(error).split())[:200]}
 
 
 def _measure(

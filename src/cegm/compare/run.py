@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cegm.compare.config import CompareConfig
+from cegm.compare.drill import measure_drill
 from cegm.compare.execute import execute
 from cegm.compare.overhead import measure_overhead
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
@@ -19,7 +20,7 @@ from cegm.train.durable import sole_writer
 
 
 def compare(config: CompareConfig) -> Path:
-    """Plans, executes what is missing, writes results and verdict, and measures the overhead if asked to.
+    """Plans, executes what is missing, writes results and verdict, and measures overhead and drill if asked to.
 
     Returns:
         The comparison folder.
@@ -52,10 +53,12 @@ def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun]) -> Non
     write_verdict(folder)
     if config.overhead:
         measure_overhead(config, folder)
+    if config.drill:
+        measure_drill(config, folder)
 
 
 def require_possible(config: CompareConfig) -> None:
-    """Raises ValueError for axes, text, model or options that would make every run of a method fail."""
+    """Raises ValueError for axes, text, model or options that would make every run of a method, or the drill, fail."""
     from cegm.train.model import load_model, load_tokenizer
     from cegm.train.trainer import build
 
@@ -64,7 +67,9 @@ def require_possible(config: CompareConfig) -> None:
 
         chosen(",".join(config.examination["axes"]))
     runs = [config.run(method, config.seed_list[0]) for method in config.method_list]
-    load_corpus(runs[0])
+    corpus = load_corpus(runs[0])
+    if config.drill and corpus.kind != "text":
+        raise ValueError(f"the drill needs plain text, and {runs[0].data} holds {corpus.kind} rows; leave --drill out")
     tokenizer = load_tokenizer(runs[0])
     model = load_model(runs[0], tokenizer)
     for run in runs:

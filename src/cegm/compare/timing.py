@@ -6,13 +6,13 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from cegm.compare.learner import Learner
 from cegm.train.config import RunConfig
-from cegm.train.trainer import build, build_loss
 
 BLOCK = 25
 """Steps timed together: as many as lie between two refreshes of the recommended preset."""
@@ -20,8 +20,8 @@ BLOCK = 25
 Made = TypeVar("Made")
 
 
-class Timed:
-    """A model that takes whole training steps on one fixed batch, as a run of this configuration would.
+class Timed(Learner):
+    """A learner that takes its steps on one fixed batch, against the clock.
 
     Args:
         config: The run.
@@ -30,13 +30,8 @@ class Timed:
     """
 
     def __init__(self, config: RunConfig, model: nn.Module, tokens: Tensor) -> None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(device).train()
-        if config.gradient_checkpointing:
-            cast(Any, self.model).gradient_checkpointing_enable()
-        self.optimizer: Any = build(config, model)
-        self._loss = build_loss(config, model)
-        self._config, self._tokens = config, tokens.to(device)
+        super().__init__(config, model)
+        self._batch = [tokens.to(self.device)] * config.gradient_accumulation_steps
 
     def block(self, steps: int) -> float:
         """Takes whole steps: forward, backward, clipping, update.
@@ -47,32 +42,14 @@ class Timed:
         self._wait()
         start = time.perf_counter()
         for _ in range(steps):
-            self._step()
+            loss, _ = self.gradients(self._batch)
+            self.update(loss)
         self._wait()
         return time.perf_counter() - start
 
-    def _step(self) -> None:
-        micro_batches = self._config.gradient_accumulation_steps
-        for _ in range(micro_batches):
-            with torch.autocast(self._tokens.device.type, torch.bfloat16, enabled=self._config.bf16):
-                loss = self._forward()
-            (loss / micro_batches).backward()
-        if self._config.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.max_grad_norm)
-        if hasattr(self.optimizer, "observe_loss"):
-            self.optimizer.observe_loss(loss)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def _forward(self) -> Tensor:
-        if self._loss is None:
-            loss: Tensor = self.model(input_ids=self._tokens, labels=self._tokens, use_cache=False).loss
-            return loss
-        return self._loss(self.model(input_ids=self._tokens, use_cache=False), self._tokens)
-
     def _wait(self) -> None:
-        if self._tokens.device.type == "cuda":
-            torch.cuda.synchronize(self._tokens.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
 def in_turns(timed: Sequence[Timed], rounds: int, steps: int) -> Iterator[list[float]]:

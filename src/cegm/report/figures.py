@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import altair as alt
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -24,10 +26,11 @@ class Figure:
 
 
 def figure(title: str, meaning: str, chart: Any, height: int | None = 260, wide: bool = False) -> list[Figure]:
-    """A figure as wide as its place on the page; none without a chart."""
+    """A figure as wide as its place on the page, or, with panels side by side, as wide as they are; none without a chart."""
     if chart is None:
         return []
-    spec = chart.properties(width="container", description=f"{title}. {meaning}").to_dict()
+    sized = chart if isinstance(chart, alt.FacetChart) else chart.properties(width="container")
+    spec = sized.properties(description=f"{title}. {meaning}").to_dict()
     spec.pop("$schema")  # the page names the grammar itself; an address in it would only look like a download
     spec.pop("config", None)
     if height is not None:

@@ -18,6 +18,12 @@ METHOD_ORDER = ("cegm", "muon", "adamw")
 
 EFFECTS = "effects.json"
 OVERHEAD = "overhead.json"
+DRILL = "drill.json"
+MEASURED = {
+    OVERHEAD: frozenset({"how", "hardware", "reference", "methods", "points"}),
+    DRILL: frozenset({"how", "hardware", "methods", "spikes", "after", "healed", "points"}),
+}
+"""Files of what a comparison measures beside its runs when asked to, in the order of `Folder`, and what each must hold."""
 
 
 @dataclass
@@ -59,6 +65,7 @@ class Folder:
         runs: In the order of the plan.
         verdict: Content of `verdict.json`; None if it has not been judged.
         overhead: Content of `overhead.json`, whose schema stands at `cegm.compare.overhead`; None if it was not measured.
+        drill: Content of `drill.json`, whose schema stands at `cegm.compare.drill`; None likewise.
     """
 
     path: Path
@@ -66,6 +73,7 @@ class Folder:
     runs: list[Run]
     verdict: Record | None
     overhead: Record | None = None
+    drill: Record | None = None
 
     def finished(self, role: str = "main") -> list[Run]:
         """Runs with a result."""
@@ -129,20 +137,22 @@ def read(path: Path) -> Folder:
     if (path / "plan.jsonl").exists() or (path / "runs").is_dir():
         verdict = path / "verdict.json"
         judged = _json(read_text(verdict), verdict) if verdict.exists() else None
-        return Folder(path, True, _planned_runs(path), judged, _overhead(path / OVERHEAD))
+        measured = [_measured(path / name, keys) for name, keys in MEASURED.items()]
+        return Folder(path, True, _planned_runs(path), judged, *measured)
     if (path / "metrics.jsonl").exists():
         return Folder(path, False, [_single_run(path)], None)
     raise ValueError(f"{path} is neither a comparison nor a run folder: it has no plan.jsonl, runs/ or metrics.jsonl")
 
 
-def _overhead(file: Path) -> Record | None:
+def _measured(file: Path, keys: frozenset[str]) -> Record | None:
     if not file.exists():
         return None
-    overhead = _json(read_text(file), file)
-    missing = {"how", "hardware", "reference", "methods", "points"} - set(overhead)
+    found = _json(read_text(file), file)
+    missing = keys - set(found)
     if missing:
-        raise ValueError(f"{file} lacks {', '.join(sorted(missing))}; delete it and compare again with --overhead")
-    return overhead
+        lacks = ", ".join(sorted(missing))
+        raise ValueError(f"{file} lacks {lacks}; delete it and compare again with --{file.stem}")
+    return found
 
 
 def _planned_runs(path: Path) -> list[Run]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 import vl_convert
 
-from cegm.report import claims, curves, dots, exhibits, gradient_map, layers, overhead, sentences, style, tables
+from cegm.report import claims, curves, dots, drill, exhibits, gradient_map, layers, overhead, sentences, style, tables
 from cegm.report.exhibit_figures import retention
 from cegm.report.figures import Figure, figure
 from cegm.report.folder import Folder, read
@@ -25,19 +25,23 @@ FILE_NAME = "report.html"
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers behind the figures of a section, folded away on screen.
+    """Numbers behind the figures of a section.
 
     Attributes:
         title: What stands on the fold.
         meaning: One sentence without jargon.
         columns: Name and unit of each.
-        rows: Cells as text; the first of a row is its name.
+        rows: Cells as text.
+        names: How many cells of a row, from the left, are words.
+        folded: Whether the table is folded away on screen.
     """
 
     title: str
     meaning: str
     columns: tuple[tuple[str, str], ...]
     rows: list[list[str]]
+    names: int = 1
+    folded: bool = True
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def sections(folder: Folder) -> list[Section]:
         *drawn,
         Section("cost", "What it costs", _costs(folder), "No finished run has reported its cost."),
         *_overhead(folder),
+        *_drill(folder),
         *_recall(folder),
         Section("layers", "Layers over time", _layers(folder), "The runs logged no numbers per layer."),
         Section("rates", "Learning rates", _rates(folder), "No finished run has logged a learning rate."),
@@ -203,6 +208,21 @@ def _overhead(folder: Folder) -> list[Section]:
     numbers = Table("Every shape in numbers", how[0].upper() + how[1:], overhead.COLUMNS, overhead.rows(found))
     title = f"What it costs beside {reference}, by size, batch and length"
     return [Section("overhead", title, figures, "No two shapes could be measured.", numbers if numbers.rows else None)]
+
+
+def _drill(folder: Folder) -> list[Section]:
+    found = folder.drill
+    if found is None:
+        return []
+    meaning = (
+        "How far the training loss lies above that of an undisturbed copy: medians over seeds, in bands from the lowest to the highest. "
+        "Below the dashed line a method has recovered; above it, the scale is logarithmic."
+    )
+    figures = figure("Excess after one bad step", meaning, drill.chart(found), height=None, wide=True)
+    how = f"{found['how'][0].upper()}{found['how'][1:]}. Medians of {drill.seeds(found)} seeds, on {found['hardware']}."
+    numbers = Table("Every bad step in numbers", how, drill.COLUMNS, drill.rows(found), drill.NAMES, folded=False)
+    title = "How each method recovers from one bad step"
+    return [Section("drill", title, figures, "No method could be drilled.", numbers if numbers.rows else None)]
 
 
 def _recall(folder: Folder) -> list[Section]:

@@ -88,6 +88,7 @@ def sentences(folder: Folder) -> list[Sentence]:
     told = _losses(verdict) + _axes(verdict) + _reach(verdict) + _missing(folder, verdict)
     told += [Sentence("cost", text) for other in verdict.methods[1:] if (text := _cost(verdict, other))]
     told += _overhead(folder.overhead) if folder.overhead else []
+    told += _undrilled(folder.drill) if folder.drill else []
     return told + _warnings(verdict.verdict)
 
 
@@ -293,6 +294,15 @@ def _overhead(overhead: Record) -> list[Sentence]:
         if "error" in point:
             told.append(Sentence("warning", f"No overhead was measured at {_shape(point)}: {point['error']}."))
     return told
+
+
+def _undrilled(drill: Record) -> list[Sentence]:
+    """Methods and seeds that could not be drilled."""
+    return [
+        Sentence("warning", f"{style.name(point['method'])} was not drilled on seed {point['seed']}: {point['error']}.")
+        for point in drill["points"]
+        if "error" in point
+    ]
 
 
 def _range(points: list[Record], method: str, reference: str) -> str:

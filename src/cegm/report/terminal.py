@@ -6,8 +6,8 @@ import textwrap
 from pathlib import Path
 
 from cegm.aligned import aligned
-from cegm.report import sentences, style, tables, words
-from cegm.report.folder import read
+from cegm.report import drill, sentences, style, tables, words
+from cegm.report.folder import Record, read
 from cegm.report.judged import Judged, judged
 
 COLUMNS = ("method", "runs", "bits/byte", "recall", "bits/byte, equal s", "steps to target", "step", "memory", "state")
@@ -15,7 +15,7 @@ WIDTH = 110
 
 
 def table(folder: Path) -> str:
-    """Means of every measure by method, every axis, then the verdict.
+    """Means of every measure by method, every axis, the drill if there was one, then the verdict.
 
     Args:
         folder: Comparison or run folder.
@@ -28,7 +28,7 @@ def table(folder: Path) -> str:
     """
     content = read(Path(folder))
     rows = [COLUMNS, *((row["method"], row["runs"], *row["cells"]) for row in tables.method_rows(content))]
-    lines = [*aligned(rows, {0}), *_axes(judged(content)), "", sentences.headline(content)]
+    lines = [*aligned(rows, {0}), *_axes(judged(content)), *_drill(content.drill), "", sentences.headline(content)]
     for sentence in sentences.sentences(content):
         if sentence.kind != "loss":  # the headline has told it
             lines.append(textwrap.fill(sentence.text, WIDTH, subsequent_indent="  "))
@@ -54,6 +54,14 @@ def _axis(verdict: Judged, axis: str, order: list[str]) -> tuple[str, ...]:
     if entry is not None:
         found = (words.effect(measure, entry["effect"]), words.bounds(measure, entry), entry["word"])
     return (words.unit(measure), *(words.axis_value(measure, mean) for mean in means), *found)
+
+
+def _drill(found: Record | None) -> list[str]:
+    """A line per bad step, clipping and method."""
+    if found is None or not drill.rows(found):
+        return []
+    head = ("bad step", "clipping", "method", "highest, nats", "steps to recover", "over seeds", "left, nats", "seeds")
+    return ["", *aligned([head, *drill.rows(found)], set(range(drill.NAMES)))]
 
 
 def printable(text: str) -> str:
