@@ -18,6 +18,7 @@ from statistics import mean
 from typing import Any
 
 from cegm.compare.execute import execute
+from cegm.compare.launch import LocalLauncher
 from cegm.compare.plan import PlannedRun
 from cegm.train.config import from_mapping
 
@@ -63,7 +64,10 @@ def search(arguments: argparse.Namespace, shared: dict[str, Any]) -> list[dict[s
         points = list(itertools.product(METHODS, rates, arguments.momenta, TUNING_SEEDS))
         runs = {point: trial(*point, shared) for point in points}
         results = execute(
-            arguments.output_dir, list(runs.values()), arguments.processes, lambda running, finished: None
+            arguments.output_dir,
+            list(runs.values()),
+            LocalLauncher(arguments.processes),
+            lambda running, finished: None,
         )
         records = [
             {

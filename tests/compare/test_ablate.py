@@ -50,7 +50,7 @@ def test_repeating_it_runs_nothing(finished, monkeypatch):
     def refuse(*_):
         raise AssertionError("a finished run was started again")
 
-    monkeypatch.setattr("cegm.compare.execute._start", refuse)
+    monkeypatch.setattr("cegm.compare.launch.LocalLauncher.start", refuse)
     before = (folder / "effects.json").read_bytes()
     assert main(arguments) == 0
     assert (folder / "effects.json").read_bytes() == before

@@ -54,6 +54,7 @@ class AblationConfig:
     parts: str = option("all", "parts to run, comma-separated")
     seeds: str = option("1000,1001,1002,1003,1004", "how many seeds, or which ones, comma-separated")
     processes: int = option(0, "runs at a time; 0 takes one per core")
+    launcher: str = option("local", "where runs execute: local or ray, as in cegm compare")
     costs: bool = option(True, "time each change beside the base, and give controls the base's training time")
     shared: dict[str, Any] = field(default_factory=dict)
 
@@ -63,6 +64,7 @@ class AblationConfig:
             methods=METHOD,
             seeds=self.seeds,
             processes=self.processes,
+            launcher=self.launcher,
             axes="none",
             shared=self.shared,
         )
@@ -93,11 +95,6 @@ class AblationConfig:
     def seed_list(self) -> list[int]:
         """Seeds of every arm."""
         return self._runs.seed_list
-
-    @property
-    def workers(self) -> int:
-        """Runs that are executed at a time, one thread each."""
-        return self._runs.workers
 
     def planned(self, arm: Arm, seed: int) -> PlannedRun:
         """The run of one arm on one seed."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,6 +18,8 @@ Config = TypeVar("Config")
 
 HELD_OUT = "held_out"
 """Source of an examination: the text that the runs held out for validation."""
+
+LAUNCHERS = ("local", "ray")
 
 HELD_OUT_AXES = ("retention",)
 
@@ -39,6 +41,10 @@ class CompareConfig:
     methods: str = option("adamw,muon,cegm", "methods, comma-separated")
     seeds: str = option("3", "how many test seeds, or which ones, comma-separated")
     processes: int = option(0, "runs at a time; 0 takes one per core")
+    launcher: str = option(
+        "local",
+        "where runs execute: local (processes of this machine) or ray (machines of a cluster, docs/clusters.md)",
+    )
     equal_seconds: bool = option(True, "give every method CEGM's training time too, in runs of their own")
     axes: str = option("all", "axes measured after each run, comma-separated; all, or none")
     axes_data: str = option(
@@ -62,6 +68,7 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if self.processes < 0 or self.items < 4:
             raise ValueError(f"processes={self.processes} must be at least 0 and items={self.items} at least 4")
+        require_launcher(self.launcher)
         if self.overhead_rounds < 1:
             raise ValueError(f"overhead_rounds={self.overhead_rounds} must be at least 1")
         if self.drill_seeds < 1:
@@ -128,16 +135,19 @@ class CompareConfig:
             raise ValueError(f"seeds={self.seeds!r} must name at least one seed, none negative, none twice")
         return numbers
 
-    @property
-    def workers(self) -> int:
-        """Runs that are executed at a time, one thread each."""
-        return self.processes or os.cpu_count() or 1
-
     def run(self, method: str, seed: int, **changes: Any) -> RunConfig:
         """The configuration of one run: shared settings, then the method's tuned ones, then what the user set for it."""
         assert self.settings is not None
         values = {**self.settings.get(method, {}), **self.shared, **self.own.get(method, {}), **changes}
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
+
+
+def require_launcher(name: str) -> None:
+    """Raises ValueError for a launcher that does not exist, or whose package is not installed."""
+    if name not in LAUNCHERS:
+        raise ValueError(f"launcher {name!r} does not exist; {nearest(name, LAUNCHERS)}")
+    if name == "ray" and find_spec("ray") is None:
+        raise ValueError("launcher ray needs a package that is not installed: pip install 'cegm[ray]'")
 
 
 def listed(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Executes a plan on this machine: as many single-threaded processes as fit the cores, each run tried twice, none ever dropped.
+"""Executes a plan: as many single-threaded processes as there is room for, each run tried twice, none ever dropped.
 
 A run that left checkpoints goes on from the newest whole one, in the second try as in the next execution of the plan.
 """
@@ -6,8 +6,6 @@ A run that left checkpoints goes on from the newest whole one, in the second try
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -15,21 +13,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cegm.compare.launch import LOG, LOST, Launcher, Process
 from cegm.compare.plan import PlannedRun
 from cegm.train.durable import write_whole
 
 ATTEMPTS = 2
+"""Tries of a run that end by what happens in it."""
+LOSSES = 3
+"""Tries beyond those that end because a machine is gone, which is no fault of the run."""
+AGAIN = "trying again"
 POLL_SECONDS = 0.2
 
 Watcher = Callable[[list[tuple[PlannedRun, int]], Iterable[str]], None]
 """Called while runs execute with the runs in flight and their current step, and the ids of those that ended."""
 
 
-@dataclass
-class _Running:
+@dataclass(frozen=True)
+class _Try:
     planned: PlannedRun
-    process: subprocess.Popen[bytes]
-    attempt: int
+    attempt: int = 1
+    lost: int = 0
+
+    def after(self, code: int) -> _Try:
+        """The next one, when this one ended with an exit code."""
+        return _Try(self.planned, self.attempt + 1, self.lost + (code == LOST))
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.lost <= LOSSES and self.attempt - self.lost <= ATTEMPTS
 
 
 def result_of(folder: Path, planned: PlannedRun) -> dict[str, Any] | None:
@@ -43,60 +54,53 @@ def result_of(folder: Path, planned: PlannedRun) -> dict[str, Any] | None:
     return result if valid else None
 
 
-def execute(folder: Path, runs: list[PlannedRun], workers: int, watch: Watcher) -> dict[str, dict[str, Any]]:
+def execute(folder: Path, runs: list[PlannedRun], launcher: Launcher, watch: Watcher) -> dict[str, dict[str, Any]]:
     """Brings every run of the plan to a result.
 
     Args:
         folder: Comparison folder.
         runs: The plan.
-        workers: Processes at a time.
+        launcher: Where they are started.
         watch: Shows progress.
 
     Returns:
         Results by run id; a run that failed twice has `status` failed and its last words as `error`.
     """
     results = {run.id: found for run in runs if (found := result_of(folder, run))}
-    waiting = [(run, 1) for run in runs if run.id not in results]
-    running: list[_Running] = []
+    waiting = [_Try(run) for run in runs if run.id not in results]
+    running: list[tuple[_Try, Process]] = []
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
-                planned, attempt = waiting.pop(0)
-                running.append(_Running(planned, _start(folder, planned), attempt))
+            while waiting and len(running) < launcher.slots():
+                trying = waiting.pop(0)
+                running.append((trying, launcher.start(folder, trying.planned)))
             time.sleep(POLL_SECONDS)
-            for each in [r for r in running if r.process.poll() is not None]:
+            for each in list(running):
+                trying, process = each
+                if (code := process.poll()) is None:
+                    continue
                 running.remove(each)
-                if each.process.stdin is not None:
-                    each.process.stdin.close()
-                result = _settle(folder, each)
+                process.close()
+                result = _settle(folder, trying, code)
                 if result is None:
-                    waiting.insert(0, (each.planned, each.attempt + 1))
+                    waiting.insert(0, trying.after(code))
                 else:
-                    results[each.planned.id] = result
-            watch([(r.planned, current_step(folder, r.planned)) for r in running], results)
+                    results[trying.planned.id] = result
+            watch([(trying.planned, current_step(folder, trying.planned)) for trying, _ in running], results)
     finally:
-        for each in running:  # interrupted: leave no process behind; the plan goes on from here next time
-            each.process.terminate()
-        for each in running:
-            each.process.wait()
+        for _, process in running:  # interrupted: leave no process behind; the plan goes on from here next time
+            process.stop()
+        for _, process in running:
+            process.close()
     return results
 
 
-def _start(folder: Path, planned: PlannedRun) -> subprocess.Popen[bytes]:
-    run_folder = folder / "runs" / planned.name
-    run_folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "cegm.compare.worker", str(run_folder), json.dumps(planned.line())]
-    with (run_folder / "log.txt").open("wb") as log:
-        # The worker ends when this pipe does, so that none outlives a killed comparison and trains beside its successor.
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
-
-
-def _settle(folder: Path, ended: _Running) -> dict[str, Any] | None:
+def _settle(folder: Path, ended: _Try, code: int) -> dict[str, Any] | None:
     """The result of a process that ended, or None when it is to be tried again."""
     result = result_of(folder, ended.planned)
     run_folder = folder / "runs" / ended.planned.name
-    if result is None and ended.attempt < ATTEMPTS:
+    if result is None and ended.after(code).is_allowed:
+        _tell(run_folder, ended, code)
         return None
     if result is None:
         result = {
@@ -105,16 +109,30 @@ def _settle(folder: Path, ended: _Running) -> dict[str, Any] | None:
             "seed": ended.planned.seed,
             "role": ended.planned.role,
             "status": "failed",
-            "error": _last_words(run_folder, ended.process.returncode),
+            "error": _last_words(run_folder, code),
         }
     result["attempts"] = ended.attempt
     write_whole(run_folder / "result.json", json.dumps(result, indent=1))
     return result
 
 
+def _tell(run_folder: Path, ended: _Try, code: int) -> None:
+    """Says, in the log of the run and to the user, that it is tried again."""
+    run = f"{ended.planned.method} seed {ended.planned.seed}"
+    line = f"cegm: warning: try {ended.attempt} of {run} ended without a result ({_how(code)}); {AGAIN}"
+    print(line, file=sys.stderr)
+    with (run_folder / LOG).open("a", encoding="utf-8") as log:
+        log.write(line + "\n")
+
+
 def _last_words(run_folder: Path, code: int) -> str:
-    lines = (run_folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"{lines[-1] if lines else 'no output'} (exit code {code})"
+    lines = (run_folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    own = [line for line in lines if not line.endswith(AGAIN)]
+    return f"{own[-1] if own else 'no output'} ({_how(code)})"
+
+
+def _how(code: int) -> str:
+    return "its machine or worker was lost" if code == LOST else f"exit code {code}"
 
 
 def current_step(folder: Path, planned: PlannedRun) -> int:

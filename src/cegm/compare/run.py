@@ -11,6 +11,7 @@ import pandas as pd
 from cegm.compare.config import CompareConfig
 from cegm.compare.drill import measure_drill
 from cegm.compare.execute import execute
+from cegm.compare.launch import Launcher, launching
 from cegm.compare.overhead import measure_overhead
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.compare.progress import Bars
@@ -33,28 +34,29 @@ def compare(config: CompareConfig) -> Path:
     require_possible(config)
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
-        _compare(config, folder, main)
+        with launching(config.launcher, config.processes) as launcher:
+            _compare(config, folder, main, launcher)
+        write_verdict(folder)
+        if config.overhead:
+            measure_overhead(config, folder)
+        if config.drill:
+            measure_drill(config, folder)
     return folder
 
 
-def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun]) -> None:
+def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launcher: Launcher) -> None:
     kept = kept_equal_seconds(config, read_plan(folder), main)
     write_plan(folder, main + (kept or []))
     with Bars(main) as bars:
-        results = execute(folder, main, config.workers, bars.watch)
+        results = execute(folder, main, launcher, bars.watch)
         runs = main
         if config.equal_seconds:
             equal = plan_equal_seconds(config, results) if kept is None else kept
             runs = main + equal
             write_plan(folder, runs)
             bars.expect(equal)
-            results |= execute(folder, equal, config.workers, bars.watch)
+            results |= execute(folder, equal, launcher, bars.watch)
     write_results(folder, runs, results)
-    write_verdict(folder)
-    if config.overhead:
-        measure_overhead(config, folder)
-    if config.drill:
-        measure_drill(config, folder)
 
 
 def require_possible(config: CompareConfig) -> None:

@@ -19,6 +19,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from cegm.compare.execute import execute
+from cegm.compare.launch import Launcher, launching
 from cegm.compare.plan import PlannedRun
 from cegm.compare.progress import Bars
 from cegm.compare.run import require_possible
@@ -53,19 +54,19 @@ def tune(config: TuneConfig) -> Path:
     folder = Path(config.output_dir)
     require_possible(config.runs)
     folder.mkdir(parents=True, exist_ok=True)
-    with sole_writer(folder):
-        _tune(config, folder)
+    with sole_writer(folder), launching(config.launcher, config.processes) as launcher:
+        _tune(config, folder, launcher)
     return folder / TUNED
 
 
-def _tune(config: TuneConfig, folder: Path) -> None:
+def _tune(config: TuneConfig, folder: Path, launcher: Launcher) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(config.storage or f"sqlite:///{folder.resolve() / 'optuna.db'}")
     searches = [_Search(config, method, space, storage) for method, space in config.spaces.items()]
     goal = config.trials
     with Bars([]) as bars:
         for extension in range(config.extensions + 1):
-            _search(config, folder, searches, goal, bars)
+            _search(config, folder, launcher, searches, goal, bars)
             if extension == config.extensions or not [search for search in searches if search.at_edge()]:
                 break
             for search in searches:
@@ -74,15 +75,17 @@ def _tune(config: TuneConfig, folder: Path) -> None:
     write_found(folder, config, searches)
 
 
-def _search(config: TuneConfig, folder: Path, searches: list[_Search], goal: int, bars: Bars) -> None:
+def _search(
+    config: TuneConfig, folder: Path, launcher: Launcher, searches: list[_Search], goal: int, bars: Bars
+) -> None:
     """Brings every method to `goal` trials."""
     while any(search.count() < goal for search in searches):
-        abreast = max(1, config.runs.workers // (len(searches) * len(config.runs.seed_list)))
+        abreast = max(1, launcher.slots() // (len(searches) * len(config.runs.seed_list)))
         asked = [(s, s.ask()) for s in searches for _ in range(min(abreast, goal - s.count()))]
         planned = [s.planned(trial) for s, trial in asked]
         runs = list({run.id: run for group in planned for run in group}.values())
         bars.expect(runs)
-        results = execute(folder, runs, config.runs.workers, bars.watch)
+        results = execute(folder, runs, launcher, bars.watch)
         for (search, trial), group in zip(asked, planned, strict=True):
             search.tell(trial, [results[run.id] for run in group])
         write_found(folder, config, searches)

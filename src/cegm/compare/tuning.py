@@ -98,6 +98,7 @@ class TuneConfig:
     space: str = option("", "YAML file with the ranges (default: those that come with the package)")
     storage: str = option("", "URL of Optuna's database, used by one search at a time (default: SQLite in its folder)")
     processes: int = option(0, "runs at a time; 0 takes one per core")
+    launcher: str = option("local", "where runs execute: local or ray, as in cegm compare")
     shared: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -113,6 +114,7 @@ class TuneConfig:
             methods=self.methods,
             seeds=f"{self.seeds},",  # a list, also of one
             processes=self.processes,
+            launcher=self.launcher,
             axes="none",
             shared=self.shared,
             settings={method: space.fixed for method, space in self.spaces.items()},

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import cegm
 from cegm.strict import yaml_text
 from cegm.train.checkpoints import WRITING
 from cegm.train.config import RunConfig
 from cegm.train.durable import sole_writer, write_whole
+from cegm.train.provenance import code_hash, versions
 
 
 @dataclass(frozen=True)
@@ -143,22 +139,6 @@ def write_card(model: Path, config: RunConfig, facts: dict[str, Any]) -> None:
         f"| | |\n|---|---|\n{rows}\n\nNo evaluation beyond the validation loss above was made; do not rely on what the model says.\n"
     )
     (model / "README.md").write_text(text, encoding="utf-8")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    packages = {name: version(name) for name in ("torch", "transformers", "trl", "accelerate", "datasets", "peft")}
-    return {"python": platform.python_version(), **packages, "cegm": cegm.__version__}
-
-
-@cache
-def code_hash() -> str:
-    """sha256 over the Python files of the installed `cegm` when it was first asked for, hex."""
-    root = Path(cegm.__file__).parent
-    sha = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        sha.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return sha.hexdigest()
 
 
 def hardware() -> str:

@@ -13,7 +13,8 @@ from cegm.strict import is_count, json_value, read_text
 from cegm.train.checkpoints import MANIFEST, OPTIMIZER, DamagedError, newest, verify
 from cegm.train.config import RunConfig
 from cegm.train.durable import sha256
-from cegm.train.folder import RunFolder, code_hash, versions
+from cegm.train.folder import RunFolder
+from cegm.train.provenance import code_hash, versions
 
 RUN_STATE = "run_state.json"
 LATEST = "latest"
