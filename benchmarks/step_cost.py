@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from cegm.baselines import build_optimizer
-from cegm.mapping.normalize import POLAR_STEPS, prefers_gram
 from cegm.options import polar_dtype
+from cegm.plan.operations import attention_operations, polar_operations, power_operations
 from model import LanguageModel
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -44,10 +44,6 @@ FLOORED = ("muon", "cegm", "cegm lite")
 """Methods whose operations are counted."""
 
 AXES = ("hidden", "tokens", "length", "layers")
-
-MAP_OPERATIONS = {"cpu": 9 + 2, "cuda": 23 * 2}
-"""Times width cubed, of the preset's map in `cegm.mapping.spectrum`. Processors: eigenvalues and vectors (Golub and Van Loan, Matrix
-Computations, section 8.3) and their product; accelerators: six iterations, the first two short, and a square."""
 
 
 def synchronize(device: str) -> None:
@@ -70,15 +66,7 @@ def model_operations(model: LanguageModel, tokens: int, length: int) -> float:
     """Of a forward and a backward pass: 2 + 4 per weight and token, and attention."""
     weights = sum(p.numel() for p in model.parameters())  # the embedding counts as the head
     hidden, layers = model.embed.weight.shape[1], len(model.blocks)
-    return 6.0 * weights * tokens + 3 * 4 * tokens * length * hidden * layers / 2  # causal
-
-
-def polar_operations(outputs: int, inputs: int, dtype: torch.dtype) -> float:
-    """Of line 10 for one matrix: see `cegm.mapping.normalize`."""
-    short, long = sorted((outputs, inputs))
-    if prefers_gram(outputs, inputs, dtype):
-        return 2 * 2 * short**2 * long + (4 * POLAR_STEPS - 3) * 2 * short**3
-    return POLAR_STEPS * (2 * 2 * short**2 * long + 2 * short**3)
+    return 6.0 * weights * tokens + 3 * attention_operations(tokens, length, layers, hidden)
 
 
 def method_operations(optimizer: torch.optim.Optimizer, tokens: int) -> dict[str, float]:
@@ -87,12 +75,12 @@ def method_operations(optimizer: torch.optim.Optimizer, tokens: int) -> dict[str
     pairs = [(g, p) for g in optimizer.param_groups if g["role"] == "matrix" for p in g["params"]]
     for group, parameter in pairs:
         counts["step"] += polar_operations(*parameter.shape, polar_dtype(group, parameter.device))
-        for key, side in (("demand_map", 0), ("context_map", 1)):
+        for key, power, side in (("demand_map", "gradient_power", 0), ("context_map", "power", 1)):
             if key in optimizer.state[parameter]:
                 features, width = parameter.shape[side], optimizer.state[parameter][key].shape[-1]
                 counts["step"] += 2.0 * parameter.numel() * width
                 counts["capture"] += 2.0 * tokens * features * width
-                counts["refresh"] += MAP_OPERATIONS[parameter.device.type] * features * width**2
+                counts["refresh"] += features / width * power_operations(width, group[power], parameter.device.type)
     return counts
 
 

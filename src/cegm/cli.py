@@ -1,4 +1,4 @@
-"""The command line: `cegm train | compare | evaluate | ablate | tune | report | verify`.
+"""The command line: `cegm train | compare | evaluate | ablate | tune | plan | report | verify`.
 
 Parses, calls, and turns every user error into one line and exit code 2.
 """
@@ -69,6 +69,7 @@ def _dispatch(arguments: list[str]) -> int:
     _add_evaluate(commands)
     _add_ablate(commands)
     _add_tune(commands)
+    _add_plan(commands)
     _add_report(commands)
     _add_verify(commands)
     known, unknown = parser.parse_known_args(_with_underscores(arguments))
@@ -259,6 +260,38 @@ def _tune(known: argparse.Namespace) -> int:
 
     path = tune(config)
     print(path.read_text(encoding="utf-8") + f"use it with: cegm compare --tuned {path}")
+    return 0
+
+
+def _add_plan(commands: Any) -> None:
+    from cegm.plan.config import ASKED, PLANNED, PlanConfig
+    from cegm.train.config import OPTIMIZER_OPTIONS, field_types
+
+    purpose = "say what a run would take on a machine: memory, time, communication, money"
+    parser = commands.add_parser("plan", help=purpose, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below, or of a run; flags win")
+    group = parser.add_argument_group("plan")
+    for field in dataclasses.fields(PlanConfig):
+        if field.metadata:
+            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
+    _add_run_flags(parser, omit=[name for name in field_types() if name not in ASKED])
+    group = parser.add_argument_group(
+        "one method", "any optimizer option for one method only, such as --cegm.preset lite"
+    )
+    for method in PLANNED:
+        for name, (kind, _) in OPTIMIZER_OPTIONS.items():
+            _add_flag(group, f"{method}.{name}", kind, argparse.SUPPRESS)
+    parser.set_defaults(run=_plan)
+
+
+def _plan(known: argparse.Namespace) -> int:
+    from cegm.plan.config import from_values
+
+    config = from_values(_given(known))
+    from cegm.plan.estimate import plan
+    from cegm.plan.table import table
+
+    print(table(plan(config)))
     return 0
 
 

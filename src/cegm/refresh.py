@@ -57,6 +57,27 @@ class _Due(NamedTuple):
     blocks: Tensor
 
 
+def context_shapes(
+    assignment: Assignment, group: Mapping[str, Any]
+) -> tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]:
+    """(heads, width, width) of the contexts of one weight: over its inputs, over its outputs; None for a power of 0.
+
+    Raises:
+        ValueError: `heads` does not divide a side.
+    """
+    outputs, inputs = sum(assignment.pieces), assignment.matrices()[0].shape[1]
+    height = math.gcd(*assignment.pieces)
+    sharers = (bool(group["power"]) + bool(group["gradient_power"])) * (2 if group["recurrence"] else 1)
+    context_shape = demand_shape = None
+    if group["power"]:
+        width = block_width(inputs, height, group["heads"], sharers, f"the inputs of {assignment.name}")
+        context_shape = (inputs // width, width, width)
+    if group["gradient_power"]:
+        width = block_width(height, inputs, group["heads"], sharers, f"the outputs of {assignment.name}")
+        demand_shape = (outputs // width, width, width)
+    return context_shape, demand_shape
+
+
 class Contexts:
     """The entanglement layers of one optimizer.
 
@@ -83,22 +104,13 @@ class Contexts:
     def watch(self, parameter: Tensor, group: Mapping[str, Any]) -> None:
         """Places an entanglement layer on the modules of one weight, if it has any."""
         assignment = self._assignments[parameter]
-        outputs, inputs = sum(assignment.pieces), assignment.matrices()[0].shape[1]
-        height = math.gcd(*assignment.pieces)
-        sharers = (bool(group["power"]) + bool(group["gradient_power"])) * (2 if group["recurrence"] else 1)
-        context_shape = demand_shape = None
-        if group["power"]:
-            width = block_width(inputs, height, group["heads"], sharers, f"the inputs of {assignment.name}")
-            context_shape = (inputs // width, width, width)
-        if group["gradient_power"]:
-            width = block_width(height, inputs, group["heads"], sharers, f"the outputs of {assignment.name}")
-            demand_shape = (outputs // width, width, width)
+        context_shape, demand_shape = context_shapes(assignment, group)
         if assignment.modules:
             self._layers[parameter] = EntanglementLayer(
                 assignment.name,
                 assignment.modules,
                 parameter,
-                inputs,
+                assignment.matrices()[0].shape[1],
                 context_shape,
                 demand_shape,
                 group["scores"],

@@ -144,7 +144,7 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Modu
         raise ValueError(
             f"the tokenizer of {config.model_name_or_path} has {len(tokenizer)} tokens but the model only {entries}; they do not belong together"
         )
-    return _with_adapters(model, config) if config.lora_r else model
+    return with_adapters(model, config) if config.lora_r else model
 
 
 def model_width(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -166,11 +166,11 @@ def model_of_width(config: RunConfig, tokenizer: PreTrainedTokenizerBase, width:
             setattr(text, name, round(factor * own))
     set_seed(config.seed)
     model = _fresh(settings, config.trust_remote_code)
-    return _with_adapters(model, config) if config.lora_r else model
+    return with_adapters(model, config) if config.lora_r else model
 
 
 def _settings(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
-    return fresh_config(config.model_name_or_path, tokenizer) if config.is_fresh else _pretrained_config(config)
+    return fresh_config(config.model_name_or_path, tokenizer) if config.is_fresh else pretrained_config(config)
 
 
 def fresh_config(name: str, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
@@ -185,7 +185,12 @@ def fresh_config(name: str, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
     )
 
 
-def _pretrained_config(config: RunConfig) -> PretrainedConfig:
+def pretrained_config(config: RunConfig) -> PretrainedConfig:
+    """Configuration of a model from a folder or the hub.
+
+    Raises:
+        ValueError: None there, or one that transformers cannot read.
+    """
     name = _adapted_model(config.model_name_or_path) or config.model_name_or_path
     try:
         settings: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code)
@@ -261,7 +266,12 @@ def _not_loaded(what: str, config: RunConfig, error: Exception) -> ValueError:
     return ValueError(f"folder {name} holds no {what} that transformers can load: {' '.join(str(error).split())[:200]}")
 
 
-def _with_adapters(model: PreTrainedModel, config: RunConfig) -> nn.Module:
+def with_adapters(model: PreTrainedModel, config: RunConfig) -> nn.Module:
+    """The model with fresh LoRA adapters, which alone are trainable.
+
+    Raises:
+        ValueError: They fit no module, or the model came with adapters.
+    """
     from peft import LoraConfig, get_peft_model
 
     if _adapted_model(config.model_name_or_path):
