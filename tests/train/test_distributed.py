@@ -14,6 +14,7 @@ pytest.importorskip("trl")
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 import train_ranks
 from cegm.cli import main
@@ -45,21 +46,36 @@ def command(model: str, text: str, folder: Path, rows: int) -> list[str]:
     return ["train", *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
 
 
-def losses(folder: Path) -> list[float]:
+def logged(folder: Path, key: str) -> list[float]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if line["kind"] == "train"]
+    return [line[key] for line in lines if line["kind"] == "train"]
 
 
-def test_two_processes_make_the_run_of_one(model_folder, text_file, tmp_path, port):
-    alone, both = tmp_path / "alone", tmp_path / "both"
-    ended = train_ranks.together(command(model_folder, text_file, both, rows=2), tmp_path, port)
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return all(torch.allclose(found[name], weight, atol=1e-5) for name, weight in expected.items())
+
+
+def test_two_processes_make_the_run_of_one_which_goes_on_from_their_checkpoint(model_folder, text_file, tmp_path, port):
+    alone, both, rest = (tmp_path / name for name in ("alone", "both", "rest"))
+    saving = [*command(model_folder, text_file, both, rows=2), "--save_steps", "2"]
+    ended = train_ranks.together(saving, tmp_path, port)
     assert [code for code, _ in ended] == [0, 0], ended
-    assert main(command(model_folder, text_file, alone, rows=4)) == 0
-    assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
-    weights = [load_file(folder / "model" / "model.safetensors") for folder in (both, alone)]
-    for name, weight in weights[1].items():
-        assert torch.allclose(weights[0][name], weight, atol=1e-5), name
     assert main(["verify", str(both)]) == 0
+
+    assert main(command(model_folder, text_file, alone, rows=4)) == 0
+    assert logged(both, "loss") == pytest.approx(logged(alone, "loss"), rel=1e-5)
+    assert logged(both, "gradient_norm") == pytest.approx(logged(alone, "gradient_norm"), rel=1e-4)
+    assert logged(both, "tokens") == logged(alone, "tokens")
+    assert close(weights(both), weights(alone))
+
+    checkpoint = str(both / "checkpoints" / "step-2")
+    resuming = [*command(model_folder, text_file, rest, rows=4), "--resume_from_checkpoint", checkpoint]
+    assert main(resuming) == 0
+    assert close(weights(rest), weights(alone))
 
 
 def test_a_bad_gradient_of_one_process_stops_both_before_the_update(model_folder, text_file, tmp_path, port):
@@ -69,7 +85,7 @@ def test_a_bad_gradient_of_one_process_stops_both_before_the_update(model_folder
     for _, said in ended:
         assert "at step 3" in said
         assert "stopped before the update" in said
-    assert len(losses(folder)) == 2
+    assert len(logged(folder, "loss")) == 2
     events = [json.loads(line)["event"] for line in (folder / "audit.jsonl").read_text().splitlines()]
     assert events == ["start", "non_finite"]
 
@@ -98,4 +114,4 @@ def test_torchrun_starts_a_run(model_folder, text_file, tmp_path):
         [*torchrun, *command(model_folder, text_file, folder, rows=2)], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
-    assert len(losses(folder)) == 4
+    assert len(logged(folder, "loss")) == 4
