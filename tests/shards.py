@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from cegm import CEGM
 from cegm.context.scores import DRAWN, SCORES
@@ -249,7 +250,12 @@ def named_state(net, optimizer):
 
 def failures():
     """How each process ends when something goes wrong on one of them."""
-    return {"norm": norm_of_a_bad_gradient(), **refused_contexts(), "unseen": warnings_of_a_bypassed_layer()}
+    return {
+        "norm": norm_of_a_bad_gradient(),
+        **refused_contexts(),
+        "unseen": warnings_of_a_bypassed_layer(),
+        "meshes": error_of_two_meshes(),
+    }
 
 
 def norm_of_a_bad_gradient():
@@ -275,6 +281,18 @@ def refused_contexts():
             return {"failed": str(error), "moved": not torch.equal(before, net.weight.full_tensor())}
         optimizer.zero_grad()
     return {"failed": "", "moved": True}
+
+
+def error_of_two_meshes():
+    meshes = init_device_mesh("cpu", (1, dist.get_world_size()), mesh_dim_names=("one", "all"))
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    for layer, name in zip(net, ("one", "all"), strict=True):
+        layer.weight = nn.Parameter(distribute_tensor(layer.weight.detach(), meshes[name], [Shard(0)]))
+    try:
+        CEGM(net)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class Bypassed(nn.Module):

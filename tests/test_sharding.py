@@ -106,6 +106,7 @@ def check_failures(told):
         assert "3 times in a row" in each["failed"]
         assert each["moved"] is False
         assert [message for message in each["unseen"] if "bypassed.weight has a gradient" in message]
+        assert "1.weight is sharded over other ranks than others" in each["meshes"]
     assert sum(each["failed"].startswith("another rank stopped") for each in told) == 1
 
 

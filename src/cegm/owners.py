@@ -39,11 +39,19 @@ class Owners:
         self._directions: dict[Tensor, Tensor] = {}
 
     def add(self, parameters: Iterable[Tensor]) -> None:
-        """Gives each sharded matrix to the rank with the least work so far, the heaviest first."""
+        """Gives each sharded matrix to the rank with the least work so far, the heaviest first.
+
+        Raises:
+            ValueError: One is sharded over other ranks than the first.
+        """
         sharded = [p for p in parameters if is_sharded(p)]
         works = {p: sum(_work(*matrix.shape) for matrix in self._assignments[p].matrices()) for p in sharded}
         for parameter in sorted(sharded, key=lambda p: -works[p]):
             mesh = mesh_of(self._assignments[parameter].name, parameter)
+            if mesh != (self._mesh or mesh):
+                raise ValueError(
+                    f"{self._assignments[parameter].name} is sharded over other ranks than others; give each mesh an optimizer of its own"
+                )
             self._work = self._work or [0.0] * mesh.ranks
             owner = self._work.index(min(self._work))
             self._work[owner] += works[parameter]
@@ -116,9 +124,8 @@ class Owners:
         mesh = self._mesh
         if mesh is None or parameter not in self._owner:
             return value
-        message = torch.zeros(
-            math.prod(shape) + 1, device=self._device()
-        )  # the last entry says whether there is something
+        # The last entry says whether there is something.
+        message = torch.zeros(math.prod(shape) + 1, device=self._device())
         if value is not None:
             message[:-1], message[-1] = value.flatten(), 1.0
         dist.broadcast(message, dist.get_global_rank(mesh.group, self._owner[parameter]), group=mesh.group)
