@@ -252,8 +252,11 @@ def silently_wrong(line: Line) -> bool:
 
 
 def lost(lines: list[Line]) -> str:
-    numbers = sorted(one["lost"] for one in lines if one["lost"] is not None)
-    return "nothing" if not numbers or not numbers[-1] else f"{numbers[0]} to {numbers[-1]} steps"
+    """Steps taken again by those that ended right; a run that did not has lost more than steps."""
+    numbers = sorted(one["lost"] or 0 for one in lines if one["same"])
+    if not numbers:
+        return "not told"
+    return "nothing" if not numbers[-1] else f"{numbers[0]} to {numbers[-1]} steps"
 
 
 def table(lines: list[Line]) -> str:

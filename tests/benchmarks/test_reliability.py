@@ -38,6 +38,7 @@ def test_cells_are_counted() -> None:
     )
     assert reliability.lost(lines) == "0 to 2 steps"
     assert reliability.lost([line(lost=None)]) == "nothing"
+    assert reliability.lost([line(same=False)]) == "not told"
     assert reliability.happened([]) == "not tried"
     assert reliability.happened([line(ended=False, same=False, hanging=True)]) == "1 of 1 **hung**"
 

@@ -285,6 +285,18 @@ def test_the_run_goes_on_from_the_one_before_and_says_so(
     whole(tmp_path / "run")  # step-6 was made again
 
 
+def test_a_checkpoint_that_torch_cannot_write_is_one_line(run_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch.save raises when the disk is full is a RuntimeError, which is nobody's to read."""
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 23168 vs 23056")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="the checkpoint of step 2 could not be written") as raised:
+        train(run_config(max_steps=2, save_steps=2))
+    assert "\n" not in str(raised.value)
+
+
 class Malice:
     def __init__(self, place: Path) -> None:
         self.place = place

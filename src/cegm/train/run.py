@@ -22,7 +22,7 @@ from cegm.train.model import weights_hash
 from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start
 from cegm.train.resume import Resumption, described
 from cegm.train.rows import conversations, validation_rows
-from cegm.train.trainer import RowCollator, RunTrainer
+from cegm.train.trainer import RowCollator, RunTrainer, writing
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,8 @@ class _Run:
         if self.audit is None or self.metrics is None:
             return
         written = self.folder.writing / "model"
-        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(written)
+        with writing("the model"):
+            self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(written)
         self.parts.tokenizer.save_pretrained(written)
         facts = {name: value for name, value in asdict(summary).items() if name != "output_dir"}
         write_card(written, self.config, facts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -250,7 +251,8 @@ class RunTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Lets transformers write beside, then seals the checkpoint and moves it into place."""
-        super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+        with writing(f"the checkpoint of step {self.state.global_step}"):
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
         self.accelerator.wait_for_everyone()
         if self.audit is None:
             return
@@ -314,6 +316,22 @@ class RunTrainer(SFTTrainer):
 
     def _send_telemetry(self) -> None:
         """Nothing is sent anywhere."""
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turns what torch and safetensors say of a disk that takes no more into a line for the user.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise OSError(
+            f"{what} could not be written ({reason}); look at the disk, then resume from the one before"
+        ) from error
 
 
 @contextmanager
