@@ -13,10 +13,9 @@ for extra in ("trl", "statsmodels"):
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 from cegm.baselines import METHODS  # noqa: E402
-from cegm.compare import drill  # noqa: E402
+from cegm.compare import drill, run  # noqa: E402
 from cegm.compare.config import from_values  # noqa: E402
 from cegm.compare.drill import measure_drill, recovery  # noqa: E402
-from cegm.compare.run import require_possible  # noqa: E402
 from cegm.train.model import byte_tokenizer  # noqa: E402
 
 SMALL = {"methods": "muon", "seeds": "1", "max_length": 8, "per_device_train_batch_size": 2}
@@ -126,9 +125,9 @@ def test_dropout_falls_alike_in_all_copies(dropout, tmp_path, monkeypatch):
 
 
 def test_a_text_that_is_too_short_comes_round_again(dropout):
-    (run,) = drill._runs(from_values({**SMALL, **dropout}))
-    parts = drill.prepare(run)
-    batches = drill._batches(run, parts)
+    (config,) = drill._runs(from_values({**SMALL, **dropout}))
+    parts = drill.prepare(config)
+    batches = drill._batches(config, parts)
     assert batches.shape == (10, 1, 2, 8)
     times = Counter(tuple(row) for row in batches.flatten(0, 2).tolist())
     assert set(times) == {tuple(row) for row in parts.rows["input_ids"]}
@@ -160,13 +159,13 @@ def test_the_first_seeds_are_drilled_with_every_method(tmp_path):
 
 
 def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    asked, measure = [], drill._curves
+    asked = []
 
-    def watched(run, advance):
-        asked.append(run.seed)
+    def watched(own, advance):
+        asked.append(own.seed)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return measure(run, advance)
+        return {"curves": [{"asked": len(asked)}]}
 
     monkeypatch.setattr(drill, "_curves", watched)
     with pytest.raises(KeyboardInterrupt):
@@ -188,9 +187,19 @@ def test_a_method_that_fails_by_itself_says_so_and_is_tried_again(tmp_path, monk
     assert "is not finite at step" in point["error"]
     assert "curves" not in point
     calls = []
-    monkeypatch.setattr(drill, "_curves", lambda run, advance: calls.append(run.method) or {"curves": []})
+    monkeypatch.setattr(drill, "_curves", lambda own, advance: calls.append(own.method) or {"curves": []})
     measured(tmp_path, methods="adamw", learning_rate=1e30)
     assert calls == ["adamw"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_it_comes_after_the_runs_when_it_is_asked_for(asked, tmp_path, monkeypatch):
+    done = []
+    for name in ("execute", "write_results", "write_verdict", "measure_drill"):
+        monkeypatch.setattr(run, name, lambda *_, name=name: done.append(name))
+    values = {**SMALL, "output_dir": str(tmp_path), "equal_seconds": False, "axes": "none", "drill": asked}
+    run.compare(from_values(values))
+    assert done == ["execute", "write_results", "write_verdict", *["measure_drill"] * asked]
 
 
 def test_no_seeds_are_refused():
@@ -200,9 +209,9 @@ def test_no_seeds_are_refused():
 
 def test_conversations_are_refused_before_anything_is_trained(tmp_path):
     data = tmp_path / "talk.jsonl"
-    line = json.dumps({"prompt": "who?", "completion": "me."})
-    data.write_text(f"{line}\n" * 30, encoding="utf-8")
+    lines = [json.dumps({"prompt": "who?", "completion": f"number {number}."}) + "\n" for number in range(30)]
+    data.write_text("".join(lines), encoding="utf-8")
     values = {**SMALL, "data": str(data), "axes": "none"}
-    require_possible(from_values(values))
+    run.require_possible(from_values(values))
     with pytest.raises(ValueError, match=r"the drill needs plain text, and .*talk\.jsonl holds completion rows"):
-        require_possible(from_values({**values, "drill": True}))
+        run.require_possible(from_values({**values, "drill": True}))
