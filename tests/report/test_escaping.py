@@ -78,7 +78,7 @@ def fill(one: Run, text: str) -> None:
             line["layers"] = {f"{text}.{place}": own for place, own in enumerate(list(line["layers"].values())[:3])}
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(hostile=HOSTILE)
 def test_a_comparison_of_hostile_data_has_the_page_of_a_harmless_one(
     comparison: Path, tmp_path: Path, hostile: str
@@ -106,11 +106,11 @@ def test_an_explanation_of_hostile_text_has_the_page_of_a_harmless_one(tmp_path:
 
 
 def test_a_configuration_on_disk_is_text_in_the_page(run: Path, tmp_path: Path) -> None:
-    place = Path(shutil.copytree(run, tmp_path / "<b>run</b>"))
+    place = Path(shutil.copytree(run, tmp_path / "<b>run"))
     values = yaml.safe_load((place / "config.yaml").read_text())
     values["config"]["data"] = "</script><script>alert(1)</script>"
     (place / "config.yaml").write_text(yaml.safe_dump(values))
     text = page.render(read(place))
     assert "<script>alert(1)" not in text
-    assert "<b>run</b>" not in text
-    assert "&lt;b&gt;run&lt;/b&gt;" in text
+    assert "<b>run" not in text
+    assert "&lt;b&gt;run" in text
