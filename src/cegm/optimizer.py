@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -18,14 +18,15 @@ from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from cegm.context.scores import Scores
-from cegm.groups import Assignment, Matrix, Role, assign, assign_without_model, table
-from cegm.mapping.coefficient import FOLLOWS_LOSS, INITIAL, Coefficient, advance, observe
+from cegm.groups import Assignment, Matrix, Role, assign, table
+from cegm.mapping.coefficient import FOLLOWS_LOSS, Coefficient, advance, observe
 from cegm.mapping.normalize import Normalize, balance_rows, effective_ranks, frobenius_norms, normalize
 from cegm.mapping.spectrum import map_left, map_right
-from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, check, polar_dtype, resolve
+from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, polar_dtype, resolve
 from cegm.owners import Owners
+from cegm.param_groups import by_role, split
 from cegm.refresh import Contexts, mean_over_ranks
-from cegm.sharding import is_sharded, local, mesh_of
+from cegm.sharding import is_sharded, local
 from cegm.state import WholeState
 
 ADAMW_EPS = 1e-8
@@ -152,7 +153,7 @@ class CEGM(WholeState):
             raise ValueError("group_patterns need the names of a model; pass model=")
         self._owners = Owners(self._assignments)
         self._contexts = Contexts(self._assignments, self._owners)
-        super().__init__(self._by_role(params, options), options)
+        super().__init__(by_role(params, options, self._assignments), options)
         self._require_matrices()
         if model is None:
             warnings.warn(
@@ -161,49 +162,6 @@ class CEGM(WholeState):
             )
 
     # ------------------------------------------------------------------ groups
-
-    def _by_role(self, params: ParamsT, options: dict[str, Any]) -> list[dict[str, Any]]:
-        """Splits each of the caller's groups by role; vectors are kept apart because they have no weight decay."""
-        if isinstance(params, Tensor):
-            raise TypeError(
-                "params argument given to the optimizer should be an iterable of Tensors or dicts, but is one Tensor; "
-                "pass [parameter] or the model"
-            )
-        entries = list(cast("Iterable[Any]", params))
-        if not entries:
-            raise ValueError("the optimizer got no parameters; pass the model itself, or model.parameters()")
-        groups = entries if isinstance(entries[0], dict) else [{"params": entries}]
-        return [part for index, group in enumerate(groups) for part in self._split(dict(group), index, options)]
-
-    def _split(self, group: dict[str, Any], index: int, options: dict[str, Any]) -> list[dict[str, Any]]:
-        parts: dict[str, list[Any]] = defaultdict(list)
-        for position, member in enumerate(_members(group.pop("params"))):
-            name, parameter = member if isinstance(member, tuple) else (f"group {index}, parameter {position}", member)
-            _require_usable(name, parameter)
-            assignment = self._assignments.setdefault(parameter, assign_without_model(name, parameter))
-            if is_sharded(parameter):
-                mesh_of(assignment.name, parameter)
-            role = group.get("role", assignment.role)
-            parts[role if role == "matrix" or parameter.ndim > 1 else "vector"].append(member)
-        return [self._part(kind, parts[kind], group, options) for kind in ("matrix", "adamw", "vector") if parts[kind]]
-
-    @staticmethod
-    def _part(kind: str, members: list[Any], group: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-        part = {"params": members, "role": "adamw" if kind == "vector" else kind, "steps": 0, **group}
-        rate = options["lr"] if kind == "matrix" or options["aux_lr"] is None else options["aux_lr"]
-        part.setdefault("lr", rate)
-        if isinstance(part["lr"], Tensor):  # schedulers write into it, and no other group's may change with it
-            part["lr"] = part["lr"].detach().clone()
-        if kind == "matrix":
-            part.update(INITIAL)
-            merged = {**options, **part}
-            check(merged)
-            if merged["coefficient"] == "cosine":
-                part["entanglement"] = merged["coefficient_range"][1]
-            return part
-        decay = options["weight_decay"] if options["aux_weight_decay"] is None else options["aux_weight_decay"]
-        part.setdefault("weight_decay", 0.0 if kind == "vector" else decay)
-        return part
 
     def _require_matrices(self) -> None:
         if not any(group["role"] == "matrix" for group in self.param_groups):
@@ -221,7 +179,7 @@ class CEGM(WholeState):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as torch does, and watches the layers of its matrices."""
         if "role" not in param_group:
-            for part in self._split(dict(param_group), len(self.param_groups), self.defaults):
+            for part in split(param_group, len(self.param_groups), self.defaults, self._assignments):
                 self.add_param_group(part)
             return
         super().add_param_group(param_group)
@@ -568,23 +526,6 @@ class CEGM(WholeState):
 
 
 _OPTION_NAMES = frozenset(CEGM.__init__.__annotations__) - {"params", "model", "preset", "group_patterns", "return"}
-
-
-def _members(params: Any) -> list[Any]:
-    """The parameters of one group in the caller's order, each alone or as (name, parameter)."""
-    if isinstance(params, set):
-        raise TypeError("parameters must come in an order, which a set has not; pass a list")
-    members = [params] if isinstance(params, Tensor) else list(params)
-    if len({isinstance(member, tuple) for member in members}) > 1:
-        raise ValueError("all optimizer params should be with/without names. Some param names are missing")
-    return members
-
-
-def _require_usable(name: str, parameter: Any) -> None:
-    if not isinstance(parameter, Tensor):
-        raise TypeError(f"{name} is no Tensor but {type(parameter).__name__}; the optimizer can only optimize Tensors")
-    if parameter.is_complex():
-        raise ValueError(f"{name} is complex; CEGM takes real weights only, leave it to another optimizer")
 
 
 def _stack(matrices: list[Matrix], tensors: dict[Tensor, Tensor]) -> Tensor:

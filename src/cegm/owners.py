@@ -45,7 +45,7 @@ class Owners:
             ValueError: One is sharded over other ranks than the first.
         """
         sharded = [p for p in parameters if is_sharded(p)]
-        works = {p: sum(_work(*matrix.shape) for matrix in self._assignments[p].matrices()) for p in sharded}
+        works = {p: sum(work(*matrix.shape) for matrix in self._assignments[p].matrices()) for p in sharded}
         for parameter in sorted(sharded, key=lambda p: -works[p]):
             mesh = mesh_of(self._assignments[parameter].name, parameter)
             if mesh != (self._mesh or mesh):
@@ -53,9 +53,7 @@ class Owners:
                     f"{self._assignments[parameter].name} is sharded over other ranks than others; give each mesh an optimizer of its own"
                 )
             self._work = self._work or [0.0] * mesh.ranks
-            owner = self._work.index(min(self._work))
-            self._work[owner] += works[parameter]
-            self._owner[parameter] = owner
+            self._owner[parameter] = least_loaded(self._work, works[parameter])
 
     @property
     def _mesh(self) -> Mesh | None:
@@ -221,7 +219,7 @@ def _cut_like(name: str, parameter: Tensor, whole: Tensor) -> Tensor:
     return shard_like(parameter, whole[first:last].clone(), shape)
 
 
-def _work(outputs: int, inputs: int) -> float:
+def work(outputs: int, inputs: int) -> float:
     """Products of one polar factor, up to a constant."""
     return float(outputs) * inputs * min(outputs, inputs)
 
@@ -229,3 +227,10 @@ def _work(outputs: int, inputs: int) -> float:
 def _direction_dtype(parameter: Tensor) -> torch.dtype:
     """In which no direction loses anything."""
     return torch.promote_types(parameter.dtype, torch.float32)
+
+
+def least_loaded(loads: list[float], more: float) -> int:
+    """The rank with the least work so far, the first of equals, which then has so much more."""
+    rank = loads.index(min(loads))
+    loads[rank] += more
+    return rank

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cegm.owners import least_loaded
 from cegm.plan.weights import Weight
 
 
@@ -23,7 +24,5 @@ def owned(weights: Sequence[Weight], devices: int) -> list[list[Weight]]:
     parts: list[list[Weight]] = [[] for _ in range(devices)]
     loads = [0.0] * devices
     for weight in sorted((w for w in weights if w.pieces), key=lambda w: -w.work):
-        least = loads.index(min(loads))
-        loads[least] += weight.work
-        parts[least].append(weight)
+        parts[least_loaded(loads, weight.work)].append(weight)
     return parts

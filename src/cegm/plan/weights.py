@@ -17,6 +17,7 @@ from torch.optim.optimizer import Optimizer
 from cegm.groups import Assignment
 from cegm.optimizer import CEGM
 from cegm.options import polar_dtype
+from cegm.owners import work
 from cegm.plan.operations import normalize_operations, power_operations
 from cegm.refresh import context_shapes
 from cegm.train.config import RunConfig
@@ -79,7 +80,7 @@ class Weight:
     @property
     def work(self) -> float:
         """By which owners are balanced: products of one polar factor, up to a constant."""
-        return sum(float(outputs) * inputs * min(outputs, inputs) for outputs, inputs, *_ in self.pieces)
+        return sum(work(outputs, inputs) for outputs, inputs, *_ in self.pieces)
 
 
 def weights_of(run: RunConfig, model: nn.Module, device: str, bfloat16: bool) -> list[Weight]:
