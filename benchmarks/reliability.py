@@ -256,7 +256,10 @@ def lost(lines: list[Line]) -> str:
     numbers = sorted(one["lost"] or 0 for one in lines if one["same"])
     if not numbers:
         return "not told"
-    return "nothing" if not numbers[-1] else f"{numbers[0]} to {numbers[-1]} steps"
+    if not numbers[-1]:
+        return "nothing"
+    spread = f"{numbers[0]} to {numbers[-1]}" if numbers[0] < numbers[-1] else str(numbers[-1])
+    return f"{spread} {'step' if spread == '1' else 'steps'}"
 
 
 def table(lines: list[Line]) -> str:

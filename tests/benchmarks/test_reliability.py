@@ -51,7 +51,7 @@ def test_the_table_stands_between_its_markers(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith(f"{reliability.END}\nafter\n")
     assert "old" not in text
-    assert "| killed | 1 of 1 as undisturbed, to the bit | 2 to 2 steps | not tried |  |" in text
+    assert "| killed | 1 of 1 as undisturbed, to the bit | 2 steps | not tried |  |" in text
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "missing"])

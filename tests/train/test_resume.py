@@ -21,12 +21,17 @@ from cegm.train.resume import MAY_DIFFER, RUN_STATE, Resumption, described, find
 Make = Callable[..., RunConfig]
 
 
+COUNTED: dict[str, Any] = {
+    "weights": "", "data": "text", "processes": 1, "metrics_bytes": 0, "metrics_hash": "", "meter": {}, "validation": {},
+}  # fmt: skip
+
+
 def write(config: RunConfig, step: int, without: tuple[str, ...] = (), processes: int = 1, **changed: Any) -> Path:
     """A sealed checkpoint of a run, without weights."""
     folder = RunFolder.of(config)
     written = folder.checkpoints / WRITING / "written"
     written.mkdir(parents=True)
-    state = {"step": step, **described(config), "data": "text", "processes": processes, **changed}
+    state = {"step": step, **described(config), **COUNTED, "processes": processes, **changed}
     (written / RUN_STATE).write_text(json.dumps(state))
     (written / OPTIMIZER).write_bytes(bytes(range(200)))
     for name in without:
@@ -104,7 +109,7 @@ def test_state_and_manifest_must_agree(run_config: Make) -> None:
     write(run_config(), 2, step_of_state=2)
     written = RunFolder.of(run_config()).checkpoints / WRITING / "written"
     written.mkdir(parents=True)
-    (written / RUN_STATE).write_text(json.dumps({"step": 7, **described(run_config())}))
+    (written / RUN_STATE).write_text(json.dumps({"step": 7, **described(run_config()), **COUNTED}))
     (written / OPTIMIZER).write_bytes(b"x")
     seal(written, written.parent.parent / "step-9", 9)
     resumption = found(run_config(resume_from_checkpoint="latest"))

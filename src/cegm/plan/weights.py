@@ -26,6 +26,9 @@ from cegm.train.trainer import build
 SCALAR = 4
 """Bytes of a step counter, a rank or a sum of weights: float32."""
 
+FAILURES = 8
+"""Bytes of the count of failed refreshes of one side: int64."""
+
 ADAMW_PASSES = 7
 """Times that AdamW reads or writes an entry: weight, gradient and two moments read, all but the gradient written."""
 
@@ -159,9 +162,8 @@ def _matrix_extra(
     total = 4 * outputs if group["row_moment"] else 0
     for side in sides:
         if side is not None:
-            total += (
-                4 * math.prod(side) * (2 if group["recurrence"] else 1) + SCALAR
-            )  # map, statistics that recur, rank
+            maps = 2 if group["recurrence"] else 1  # the map, and statistics that recur
+            total += 4 * math.prod(side) * maps + SCALAR + FAILURES
     if group["scores"] == "attention" and any(side is not None for side in sides):
         total += 4 * inputs  # the summary
     return total

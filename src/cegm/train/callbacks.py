@@ -109,8 +109,8 @@ class MetricsWriter(TrainerCallback):
 
     def _record(self, step: int, optimizer: Optimizer) -> dict[str, Any]:
         meter, count = self._meter, len(self._meter.line_factors)
-        step_seconds = statistics.fmean(meter.step_seconds[-count:])
-        forward_backward = statistics.fmean(meter.forward_backward_seconds[-count:])
+        step_seconds = statistics.fmean(list(meter.step_seconds)[-count:])
+        forward_backward = statistics.fmean(list(meter.forward_backward_seconds)[-count:])
         layers = optimizer.diagnostics() if hasattr(optimizer, "diagnostics") else {}
         coefficients = [values["entanglement"] for values in layers.values() if "entanglement" in values]
         return {

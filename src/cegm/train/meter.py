@@ -6,6 +6,7 @@ import hashlib
 import statistics
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ WARM_UP_STEPS = 3
 """First steps left out of the median step time where there are more: they allocate and compile."""
 
 KEPT_TIMES = 1000
-"""Of so many steps a checkpoint keeps the times; their median hardly changes with more."""
+"""Of so many steps the times are kept, so that memory does not grow; their median hardly changes with more."""
 
 STATE = ("seconds", "tokens", "batch_hash", "line_losses", "line_factors", "line_tokens")
 TIMES = ("step_seconds", "forward_backward_seconds")
@@ -35,7 +36,7 @@ class Meter:
         seconds: Training time, evaluation, logging and checkpoints excluded.
         tokens: Tokens seen, padding excluded, all processes.
         batch_hash: sha256 chained over the token ids of every row so far, in order, hex; this process's rows.
-        step_seconds: Whole training step, one entry per step; of steps before a resumption the last `KEPT_TIMES`.
+        step_seconds: Whole training step, one entry per step, the last `KEPT_TIMES`.
         forward_backward_seconds: The part of it before clipping and the optimizer.
         line_losses: Loss of each step with an update since the last `train` line of `metrics.jsonl`.
         line_factors: Clip factor of each step since that line.
@@ -52,8 +53,8 @@ class Meter:
     seconds: float = 0.0
     tokens: int = 0
     batch_hash: str = ""
-    step_seconds: list[float] = field(default_factory=list)
-    forward_backward_seconds: list[float] = field(default_factory=list)
+    step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
+    forward_backward_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
     loss: float = float("nan")
     gradient_norm: float = float("nan")
     clip_factor: float = 1.0
@@ -98,21 +99,24 @@ class Meter:
 
     def median_step_seconds(self) -> float:
         """Median over the known steps after warm-up, seconds; NaN before the first step."""
-        steady = self.step_seconds[WARM_UP_STEPS:] or self.step_seconds
+        times = list(self.step_seconds)
+        steady = times if len(times) == KEPT_TIMES else times[WARM_UP_STEPS:] or times
         return statistics.median(steady) if steady else float("nan")
 
     def state(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
         return {
             **{name: getattr(self, name) for name in STATE},
-            **{name: getattr(self, name)[-KEPT_TIMES:] for name in TIMES},
+            **{name: list(getattr(self, name)) for name in TIMES},
             "guard": self.guard.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from what `state` returned."""
-        for name in (*STATE, *TIMES):
+        for name in STATE:
             setattr(self, name, state[name])
+        for name in TIMES:
+            setattr(self, name, deque(state[name], maxlen=KEPT_TIMES))
         self.guard.restore(state["guard"])
 
     def memory_bytes(self) -> int:
