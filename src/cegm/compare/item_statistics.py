@@ -117,8 +117,12 @@ def item_difference(items: pd.DataFrame) -> Difference:
         draws, tail = _multi_bootstrap(sums, counts), statistics.expanded_tail(seeds)
         low, high = (float(bound) for bound in np.quantile(draws, [tail, 1 - tail]))
         method = "multi-bootstrap over seeds and item clusters, expanded percentiles"
-    # The spread over seeds that would give the same error: what can be detected follows what p is made of.
-    detectable = statistics.smallest_detectable_difference(error * math.sqrt(seeds), seeds)
+    # The spread over seeds that would give the same error: what can be detected follows what p is made of,
+    # and the interval, which has to exclude zero, too, and errs on the wide side.
+    detectable = max(
+        statistics.smallest_detectable_difference(error * math.sqrt(seeds), seeds),
+        (high - low) / 2 + float(stats.t.ppf(statistics.POWER, freedom)) * error,
+    )
     p = max(statistics.sign_flip_p(per_seed), 2 * float(stats.t.sf(abs(estimate) / error, freedom)) if error else 0.0)
     return Difference(estimate, low, high, p, seeds, detectable, method)
 
