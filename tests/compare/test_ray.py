@@ -105,7 +105,7 @@ class Command:
 
     def left(self) -> list[str]:
         """Processes of it that live on, after a moment for those that notice its end themselves."""
-        _, alive = psutil.wait_procs(list(self.seen.values()), timeout=30)
+        _, alive = psutil.wait_procs(list(self.seen.values()), timeout=120)
         return [command_line(process) for process in alive]
 
 
