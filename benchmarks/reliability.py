@@ -221,14 +221,14 @@ def resumed_at(side: str, folder: Path, there: list[int]) -> int:
     """The step that a run really went on from; 0 for one that started again."""
     if side != "cegm":
         return there[-1] if there else 0
-    resumes = [event for event in audit.read(folder / "audit.jsonl") if event["event"] == "resume"]
+    resumes = [event for event in audit.read(folder / "audit.jsonl")[0] if event["event"] == "resume"]
     return int(resumes[-1]["step"]) if resumes else 0
 
 
 def notes(side: str, folder: Path) -> list[str]:
     """What a resumption said aloud."""
     log = folder / "audit.jsonl"
-    return [note for event in (audit.read(log) if log.exists() else []) for note in event.get("notes", [])]
+    return [note for event in (audit.read(log)[0] if log.exists() else []) for note in event.get("notes", [])]
 
 
 # ---------------------------------------------------------------------- the table

@@ -160,7 +160,7 @@ def test_a_killed_run_and_a_killed_ray_worker_are_tried_again_and_change_nothing
     same(local, "killed", but=("attempts",))
     assert list(pd.read_parquet(local / "killed" / "results.parquet")["attempts"]) == [2, 2]
     for folder in (local / "killed" / "runs").iterdir():
-        (resume,) = [event for event in read(folder / "audit.jsonl") if event["event"] == "resume"]
+        (resume,) = [event for event in read(folder / "audit.jsonl")[0] if event["event"] == "resume"]
         assert resume["step"] >= 20
     assert command.left() == []
 

@@ -90,7 +90,7 @@ def test_killed_with_two_runs_in_flight(tmp_path: Path) -> None:
     assert main(words(text, killed)) == 0
     assert main(words(text, whole)) == 0
     for run in runs:
-        (resume,) = [event for event in read(run / "audit.jsonl") if event["event"] == "resume"]
+        (resume,) = [event for event in read(run / "audit.jsonl")[0] if event["event"] == "resume"]
         assert resume["step"] >= 20
         assert {finding.state for finding in verification.verify(run)} == {"whole"}
         assert not (run / "checkpoints").exists()

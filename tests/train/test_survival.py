@@ -199,7 +199,7 @@ def test_killed_on_the_spot(
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
     ends_alike(train(hard(output_dir=str(tmp_path / "run"), resume_from_checkpoint="latest")), undisturbed)
-    (resume,) = [event for event in read(tmp_path / "run" / "audit.jsonl") if event["event"] == "resume"]
+    (resume,) = [event for event in read(tmp_path / "run" / "audit.jsonl")[0] if event["event"] == "resume"]
     assert resume["step"] == resumed_at
     assert resume["notes"] == []
     assert lines(tmp_path / "run") == lines(undisturbed.output_dir)
@@ -243,7 +243,7 @@ def test_a_full_disk_stops_the_run_and_costs_no_older_checkpoint(
         patch.setattr(checkpoints, "_manifest", lambda step, entries: (original if step < 4 else full)(step, entries))
         with pytest.raises(OSError, match="No space left"):
             train(run_config(save_steps=2))
-    assert [event["event"] for event in read(tmp_path / "run" / "audit.jsonl")] == ["start", "checkpoint", "stopped"]
+    assert [event["event"] for event in read(tmp_path / "run" / "audit.jsonl")[0]] == ["start", "checkpoint", "stopped"]
     ends_alike(train(run_config(save_steps=2, resume_from_checkpoint="latest")), reference)
 
 
@@ -280,7 +280,7 @@ def test_the_run_goes_on_from_the_one_before_and_says_so(
     ends_alike(train(run_config(save_steps=2, resume_from_checkpoint="latest")), reference)
     line = "step-6 is damaged: rng_state.pth differs from the manifest; going on from step-4 instead"
     assert f"cegm: warning: {line}\n" in capsys.readouterr().err
-    (resume,) = [event for event in read(tmp_path / "run" / "audit.jsonl") if event["event"] == "resume"]
+    (resume,) = [event for event in read(tmp_path / "run" / "audit.jsonl")[0] if event["event"] == "resume"]
     assert (resume["step"], resume["notes"]) == (4, [line])
     whole(tmp_path / "run")  # step-6 was made again
 
@@ -347,7 +347,7 @@ def test_without_the_optimizer_the_schedule_goes_on(run_config: Make, tmp_path: 
         train(run_config(resume_from_checkpoint="latest"))
     place = str(tmp_path / "run" / "checkpoints" / "step-3")
     train(run_config(resume_from_checkpoint=place, resume_without_optimizer=True))
-    (resume,) = [event for event in read(tmp_path / "run" / "audit.jsonl") if event["event"] == "resume"]
+    (resume,) = [event for event in read(tmp_path / "run" / "audit.jsonl")[0] if event["event"] == "resume"]
     assert resume["optimizer"] == "fresh"
     rates, expected = (
         [line["lr_matrix"] for line in lines(tmp_path / name) if line["kind"] == "train"] for name in ("run", "whole")

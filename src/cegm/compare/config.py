@@ -187,15 +187,21 @@ def from_values(values: Mapping[str, Any]) -> CompareConfig:
         ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
     """
     mine, rest = split(CompareConfig, values)
-    own: dict[str, dict[str, Any]] = {}
+    shared, own = by_method(rest)
+    return CompareConfig(**mine, shared=shared, own=own)
+
+
+def by_method(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Values for all methods, and under `METHOD` those that were given as `METHOD.NAME`."""
     shared: dict[str, Any] = {}
-    for name, value in rest.items():
+    own: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
         method, dot, option_name = name.partition(".")
         if dot and method in METHODS:
             own.setdefault(method, {})[option_name] = value
         else:
             shared[name] = value
-    return CompareConfig(**mine, shared=shared, own=own)
+    return shared, own
 
 
 def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -17,9 +17,8 @@ A point that could not be measured has `error` in place of `curves`.
 from __future__ import annotations
 
 import copy
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,11 +32,9 @@ from torch import Tensor
 from cegm.compare.config import CompareConfig
 from cegm.compare.learner import Learner
 from cegm.compare.plan import PlannedRun
-from cegm.compare.points import attempt, read_points
-from cegm.compare.progress import progress_bar
+from cegm.compare.points import Advance, Point, measure_points
 from cegm.report.folder import DRILL
 from cegm.train.config import RunConfig
-from cegm.train.durable import write_whole
 from cegm.train.folder import hardware
 from cegm.train.prepare import Parts, prepare, quieten
 
@@ -67,22 +64,8 @@ def measure_drill(config: CompareConfig, folder: Path) -> Path:
     """
     quieten()
     torch.set_num_threads(1)  # as in the runs of the comparison
-    path = folder / DRILL
-    found = read_points(path, "drill")
-    planned = {_identity(run): run for run in _runs(config)}
-    missing = [identity for identity in planned if identity not in found]
-    if not missing:
-        return path
-    with progress_bar() as bar:
-        task = bar.add_task("drill", total=sum(len(_clips(planned[each])) for each in missing) * (2 + len(SPIKES)))
-        for identity in missing:
-            run = planned[identity]
-            bar.update(task, description=f"drill: {run.method} seed {run.seed}")
-            curves = attempt(partial(_curves, run), partial(bar.advance, task))
-            found[identity] = {"id": identity, "method": run.method, "seed": run.seed, **curves}
-            points = [found[each] for each in planned if each in found]
-            write_whole(path, json.dumps({**_head(config), "points": points}, allow_nan=False))
-    return path
+    planned = {_identity(run): _point(run) for run in _runs(config)}
+    return measure_points(folder / DRILL, "drill", planned, _head(config))
 
 
 def recovery(excess: Sequence[float]) -> int | None:
@@ -120,11 +103,16 @@ def _head(config: CompareConfig) -> dict[str, Any]:
     return {"how": how, "hardware": hardware(), **facts}
 
 
+def _point(run: RunConfig) -> Point:
+    facts = {"method": run.method, "seed": run.seed}
+    return Point(f"{run.method} seed {run.seed}", facts, partial(_curves, run), len(_clips(run)) * (2 + len(SPIKES)))
+
+
 def _clips(run: RunConfig) -> list[float]:
     return sorted({0.0, run.max_grad_norm})
 
 
-def _curves(run: RunConfig, advance: Callable[[], None]) -> dict[str, Any]:
+def _curves(run: RunConfig, advance: Advance) -> dict[str, Any]:
     parts = prepare(run)
     batches = _batches(run, parts)
     random = torch.randint(
@@ -163,7 +151,7 @@ def _warm_up(learner: Learner, batches: Tensor) -> None:
             raise RuntimeError(f"loss or gradient is not finite at step {step + 1}, before any bad step")
 
 
-def _excesses(learner: Learner, batches: Tensor, random: Tensor, advance: Callable[[], None]) -> dict[str, list[float]]:
+def _excesses(learner: Learner, batches: Tensor, random: Tensor, advance: Advance) -> dict[str, list[float]]:
     """By spike, what each loss after the bad step lies above that of the undisturbed copy.
 
     Args:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,13 +29,11 @@ from transformers import PreTrainedTokenizerBase
 
 from cegm.compare.config import CompareConfig
 from cegm.compare.plan import PlannedRun
-from cegm.compare.points import attempt, read_points
-from cegm.compare.progress import progress_bar
+from cegm.compare.points import Advance, Point, measure_points
 from cegm.compare.statistics import paired_ratio
 from cegm.compare.timing import BLOCK, Timed, in_turns, peak_bytes
 from cegm.report.folder import OVERHEAD
 from cegm.train.config import RunConfig
-from cegm.train.durable import write_whole
 from cegm.train.folder import hardware
 from cegm.train.meter import tensor_bytes
 from cegm.train.model import load_tokenizer, model_of_width, model_width
@@ -94,23 +92,9 @@ def measure_overhead(config: CompareConfig, folder: Path) -> Path:
     """
     quieten()
     torch.set_num_threads(1)  # as in the runs of the comparison
-    path = folder / OVERHEAD
-    found = read_points(path, "overhead")
     tokenizer = load_tokenizer(config.run(REFERENCE, config.seed_list[0]))
-    planned = {_identity(config, shape): shape for shape in _planned(config, tokenizer)}
-    missing = [identity for identity in planned if identity not in found]
-    if not missing:
-        return path
-    with progress_bar() as bar:
-        task = bar.add_task("overhead", total=len(missing) * 2 * config.overhead_rounds)
-        for identity in missing:
-            shape = planned[identity]
-            bar.update(task, description=f"overhead: {shape}")
-            measure = partial(_measure, _runs(config, shape), tokenizer, shape, config.overhead_rounds)
-            found[identity] = {"id": identity, **asdict(shape), **attempt(measure, partial(bar.advance, task))}
-            points = [found[each] for each in planned if each in found]
-            write_whole(path, json.dumps({**_head(config), "points": points}, indent=1, allow_nan=False))
-    return path
+    planned = {_identity(config, shape): _point(config, tokenizer, shape) for shape in _planned(config, tokenizer)}
+    return measure_points(folder / OVERHEAD, "overhead", planned, _head(config))
 
 
 def _methods(config: CompareConfig) -> list[str]:
@@ -130,6 +114,11 @@ def _planned(config: CompareConfig, tokenizer: PreTrainedTokenizerBase) -> list[
     return shapes(Shape(model_width(run, tokenizer), run.per_device_train_batch_size, run.max_length))
 
 
+def _point(config: CompareConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape) -> Point:
+    measure = partial(_measure, _runs(config, shape), tokenizer, shape, config.overhead_rounds)
+    return Point(str(shape), asdict(shape), measure, 2 * config.overhead_rounds)
+
+
 def _runs(config: CompareConfig, shape: Shape) -> dict[str, RunConfig]:
     """Every method's run at a shape, with its own settings otherwise."""
     fixed = {"per_device_train_batch_size": shape.batch, "max_length": shape.length}
@@ -144,7 +133,7 @@ def _identity(config: CompareConfig, shape: Shape) -> str:
 
 
 def _measure(
-    runs: Runs, tokenizer: PreTrainedTokenizerBase, shape: Shape, rounds: int, advance: Callable[[], None]
+    runs: Runs, tokenizer: PreTrainedTokenizerBase, shape: Shape, rounds: int, advance: Advance
 ) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(len(tokenizer), (shape.batch, shape.length), generator=generator)

@@ -22,8 +22,8 @@ Role = Literal["main", "equal_seconds"]
 NOT_PART_OF_THE_RESULT = (
     "output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint", "resume_without_optimizer", "save_total_limit",
 )  # fmt: skip
-LOSS_OPTIONS = ("beta", "kernel", "stop_gradient")
-"""Newer than the first finished runs; left out of the hash while `beta` is 0, so that those keep their names."""
+LATER = {"beta": (0.0, ("beta", "kernel", "stop_gradient")), "on_nonfinite": ("stop", ("on_nonfinite",))}
+"""Options newer than the first finished runs, which keep their names: what is left out of the hash while one has its default."""
 SAME_SECONDS = 0.05
 """Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
 
@@ -49,9 +49,10 @@ class PlannedRun:
     @property
     def id(self) -> str:
         """Hash of whatever decides the result; 12 hexadecimal digits."""
-        left_out = NOT_PART_OF_THE_RESULT + (() if self.config.get("beta") else LOSS_OPTIONS)
-        if self.config.get("on_nonfinite") == "stop":  # newer than the first finished runs, too
-            left_out = (*left_out, "on_nonfinite")
+        left_out = set(NOT_PART_OF_THE_RESULT)
+        for later, (default, names) in LATER.items():
+            if self.config.get(later, default) == default:
+                left_out.update(names)
         relevant = {name: value for name, value in self.config.items() if name not in left_out}
         relevant["save_steps"] = 0  # not part of it either, but runs were named with it when that was its only value
         if self.method == "cegm":  # an option that was not given means what the preset says today

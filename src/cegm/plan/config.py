@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cegm.baselines import METHODS
-from cegm.compare.config import listed, split
+from cegm.compare.config import by_method, listed, split
 from cegm.plan.machines import Machine, read_machine
 from cegm.spelling import nearest
 from cegm.train.config import RunConfig, from_mapping, option
@@ -91,12 +91,5 @@ def from_values(values: Mapping[str, Any]) -> PlanConfig:
         ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
     """
     mine, rest = split(PlanConfig, values)
-    own: dict[str, dict[str, Any]] = {}
-    shared: dict[str, Any] = {}
-    for name, value in rest.items():
-        method, dot, option_name = name.partition(".")
-        if dot and method in METHODS:
-            own.setdefault(method, {})[option_name] = value
-        else:
-            shared[name] = value
+    shared, own = by_method(rest)
     return PlanConfig(**mine, shared=shared, own=own)

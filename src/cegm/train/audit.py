@@ -29,7 +29,7 @@ class AuditLog:
         if unfinished:
             os.truncate(path, path.stat().st_size - unfinished)
         try:
-            self._previous = verify(path) if path.exists() else ""
+            self._previous = read(path)[1] if path.exists() else ""
         except ValueError as error:
             raise ValueError(
                 f"{error}; give another output_dir, in which a checkpoint of this run can be resumed"
@@ -48,35 +48,26 @@ class AuditLog:
         self._previous = _hash(line)
 
 
-def verify(path: Path) -> str:
-    """Checks that no line of an audit log was changed, removed or put in.
+def read(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Events of an audit log of which no line was changed, removed or put in.
 
     A cut at the end cannot be seen from the file alone; keep the returned hash elsewhere to see that too.
 
     Returns:
-        The hash of the last line, "" for an empty file.
+        The events, and the hash of the last line, "" for an empty file.
 
     Raises:
         ValueError: The first line that does not fit, by number, or a last line without an end.
     """
-    previous = ""
+    events, previous = [], ""
     for number, line in enumerate(_lines(path), start=1):
         if not _continues(line, previous):
             raise ValueError(f"{path} line {number} does not continue the line before; the log was changed")
+        events.append(json.loads(line))
         previous = _hash(line)
     if _unfinished(path):
         raise ValueError(f"{path} ends in the middle of a line; the process died while it wrote, or the log was cut")
-    return previous
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The events of a log whose chain holds.
-
-    Raises:
-        ValueError: As `verify`.
-    """
-    verify(path)
-    return [json.loads(line) for line in _lines(path)]
+    return events, previous
 
 
 def is_unsealed(path: Path) -> bool:

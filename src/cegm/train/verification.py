@@ -80,7 +80,7 @@ def _chain(folder: RunFolder) -> tuple[Finding, list[Event]]:
     try:
         if audit.is_unsealed(folder.audit):
             return Finding(name, "unproven", "is of a version whose lines had no hash of their own"), []
-        events = audit.read(folder.audit)
+        events, end = audit.read(folder.audit)
     except FileNotFoundError:
         return Finding(name, "damaged", "is missing"), []
     except ValueError as error:
@@ -90,7 +90,6 @@ def _chain(folder: RunFolder) -> tuple[Finding, list[Event]]:
     for number, event in enumerate(events, start=1):
         if not _has_facts(event):
             return Finding(name, "damaged", f"line {number} is no event of a run"), []
-    end = audit.verify(folder.audit)
     last = events[-1]
     step = f" at step {last['step']}" if "step" in last else ""
     return Finding(name, "whole", f"{len(events)} events, last {last['event']}{step}, chain ends in {end[:16]}"), events
