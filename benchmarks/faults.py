@@ -44,15 +44,25 @@ PATIENCE = 600.0
 """Seconds until a run counts as hanging."""
 
 
-def write_parts(place: Path) -> None:
-    """Model and text: a Llama of two layers of 32 with dropout in its attention, so that random states matter; words in a seeded order."""
+def write_model(folder: Path, width: int, layers: int, positions: int, dropout: float = 0.0) -> None:
+    """A Llama of two heads with a byte tokenizer; `dropout` is that of its attention."""
     tokenizer = byte_tokenizer()
     set_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+    }
+    own = {"max_position_embeddings": positions, "attention_dropout": dropout}
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, attention_dropout=0.1, **sizes, **ids)
-    LlamaForCausalLM(config).save_pretrained(place / "model")
-    tokenizer.save_pretrained(place / "model")
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **own, **ids)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_parts(place: Path) -> None:
+    """Model and text: dropout, so that random states matter; words in a seeded order."""
+    write_model(place / "model", width=32, layers=2, positions=64, dropout=0.1)
     words = ["the", "river", "carries", "a", "small", "boat", "past", "old", "houses", "at", "night"]
     order = torch.randint(len(words), (2000,), generator=torch.Generator().manual_seed(7))
     (place / "text.txt").write_text(" ".join(words[index] for index in order.tolist()))

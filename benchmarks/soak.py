@@ -21,24 +21,12 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from cegm.train import verification
-from cegm.train.model import byte_tokenizer
+from faults import write_model
 
 STRETCHES = 20
 MOST_SAMPLES = 400
-
-
-def write_model(folder: Path) -> None:
-    """The model of the soak, with a byte tokenizer."""
-    tokenizer = byte_tokenizer()
-    set_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **sizes, **ids)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def sample(process: int, run: Path) -> dict[str, Any] | None:
@@ -104,7 +92,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        write_model(Path(place) / "model")
+        write_model(Path(place) / "model", width=16, layers=1, positions=32)
         (Path(place) / "text.txt").write_text("the river carries a small boat past old houses at night\n" * 2000)
         run = Path(place) / "run"
         options = {

@@ -159,10 +159,10 @@ def optimizer_of(net, options):
         return CEGM(net, **{**BASE, **options})
 
 
-def alone(kind, options, steps=range(STEPS)):
-    """Weights after training in one process on whole batches."""
+def alone(kind, options, steps=range(STEPS), part=slice(None)):
+    """Weights after training in one process on whole batches, or on these of their rows."""
     net = model(kind)
-    train(kind, net, optimizer_of(net, options), steps)
+    train(kind, net, optimizer_of(net, options), steps, part)
     return net.state_dict()
 
 

@@ -32,15 +32,24 @@ def deviation(found, expected):
 
 
 def agree_with_one_process(results, cases, ways):
-    """Deviations above 1e-6 from one process with the whole batch, or between ranks; controls that draw are compared across ways."""
+    """Deviations above 1e-6 from one process with the whole batch, or between ranks; controls that draw are compared across ways.
+
+    Where it is above, one process may deviate as far from itself: then it is what float32 makes of another order of sums.
+    """
     wrong = {}
     for case, options in cases.items():
         expected = results[0][ways[0], case] if shards.draws(options) else shards.alone(Words, options)
         for way in ways:
             far = max(deviation(result[way, case], expected) for result in results)
-            if far > 1e-6:
+            if far > 1e-6 and far > 1.5 * rounding(options, expected):
                 wrong[way, case] = far
     return wrong
+
+
+def rounding(options, expected):
+    """How far one process is from itself when the rows of its batches stand in another order."""
+    orders = [torch.randperm(shards.ROWS, generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
+    return max(deviation(shards.alone(Words, options, part=order), expected) for order in orders)
 
 
 def jobs(cases, ways):

@@ -60,6 +60,24 @@ def test_coverage_of_the_item_interval(seeds: int, shared: bool, runs: int, monk
     assert covered / runs >= 0.92
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_smallest_detectable_difference_is_found_four_times_in_five(
+    shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found: p at most .05, and an interval without zero, as the verdict asks."""
+    monkeypatch.setattr(item_statistics, "ITEM_RESAMPLES", 500)
+    rng, seeds = np.random.default_rng(7), statistics.CLAIM_SEEDS + 1
+    stated = [item_statistics.item_difference(items_frame(rng, seeds, shared)).smallest_detectable for _ in range(50)]
+    effect = float(np.mean([each for each in stated if each is not None]))
+    found = 0
+    for _ in range(200):
+        result = item_statistics.item_difference(items_frame(rng, seeds, shared, effect))
+        assert result.low is not None
+        assert result.p is not None
+        found += result.low > 0 and result.p <= 0.05
+    assert found / 200 == pytest.approx(0.8, abs=0.09)  # three standard errors
+
+
 def test_item_interval_without_shared_clusters_is_that_of_the_seeds() -> None:
     items = items_frame(np.random.default_rng(6), 4, shared=False)
     per_seed = items.groupby("seed")["difference"].mean().tolist()

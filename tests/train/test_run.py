@@ -152,7 +152,9 @@ def test_another_seed_is_another_run(run_config: Make, tmp_path: Path) -> None:
 def test_accumulation_changes_nothing_but_rounding(run_config: Make, tmp_path: Path, method: str) -> None:
     given = {**own(method), "max_steps": 30, "learning_rate": 3e-3}
     if "precision" in option_names(method):
-        given["optimizer_options"] = {"precision": "float32"}  # some processors multiply bfloat16, whose rounding is 2e-3
+        given["optimizer_options"] = {
+            "precision": "float32"
+        }  # some processors multiply bfloat16, whose rounding is 2e-3
     whole = train(run_config(**given, per_device_train_batch_size=8, output_dir=str(tmp_path / "8x1")))
     parts = train(
         run_config(
