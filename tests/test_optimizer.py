@@ -221,7 +221,7 @@ def test_accumulation_of_eight_equals_the_batch_of_eight_without_drift():
     """Gaps in float64, so that they can be seen; a drift would make their mean as large as their largest."""
     model = models.llama()
     twin = copy.deepcopy(model)
-    whole, pieces = (CEGM(m, lr=3e-3, refresh_every=2) for m in (model, twin))
+    whole, pieces = (CEGM(m, lr=3e-3, refresh_every=2, precision="float32") for m in (model, twin))
     gaps = []
     for ids in models.batches(30, rows=8):
         model(input_ids=ids, labels=ids).loss.backward()
