@@ -8,7 +8,10 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from cegm.cli import main
 from cegm.train.trainer import RunTrainer
@@ -53,14 +56,61 @@ def _run(rank: int, world: int, port: int, arguments: list[str], folder: str, ba
         dist.destroy_process_group()
 
 
+def _spoil_backward(module, given, output):
+    output.register_hook(lambda gradient: gradient * float("nan"))
+
+
 def _spoil(step: int) -> None:
-    """From a step on, gradients of this process are not finite, but its loss is."""
+    """In a step, gradients of this process are not finite, but its loss is."""
     original = RunTrainer.training_step
 
     def spoiled(self, model, inputs, num_items_in_batch=None):
-        if self.state.global_step + 1 == step:
-            parameter = next(p for p in model.parameters() if p.ndim == 2)
-            parameter.register_hook(lambda gradient: gradient * float("nan"))
-        return original(self, model, inputs, num_items_in_batch)
+        if self.state.global_step + 1 != step:
+            return original(self, model, inputs, num_items_in_batch)
+        first = next(module for module in model.modules() if isinstance(module, nn.Embedding))
+        hook = first.register_forward_hook(_spoil_backward)
+        try:
+            return original(self, model, inputs, num_items_in_batch)
+        finally:
+            hook.remove()
 
     RunTrainer.training_step = spoiled
+
+
+# ---------------------------------------------------------------------- what they are told, and what they left
+
+
+def command(model: str, text: str, folder: Path, rows: int) -> list[str]:
+    options = {
+        "model_name_or_path": model,
+        "data": text,
+        "output_dir": folder,
+        "max_length": 32,
+        "per_device_train_batch_size": rows,
+        "max_steps": 4,
+        "logging_steps": 1,
+        "eval_rows": 4,
+        "learning_rate": 1e-3,
+        "threads": 1,
+        "progress": "false",
+        "precision": "float32",
+        "refresh_every": 2,
+    }
+    return ["train", *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def logged(folder: Path, key: str) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line[key] for line in lines if line["kind"] == "train"]
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return all(torch.allclose(found[name], weight, atol=1e-5) for name, weight in expected.items())
+
+
+def final(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])

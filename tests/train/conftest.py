@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,10 @@ def run_config(model_folder: str, text_file: str, tmp_path: Path) -> Callable[..
         return RunConfig(**{**defaults, **given})
 
     return make
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -3,60 +3,17 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("trl")
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 import train_ranks
 from cegm.cli import main
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def command(model: str, text: str, folder: Path, rows: int) -> list[str]:
-    options = {
-        "model_name_or_path": model,
-        "data": text,
-        "output_dir": folder,
-        "max_length": 32,
-        "per_device_train_batch_size": rows,
-        "max_steps": 4,
-        "logging_steps": 1,
-        "eval_rows": 4,
-        "learning_rate": 1e-3,
-        "threads": 1,
-        "progress": "false",
-        "precision": "float32",
-        "refresh_every": 2,
-    }
-    return ["train", *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
-
-
-def logged(folder: Path, key: str) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line[key] for line in lines if line["kind"] == "train"]
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return all(torch.allclose(found[name], weight, atol=1e-5) for name, weight in expected.items())
+from train_ranks import close, command, logged, weights
 
 
 def test_two_processes_make_the_run_of_one_which_goes_on_from_their_checkpoint(model_folder, text_file, tmp_path, port):
@@ -90,10 +47,10 @@ def test_a_bad_gradient_of_one_process_stops_both_before_the_update(model_folder
     assert events == ["start", "non_finite"]
 
 
-def test_a_launcher_that_asks_for_shards_is_told_where_to_shard(model_folder, text_file, tmp_path, monkeypatch, capsys):
+def test_a_launcher_that_would_shard_is_told_who_does(model_folder, text_file, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert main(command(model_folder, text_file, tmp_path / "run", rows=2)) == 2
-    assert "launch it without FSDP" in capsys.readouterr().err
+    assert "give --sharding fsdp" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -196,7 +196,7 @@ def test_another_version_is_told(run_config: Make) -> None:
 def test_another_number_of_processes_is_told(run_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     write(run_config(), 2, processes=2)
     (note,) = found(run_config(resume_from_checkpoint="latest")).notes
-    assert "made with 2 processes (now 1); the rest will not be the same to the bit" in note
+    assert "made with processes 2 (now 1); the rest will not be the same to the bit" in note
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert found(run_config(resume_from_checkpoint="latest")).notes == []
 

@@ -10,12 +10,10 @@ from cegm.baselines import METHODS
 from cegm.compare.config import by_method, listed, split
 from cegm.plan.machines import Machine, read_machine
 from cegm.spelling import nearest
-from cegm.train.config import RunConfig, from_mapping, option
+from cegm.train.config import SHARDINGS, RunConfig, from_mapping, option
 
 PLANNED = ("adamw", "muon", "normuon", "newton_muon", "cegm")
 """Methods whose state and work follow from the shapes of the weights alone."""
-
-SHARDINGS = ("ddp", "fsdp")
 
 ASKED = (
     "model_name_or_path", "data", "max_length", "per_device_train_batch_size", "gradient_accumulation_steps", "max_steps", "bf16",

@@ -88,10 +88,11 @@ class Clock(TrainerCallback):
 class MetricsWriter(TrainerCallback):
     """A `train` line for the first, the last and every `every`-th step.
 
-    Loss, times and clipping are means since the line before; a skipped step counts in times and tokens alone.
+    Loss, times and clipping are means since the line before; a skipped step counts in times and tokens alone. Where every
+    process has shards of the optimizer's state, all take part in a line, and one of them has the file.
     """
 
-    def __init__(self, metrics: MetricsFile, meter: Meter, every: int) -> None:
+    def __init__(self, metrics: MetricsFile | None, meter: Meter, every: int) -> None:
         self._metrics, self._meter, self._every = metrics, meter, every
 
     def on_optimizer_step(
@@ -104,7 +105,9 @@ class MetricsWriter(TrainerCallback):
             meter.line_losses.append(meter.loss)
         meter.line_factors.append(meter.clip_factor)
         if step == 1 or step % self._every == 0 or step == state.max_steps:
-            self._metrics.write(self._record(step, bare(kwargs["optimizer"])))
+            record = self._record(step, bare(kwargs["optimizer"]))
+            if self._metrics is not None:
+                self._metrics.write(record)
             meter.line_losses, meter.line_factors, meter.line_tokens = [], [], meter.tokens
 
     def _record(self, step: int, optimizer: Optimizer) -> dict[str, Any]:

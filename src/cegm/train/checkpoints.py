@@ -20,7 +20,7 @@ PREFIX = "step-"
 PICKLES = (".bin", ".pkl", ".pickle")
 """Files that can only be read by running what they say."""
 
-OPTIMIZER = "optimizer.pt"
+OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 
 WRITING = ".writing"
 """Folder beside the checkpoints for what is not whole yet, or no longer."""

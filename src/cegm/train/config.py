@@ -23,6 +23,7 @@ from cegm.train.guard import ON_NONFINITE
 FRESH_MODELS = ("tiny", "small", "reader")
 WORLD = "world"
 DEFAULT_STEPS = 300
+SHARDINGS = ("ddp", "fsdp")
 
 LARGEST = 2**63 - 1
 """Of a whole number: torch counts in 64 bits."""
@@ -106,6 +107,9 @@ class RunConfig:
     lr_scheduler_type: str = option("cosine", "schedule of both learning rates: cosine, linear, constant, ...")
     bf16: bool = option(False, "bfloat16 autocast")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+    sharding: str = option(
+        "ddp", "of many processes, ddp: each holds the whole model; fsdp: every weight is spread over all"
+    )
     lora_r: int = option(0, "rank of LoRA adapters; 0 trains all weights")
     lora_alpha: int = option(16, "scale of LoRA adapters")
     lora_target_modules: str = option("all-linear", "modules that get adapters, comma-separated")
@@ -147,6 +151,11 @@ class RunConfig:
         if self.method == "schedule_free" and not self.lr_scheduler_type.startswith("constant"):
             raise ValueError(
                 f"lr_scheduler_type={self.lr_scheduler_type!r}: schedule_free averages steps instead; use constant_with_warmup"
+            )
+        _check_choice("sharding", self.sharding, SHARDINGS)
+        if self.sharding == "fsdp" and (self.lora_r or self.beta):
+            raise ValueError(
+                "sharding=fsdp goes with neither lora_r nor beta, which need whole weights; use sharding=ddp"
             )
         check_loss_options(self.beta, self.kernel, self.stop_gradient)
         for name in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps", "eval_rows"):

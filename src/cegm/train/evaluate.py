@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from cegm.train.rows import ValidationRows
+from cegm.train.sharded import reshard
 
 IGNORED = -100
 
@@ -69,14 +72,30 @@ def validate(model: nn.Module, held_out: ValidationSet) -> ValidationLoss:
         model: A causal language model; accelerate's autocast around its forward pass is bypassed, so that the number is exact.
         held_out: The rows.
     """
-    forward = getattr(model, "_original_forward", model.forward)
     device = next(model.parameters()).device
     model.eval()
     total = 0.0
-    for batch in held_out.batches:
-        inputs = {name: value.to(device) for name, value in batch.items()}
-        labels = inputs.pop("labels")[:, 1:]  # (rows, tokens - 1)
-        logits = forward(**inputs, use_cache=False).logits[:, :-1].float()  # (rows, tokens - 1, vocabulary)
-        total += F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum").item()
+    with _exact(model):
+        for batch in held_out.batches:
+            inputs = {name: value.to(device) for name, value in batch.items()}
+            labels = inputs.pop("labels")[:, 1:]  # (rows, tokens - 1)
+            logits = model(**inputs, use_cache=False).logits[:, :-1].float()  # (rows, tokens - 1, vocabulary)
+            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+            total += loss.item()
+    reshard(model)
     model.train()
     return ValidationLoss(total / held_out.predicted, total / math.log(2) / max(held_out.bytes, 1))
+
+
+@contextmanager
+def _exact(model: nn.Module) -> Iterator[None]:
+    """Without accelerate's autocast, which it puts in place of `forward`; hooks of the model, which put shards together, stay."""
+    if not hasattr(model, "_original_forward"):
+        yield
+        return
+    inside = model.forward
+    setattr(model, "forward", model._original_forward)  # noqa: B010  # a type checker takes it for a method
+    try:
+        yield
+    finally:
+        setattr(model, "forward", inside)  # noqa: B010

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cegm.train.sharded import reshard, whole
+
 ROWS_NAMED = 8
 BAD_WEIGHT = "weight "
 """How a place begins when it is a weight: no later batch can mend that."""
@@ -44,6 +46,10 @@ def find_first_bad(model: nn.Module, micro_batches: list[tuple[dict[str, Tensor]
         The place in words, and the rows whose own forward pass is not finite (all rows of the step if none is).
     """
     place = next((f"{BAD_WEIGHT}{name}" for name, p in model.named_parameters() if not _is_finite(p)), None)
+    # The backward pass runs from the last layer to the first, so the bad gradient nearest to the end came first. Looked for
+    # in any case, because shards are put together by all processes, and an output may be bad on one of them alone.
+    named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    gradient = next((f"gradient of {name}" for name, each in reversed(named) if not _is_finite(each)), None)
     bad_rows: list[int] = []
     for inputs, rows in micro_batches:
         for index, row in enumerate(rows):
@@ -51,11 +57,8 @@ def find_first_bad(model: nn.Module, micro_batches: list[tuple[dict[str, Tensor]
             if output is not None:
                 place = place or f"output of layer {output}"
                 bad_rows.append(row)
-    if place is None:
-        # The backward pass runs from the last layer to the first, so the bad gradient nearest to the end came first.
-        named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
-        place = next((f"gradient of {name}" for name, gradient in reversed(named) if not _is_finite(gradient)), None)
-    return place or "gradient norm (every entry is finite, their sum of squares is not)", bad_rows or [
+    reshard(model)
+    return place or gradient or "gradient norm (every entry is finite, their sum of squares is not)", bad_rows or [
         row for _, rows in micro_batches for row in rows
     ]
 
@@ -82,4 +85,4 @@ def _first_bad_output(model: nn.Module, inputs: dict[str, Tensor]) -> str | None
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    return not tensor.is_floating_point() or bool(torch.isfinite(whole(tensor)).all())

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from cegm.sharding import local
 from cegm.train.guard import Guard
 
 WARM_UP_STEPS = 3
@@ -130,8 +131,8 @@ class Meter:
 
 
 def tensor_bytes(held: Any) -> int:
-    """Bytes of all tensors in nested lists and dictionaries, such as the state of an optimizer."""
-    tensors = [leaf for leaf in tree_leaves(held) if isinstance(leaf, Tensor)]
+    """Bytes of all tensors in nested lists and dictionaries, such as the state of an optimizer; of shards, those held here."""
+    tensors = [local(leaf) for leaf in tree_leaves(held) if isinstance(leaf, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from cegm.train.config import WORLD, RunConfig
+from cegm.train.sharded import whole
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 ADAPTERS = "adapter_config.json"
@@ -292,9 +293,9 @@ def with_adapters(model: PreTrainedModel, config: RunConfig) -> nn.Module:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """sha256 over names, types and values of all parameters, hex; tied ones count once."""
+    """sha256 over names, types and values of all parameters, hex; tied ones count once. Of a model in shards all processes have to ask."""
     sha = hashlib.sha256()
     for name, parameter in model.named_parameters():
         sha.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        sha.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        sha.update(whole(parameter.detach()).cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()

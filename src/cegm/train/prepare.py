@@ -49,9 +49,9 @@ def start(config: RunConfig, folder: RunFolder) -> resume.Resumption | None:
         ValueError: The folder holds a run already, no checkpoint is whole, or the launcher asks for shards.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):  # as accelerate itself reads it
-        raise ValueError(
-            "cegm train keeps the model whole in every process; launch it without FSDP, or shard in your own loop (docs/distributed.md)"
-        )
+        raise ValueError("cegm train shards by itself; launch it without FSDP and give --sharding fsdp")
+    if config.sharding == "fsdp" and os.environ.get("WORLD_SIZE", "1") == "1":
+        raise ValueError("sharding=fsdp needs several processes: torchrun --nproc_per_node 2 -m cegm.cli train ...")
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.resume_from_checkpoint is not None:

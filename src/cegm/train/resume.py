@@ -42,6 +42,7 @@ MAY_DIFFER = (
     "validation_data",
     "per_device_train_batch_size",  # the rows of a whole step are compared
     "gradient_accumulation_steps",
+    "sharding",
     "threads",
     "logging_steps",
     "eval_steps",
@@ -201,7 +202,7 @@ def _differences(state: dict[str, Any]) -> list[str]:
     shown = ["another state of cegm's code" if entry.startswith("code ") else entry for entry in changed]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes != state["processes"]:  # each has random states of its own
-        shown.append(f"{state['processes']} processes (now {processes})")
+        shown.append(f"processes {state['processes']} (now {processes})")
     return (
         [f"the checkpoint was made with {', '.join(shown)}; the rest will not be the same to the bit"] if shown else []
     )

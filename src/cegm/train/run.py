@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 import torch
-from transformers import PrinterCallback
+from transformers import PreTrainedModel, PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
 from cegm.train.audit import AuditLog
-from cegm.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation, bare
+from cegm.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
 from cegm.train.config import RunConfig
 from cegm.train.durable import move_whole, sha256
 from cegm.train.evaluate import ValidationSet, from_dataset, from_rows
 from cegm.train.folder import RunFolder, write_card, write_config
 from cegm.train.health import NonFiniteError
-from cegm.train.meter import tensor_bytes
 from cegm.train.model import weights_hash
 from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start
 from cegm.train.resume import Resumption, described
 from cegm.train.rows import conversations, validation_rows
+from cegm.train.sharded import shard
 from cegm.train.trainer import RowCollator, RunTrainer, writing
 
 
@@ -76,6 +76,8 @@ def train(config: RunConfig) -> RunSummary:
     resumption = start(config, folder)
     arguments = trainer_arguments(config, folder)
     parts = prepare(config, arguments.world_size)
+    if config.sharding == "fsdp":
+        parts = replace(parts, model=shard(cast(PreTrainedModel, parts.model)))
     if resumption is not None:
         resumption.require_same(config, parts.corpus.digest(), arguments.world_size)
     with folder.held() if is_main_process() else nullcontext():
@@ -108,6 +110,7 @@ def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
         logging_nan_inf_filter=False,  # it would show 0.0 over a dead run
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
+        save_only_model=config.sharding == "fsdp",  # of shards, RunTrainer saves the rest by itself
         eval_strategy="no",
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -167,7 +170,7 @@ class _Run:
     def _add_callbacks(self) -> None:
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.add_callback(Clock(self.meter))
-        if self.metrics is not None and self.config.logging_steps:
+        if self.config.logging_steps and (self.metrics is not None or self.trainer.is_sharded):
             self.trainer.add_callback(MetricsWriter(self.metrics, self.meter, self.config.logging_steps))
         self.trainer.add_callback(self.validation)
         if self.bar is not None:
@@ -259,7 +262,7 @@ class _Run:
             initial_hash=self.parts.initial_hash,
             final_hash=weights_hash(model),
             median_step_seconds=self.meter.median_step_seconds(),
-            optimizer_state_bytes=tensor_bytes(list(bare(self.trainer.optimizer).state.values())),
+            optimizer_state_bytes=self.trainer.optimizer_state_bytes(),
             memory_bytes=self.meter.memory_bytes(),
             parameters=count(model),
             spikes=self.meter.guard.spikes,
@@ -267,11 +270,13 @@ class _Run:
         )
 
     def _finish(self, summary: RunSummary) -> None:
+        written = self.folder.writing / "model"
+        if self.audit is not None or self.trainer.is_sharded:  # shards are put together by all
+            with writing("the model"):
+                model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+                model.save_pretrained(written, is_main_process=self.audit is not None)
         if self.audit is None or self.metrics is None:
             return
-        written = self.folder.writing / "model"
-        with writing("the model"):
-            self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(written)
         self.parts.tokenizer.save_pretrained(written)
         facts = {name: value for name, value in asdict(summary).items() if name != "output_dir"}
         write_card(written, self.config, facts)

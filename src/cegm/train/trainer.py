@@ -30,9 +30,10 @@ from cegm.train.evaluate import IGNORED
 from cegm.train.folder import RunFolder
 from cegm.train.guard import Guard, OnNonFinite
 from cegm.train.health import BAD_WEIGHT, NonFiniteError, find_first_bad
-from cegm.train.meter import Meter
+from cegm.train.meter import Meter, tensor_bytes
 from cegm.train.model import weights_hash
 from cegm.train.resume import RUN_STATE, Resumption
+from cegm.train.sharded import load_state, load_weights, whole, whole_state
 
 SMALL_LOGITS = 1 << 26
 """Up to this many logits per micro-batch (256 MiB) they are simply computed. TRL's tiled head saves that memory, but it took 25 ms more on
@@ -89,6 +90,7 @@ class RunTrainer(SFTTrainer):
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
+        self.args.save_only_model = False  # transformers itself cannot save the state of shards, and refuses to try
         self.config = config
         self.audit = audit
         self.resumption = resumption
@@ -111,6 +113,18 @@ class RunTrainer(SFTTrainer):
             self.optimizer = build(self.config, cast(nn.Module, self.model if model is None else model))
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether every process has shards of all weights, so that all take part where whole ones are needed."""
+        return self.config.sharding == "fsdp"
+
+    def optimizer_state_bytes(self) -> int:
+        """Bytes of the optimizer's state; of shards, those of all processes."""
+        own = tensor_bytes(list(bare(self.optimizer).state.values()))
+        if not self.is_sharded:
+            return own
+        return int(self.accelerator.reduce(torch.tensor(own, device=self.args.device)))  # type: ignore[no-untyped-call]
 
     # ------------------------------------------------------------------ one step
 
@@ -165,7 +179,8 @@ class RunTrainer(SFTTrainer):
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Checks loss and gradients, then clips; transformers calls it right before the update, on all processes."""
         parameters = [p for p in model.parameters() if p.grad is not None]
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        total = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = whole(total)
         self._gather_step()
         self.meter.gradient_norm, self.meter.clip_factor = float(norm), 1.0
         self.meter.skipped = not self._is_finite()
@@ -174,7 +189,7 @@ class RunTrainer(SFTTrainer):
             return norm
         limit = self.args.max_grad_norm
         if 0 < limit < self.meter.gradient_norm:
-            clip_grads_with_norm_(parameters, limit, norm)
+            clip_grads_with_norm_(parameters, limit, total)
             self.meter.clip_factor = limit / (self.meter.gradient_norm + 1e-6)  # as torch computes it
         self._watch_clipping()
         observe = getattr(bare(self.optimizer), "observe_loss", None)
@@ -253,13 +268,13 @@ class RunTrainer(SFTTrainer):
         """Lets transformers write beside, then seals the checkpoint and moves it into place."""
         with writing(f"the checkpoint of step {self.state.global_step}"):
             super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+        weights = weights_hash(self.accelerator.unwrap_model(self.model)) if self.audit or self.is_sharded else ""
         self.accelerator.wait_for_everyone()
         if self.audit is None:
             return
         step = self.state.global_step
         written = self._folder.writing / f"checkpoint-{step}"
         (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here needs
-        weights = weights_hash(self.accelerator.unwrap_model(self.model))
         state = {"step": step, "weights": weights, **self.remembered()}
         (written / RUN_STATE).write_text(json.dumps(state), encoding="utf-8")
         place = self._folder.checkpoints / f"{checkpoints.PREFIX}{step}"
@@ -269,10 +284,23 @@ class RunTrainer(SFTTrainer):
             self.audit.record("removed", checkpoint=old.name)
             checkpoints.remove(old)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Saves both as transformers does, also of shards: the file is that of a single process."""
+        if not self.is_sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = whole_state(bare(self.optimizer))
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / checkpoints.OPTIMIZER)
+            torch.save(cast(LRScheduler, self.lr_scheduler).state_dict(), Path(output_dir) / checkpoints.SCHEDULER)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Loads the weights as transformers does, which takes missing ones in silence; then they must be the saved ones."""
-        with _nothing_unpickled(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.is_sharded:
+            load_weights(cast(nn.Module, self.model), Path(resume_from_checkpoint))
+        else:
+            with _nothing_unpickled(resume_from_checkpoint):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
         found = weights_hash(self.accelerator.unwrap_model(self.model))
         if self.resumption is not None and found != self.resumption.state["weights"]:
             raise ValueError(
@@ -283,13 +311,16 @@ class RunTrainer(SFTTrainer):
         """Loads both as transformers does, which goes on in silence without the optimizer's state and then without the schedule's."""
         if checkpoint is None:
             return
+        saved = Path(checkpoint) / checkpoints.OPTIMIZER
         with _nothing_unpickled(checkpoint):
-            if (Path(checkpoint) / checkpoints.OPTIMIZER).exists():
+            if saved.exists() and not self.is_sharded:
                 super()._load_optimizer_and_scheduler(checkpoint)
                 return
-            # `resume_without_optimizer`: the schedule goes on where it was.
+            if saved.exists():
+                load_state(bare(self.optimizer), torch.load(saved, map_location="cpu", weights_only=True))
+            # Also with `resume_without_optimizer`: the schedule goes on where it was.
             scheduler = cast(LRScheduler, self.lr_scheduler)
-            scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
+            scheduler.load_state_dict(torch.load(Path(checkpoint) / checkpoints.SCHEDULER, weights_only=True))
         for group, rate in zip(bare(self.optimizer).param_groups, scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
 
