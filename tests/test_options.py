@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cegm.options import PRESETS, RECOMMENDED, block_width, polar_dtype, resolve
+from cegm.options import PRESETS, RECOMMENDED, block_width, multiplies_bfloat16, polar_dtype, resolve
 
 
 def test_presets_fill_in_and_given_options_win():
@@ -78,3 +78,18 @@ def test_muons_precision_is_torchs_when_the_options_are_muon():
     assert polar_dtype(muon, cpu) == torch.bfloat16
     assert polar_dtype({**muon, "precision": "float32"}, cpu) == torch.float32
     assert polar_dtype(RECOMMENDED, torch.device("cuda")) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"amx_bf16": True}, True),
+        ({"arm_bf16": True}, True),
+        ({"avx512_bf16": True, "amx_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_only_matrix_instructions_make_bfloat16_worth_its_rounding(known, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert multiplies_bfloat16() is expected
+    assert polar_dtype(RECOMMENDED, torch.device("cpu")) == (torch.bfloat16 if expected else torch.float32)

@@ -2,7 +2,7 @@
 
 It equals `torch.optim.Muon` to the bit (a test proves it), takes the fused projections of GPT-2-like models apart as
 Muon's authors do and torch does not, and works on equal shapes at once. Torch orthogonalises in bfloat16; on a processor
-without matrix instructions for bfloat16 that is emulated and 10 to 30 times slower than float32, which would make Muon
+without matrix instructions for bfloat16 that takes 2 to 30 times as long as float32, which would make Muon
 look worse in wall-clock time than it is; there the same five steps run in float32, with CEGM's own fast paths.
 """
 
@@ -25,7 +25,7 @@ class Muon(CEGM):
         momentum: Weight of the past, in [0, 1).
         nesterov: Look ahead.
         precision: Of the orthogonalisation: `bfloat16` is torch's, `float32` the same five steps in float32, `auto` the
-            first unless the parameters are on a processor that emulates bfloat16.
+            first unless the parameters are on a processor without such instructions.
         **shared: See `Shared`.
     """
 
@@ -41,7 +41,7 @@ class Muon(CEGM):
     ) -> None:
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum={momentum} is outside [0, 1); 0.95 is usual")
-        emulated = next(model.parameters()).device.type == "cpu" and not multiplies_bfloat16()
+        slow = next(model.parameters()).device.type == "cpu" and not multiplies_bfloat16()
         super().__init__(
             model,
             lr,
@@ -50,6 +50,6 @@ class Muon(CEGM):
             power=0.0,
             gradient_power=0.0,
             row_moment=False,
-            precision=("float32" if emulated else "bfloat16") if precision == "auto" else precision,
+            precision=("float32" if slow else "bfloat16") if precision == "auto" else precision,
             **shared,
         )

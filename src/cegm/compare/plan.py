@@ -22,7 +22,11 @@ Role = Literal["main", "equal_seconds"]
 NOT_PART_OF_THE_RESULT = (
     "output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint", "resume_without_optimizer", "save_total_limit",
 )  # fmt: skip
-LATER = {"beta": (0.0, ("beta", "kernel", "stop_gradient")), "on_nonfinite": ("stop", ("on_nonfinite",)), "sharding": ("ddp", ("sharding",))}
+LATER = {
+    "beta": (0.0, ("beta", "kernel", "stop_gradient")),
+    "on_nonfinite": ("stop", ("on_nonfinite",)),
+    "sharding": ("ddp", ("sharding",)),
+}
 """Options newer than the first finished runs, which keep their names: what is left out of the hash while one has its default."""
 SAME_SECONDS = 0.05
 """Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
