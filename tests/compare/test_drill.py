@@ -1,5 +1,6 @@
 """The drill of one bad step: its arithmetic, that a disturbed copy differs by the bad step alone, and that it goes on where it stopped."""
 
+import html
 import json
 import math
 from collections import Counter
@@ -13,9 +14,11 @@ for extra in ("trl", "statsmodels"):
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 from cegm.baselines import METHODS  # noqa: E402
+from cegm.cli import main  # noqa: E402
 from cegm.compare import drill, run  # noqa: E402
 from cegm.compare.config import from_values  # noqa: E402
 from cegm.compare.drill import measure_drill, recovery  # noqa: E402
+from cegm.report.drill import rows  # noqa: E402
 from cegm.train.model import byte_tokenizer  # noqa: E402
 
 SMALL = {"methods": "muon", "seeds": "1", "max_length": 8, "per_device_train_batch_size": 2}
@@ -215,3 +218,26 @@ def test_conversations_are_refused_before_anything_is_trained(tmp_path):
     run.require_possible(from_values(values))
     with pytest.raises(ValueError, match=r"the drill needs plain text, and .*talk\.jsonl holds completion rows"):
         run.require_possible(from_values({**values, "drill": True}))
+
+
+def test_the_command_trains_drills_and_draws_and_does_no_part_twice(dropout, tmp_path, capsys):
+    text = tmp_path / "book.txt"
+    text.write_text("".join(f"the miller counted {number} sacks.\n" for number in range(400)), encoding="utf-8")
+    options = {
+        **dropout, "data": text, "output_dir": tmp_path / "out", "methods": "adamw,cegm", "seeds": 1, "learning_rate": 0.01,
+        "max_steps": 2, "max_length": 16, "per_device_train_batch_size": 2, "eval_steps": 0, "eval_rows": 2, "axes": "none",
+        "equal_seconds": "false", "processes": 1,
+    }  # fmt: skip
+    words = ["compare", *(str(word) for name, value in options.items() for word in (f"--{name}", value)), "--drill"]
+    assert main(words) == 0
+    kept = (tmp_path / "out" / "drill.json").read_bytes()
+    drilled = json.loads(kept)
+    assert [point["method"] for point in drilled["points"]] == ["adamw", "cegm"]
+    assert [len(point["curves"]) for point in drilled["points"]] == [4, 4]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    said = capsys.readouterr().out
+    for row in rows(drilled):
+        assert "".join(f"<td>{html.escape(cell)}</td>" for cell in row[3:]) in page
+        assert all(cell in said for cell in row)
+    assert main(words) == 0
+    assert (tmp_path / "out" / "drill.json").read_bytes() == kept
