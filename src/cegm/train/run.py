@@ -21,8 +21,9 @@ from cegm.train.model import weights_hash
 from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start
 from cegm.train.resume import Resumption, described
 from cegm.train.rows import conversations, validation_rows
+from cegm.train.saving import writing
 from cegm.train.sharded import shard
-from cegm.train.trainer import RowCollator, RunTrainer, writing
+from cegm.train.trainer import RowCollator, RunTrainer
 
 
 @dataclass(frozen=True)
