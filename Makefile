@@ -15,7 +15,7 @@ bench: .venv/ready
 	done
 	$(BIN)/python benchmarks/plot.py runs/bench/*.jsonl --output runs/bench/bench.svg
 
-# Ten thousand mutated inputs, and whatever else takes minutes; about half an hour.
+# Ten thousand mutated inputs, and whatever else takes minutes; about a quarter of an hour on two cores.
 test-long: .venv/ready
 	$(BIN)/pytest -q -m long
 

@@ -94,6 +94,12 @@ def test_the_written_configuration_can_be_used_again(words: list[str], tmp_path:
     assert last[0]["final_hash"] == last[1]["final_hash"]
 
 
+@pytest.mark.parametrize("command", [["compare"], ["report", "runs"]])
+def test_an_option_of_another_command_is_told_apart_from_a_slip(command, capsys):
+    assert main([*command, "--sharding", "fsdp"]) == 2
+    assert "unknown option '--sharding'; it is one of cegm train" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

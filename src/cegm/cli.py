@@ -89,10 +89,12 @@ def _with_underscores(arguments: list[str]) -> list[str]:
 
 
 def _refuse(word: str) -> NoReturn:
-    from cegm.train.config import nearest_option
+    from cegm.train.config import field_types, nearest_option
 
-    name = word.split("=", 1)[0].lstrip("-")
-    raise ValueError(f"unknown option {word.split('=', 1)[0]!r}; {nearest_option(name)}")
+    flag = word.split("=", 1)[0]
+    name = flag.lstrip("-")
+    hint = "it is one of cegm train" if name in field_types() else nearest_option(name)
+    raise ValueError(f"unknown option {flag!r}; {hint}")
 
 
 # ---------------------------------------------------------------------- train

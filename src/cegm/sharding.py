@@ -51,6 +51,11 @@ def local(tensor: Tensor) -> Tensor:
     return cast(Any, tensor.detach()).to_local() if is_sharded(tensor) else tensor
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, for which all ranks have to ask if it is sharded; it shares memory if it is not."""
+    return cast(Tensor, cast(Any, tensor).full_tensor()) if is_sharded(tensor) else tensor
+
+
 def mesh_of(name: str, parameter: Tensor) -> Mesh:
     """The ranks over which a sharded parameter is spread.
 

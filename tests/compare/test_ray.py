@@ -175,4 +175,4 @@ def test_an_interruption_leaves_no_process_and_local_processes_can_go_on(local: 
     assert command.left() == []
     assert not list((local / name).glob("runs/muon-*/result.json"))
     assert main(words(local, name)) == 0
-    same(local, name)
+    same(local, name, but=("attempts",))  # unknown of a run that ended just before

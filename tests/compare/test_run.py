@@ -73,6 +73,23 @@ def test_repeating_it_runs_nothing(comparison, monkeypatch):
     assert (folder / "results.parquet").read_bytes() == before
 
 
+def test_a_run_whose_tries_nobody_counted_is_a_run_like_any_other(comparison):
+    """The command was killed after a run had written its result and before it wrote down which try that was."""
+    folder, arguments = comparison
+    before = pd.read_parquet(folder / "results.parquet")
+    first = next(
+        path for path in sorted(folder.glob("runs/*/result.json")) if path.parent.name.endswith(before["id"][0])
+    )
+    result = json.loads(first.read_text())
+    assert result.pop("attempts") == 1
+    first.write_text(json.dumps(result))
+    assert main(arguments) == 0
+    after = pd.read_parquet(folder / "results.parquet")
+    assert after["attempts"].isna().tolist() == [True, False, False, False]
+    pd.testing.assert_frame_equal(after.drop(columns="attempts"), before.drop(columns="attempts"), check_like=True)
+    assert after["attempts"].dtype == before["attempts"].dtype
+
+
 def test_a_lost_run_alone_is_repeated_with_the_same_numbers(comparison):
     folder, arguments = comparison
     before = pd.read_parquet(folder / "results.parquet").set_index("id")

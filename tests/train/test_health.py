@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cegm.train.health import NonFiniteError, find_first_bad
+from cegm.train.health import NonFiniteError, earliest, find_first_bad
 
 
 class Small(nn.Module):
@@ -66,3 +66,12 @@ def test_message_is_one_line_and_names_few_rows() -> None:
     assert "rows 0, 1, 2, 3, 4, 5, 6, 7 ... of" in message
     assert "before the update. Check" in message
     assert "before the update after 2 skipped ones. Check" in str(NonFiniteError("loss", 3, [1], skipped=2))
+
+
+def test_of_several_processes_the_place_computed_first_is_named_with_its_own_rows() -> None:
+    gradient, output, weight = ("gradient of a", [1, 2]), ("output of layer b", [7]), ("weight c", [4, 5])
+    assert earliest([gradient]) == gradient
+    assert earliest([gradient, output]) == output
+    assert earliest([output, gradient, ("output of layer d", [3])]) == ("output of layer b", [7, 3])
+    assert earliest([gradient, ("gradient of a", [8, 0])]) == ("gradient of a", [1, 2, 8, 0])
+    assert earliest([output, weight]) == weight

@@ -193,6 +193,13 @@ def test_another_version_is_told(run_config: Make) -> None:
     assert "0000" not in note
 
 
+def test_other_cuts_are_told(run_config: Make) -> None:
+    write(run_config(sharding="fsdp"), 2)
+    (note,) = found(run_config(resume_from_checkpoint="latest")).notes
+    assert "made with sharding fsdp (now ddp); the rest will not be the same to the bit" in note
+    assert found(run_config(resume_from_checkpoint="latest", sharding="fsdp")).notes == []
+
+
 def test_another_number_of_processes_is_told(run_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     write(run_config(), 2, processes=2)
     (note,) = found(run_config(resume_from_checkpoint="latest")).notes

@@ -48,6 +48,18 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if "rng_state" not in path.name}
 
 
+def same_layers(found: Path, expected: Path) -> None:
+    """What the lines of a run say of each layer, against the last ones of another."""
+    lines = logged(found, "layers")
+    for one, other in zip(lines, logged(expected, "layers")[-len(lines) :], strict=True):
+        assert one.keys() == other.keys()
+        for name, numbers in one.items():
+            unknown = {key for key, number in other[name].items() if number is None}
+            assert {key for key, number in numbers.items() if number is None} == unknown
+            known = {key: number for key, number in other[name].items() if key not in unknown}
+            assert {key: numbers[key] for key in known} == pytest.approx(known, rel=2e-3, abs=1e-6), name
+
+
 def test_shards_make_the_run_of_one_process_and_its_files(gpt2_folder, text_file, tmp_path, port):
     alone, both, again, rest = (tmp_path / name for name in ("alone", "both", "again", "rest"))
     saving = ["--save_steps", "2", "--eval_steps", "2", "--gradient_accumulation_steps", "2"]
@@ -60,8 +72,7 @@ def test_shards_make_the_run_of_one_process_and_its_files(gpt2_folder, text_file
     assert logged(both, "loss") == pytest.approx(logged(alone, "loss"), rel=1e-5)
     assert logged(both, "gradient_norm") == pytest.approx(logged(alone, "gradient_norm"), rel=1e-4)
     assert logged(both, "tokens") == logged(alone, "tokens")
-    for found, expected in zip(logged(both, "layers"), logged(alone, "layers"), strict=True):
-        assert found.keys() == expected.keys()
+    same_layers(both, alone)
     assert files(both) == files(alone)
     assert weights(both).keys() == weights(alone).keys()  # tied ones once
     assert close(weights(both), weights(alone))
@@ -71,6 +82,8 @@ def test_shards_make_the_run_of_one_process_and_its_files(gpt2_folder, text_file
     saved, expected = (
         torch.load(run / "checkpoints" / "step-2" / "optimizer.pt", weights_only=True) for run in (both, alone)
     )
+    sizes = [(run / "checkpoints" / "step-2" / "optimizer.pt").stat().st_size for run in (both, alone)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=1e-2)
     assert saved["param_groups"] == expected["param_groups"]
     assert {n: s.keys() for n, s in saved["state"].items()} == {n: s.keys() for n, s in expected["state"].items()}
 
@@ -83,16 +96,23 @@ def test_shards_make_the_run_of_one_process_and_its_files(gpt2_folder, text_file
     assert final(again)["final_hash"] == final(both)["final_hash"]
 
 
-@pytest.mark.parametrize("method", ["adamw", "newton_muon"])
+OTHERS = {
+    "adamw": ["--max_grad_norm", "0.001"],  # so small that every gradient is looked at for what it starves
+    "newton_muon": [],
+    "schedule_free": ["--lr_scheduler_type", "constant"],
+}
+
+
+@pytest.mark.parametrize("method", OTHERS)
 def test_other_methods_in_shards_go_on_from_the_checkpoint_of_one_process(
     model_folder, text_file, tmp_path, port, method
 ):
     alone, both = tmp_path / "alone", tmp_path / "both"
-    given = ["--method", method, "--save_steps", "2"]
+    given = ["--method", method, "--save_steps", "2", *OTHERS[method]]
 
     def of(folder: Path, rows: int) -> list[str]:
         words = command(model_folder, text_file, folder, rows)
-        for name in ("--precision", "--refresh_every") if method == "adamw" else ():
+        for name in ("--precision", "--refresh_every") if method != "newton_muon" else ():
             at = words.index(name)
             del words[at : at + 2]
         return [*words, *given]
@@ -102,6 +122,8 @@ def test_other_methods_in_shards_go_on_from_the_checkpoint_of_one_process(
     ended = train_ranks.together([*of(both, 2), *resuming], tmp_path, port)
     assert [code for code, _ in ended] == [0, 0], ended
     assert close(weights(both), weights(alone))
+    if method != "schedule_free":  # which tells nothing of its layers
+        same_layers(both, alone)
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
@@ -112,6 +134,7 @@ def test_a_bad_gradient_of_one_process_is_no_update_of_any_shard(model_folder, t
     if policy == "stop":
         assert [code for code, _ in ended] == [2, 2], ended
         assert all("non-finite gradient of " in said and "at step 3" in said for _, said in ended), ended
+        assert ended[0] == ended[1]
         assert len(logged(folder, "loss")) == 2
         return
     assert [code for code, _ in ended] == [0, 0], ended
@@ -128,6 +151,11 @@ def test_one_process_has_nothing_to_share(model_folder, text_file, tmp_path, cap
     assert main([*command(model_folder, text_file, tmp_path / "run", rows=2), *SHARDED]) == 2
     assert "needs several processes: torchrun" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_is_of_one_process(model_folder, text_file, tmp_path, capsys):
+    assert main([*command(model_folder, text_file, tmp_path / "run", rows=2), *SHARDED, "--dry_run"]) == 2
+    assert "ask cegm plan --sharding fsdp" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", [["--lora_r", "4"], ["--beta", "0.1"]])

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 from cegm.baselines.paired import Shared, grouped
 from cegm.groups import Matrix, table
 from cegm.mapping.normalize import effective_ranks
+from cegm.sharding import whole
 
 
 class AdamW(torch.optim.AdamW):
@@ -42,7 +43,7 @@ class AdamW(torch.optim.AdamW):
     def diagnostics(self) -> dict[str, dict[str, float]]:
         """Per matrix, what AdamW made of its last gradient; changes nothing.
 
-        Call it after `step()` and before `zero_grad()`.
+        Call it after `step()` and before `zero_grad()`; of sharded weights, on all ranks.
 
         Returns:
             By name, those of `CEGM.diagnostics` that need no context: `gradient_norm`, `update_to_weight`,
@@ -59,7 +60,9 @@ class AdamW(torch.optim.AdamW):
     def _diagnose(self, matrix: Matrix, group: dict[str, Any]) -> dict[str, float]:
         parameter = matrix.assignment.parameter
         assert parameter.grad is not None
-        gradient, weight = (matrix.view(each).float() for each in (parameter.grad, parameter))  # (outputs, inputs)
+        gradient, weight = (
+            matrix.view(whole(each)).float() for each in (parameter.grad, parameter)
+        )  # (outputs, inputs)
         update = self._update(matrix, group)
         ranks = [float(effective_ranks(each[None])) for each in (gradient, update)]
         return {
@@ -74,7 +77,7 @@ class AdamW(torch.optim.AdamW):
         state = self.state[matrix.assignment.parameter]
         corrections = [1.0 - beta ** float(state["step"]) for beta in group["betas"]]
         first, second = (
-            matrix.view(state[key]).float() / correction
+            matrix.view(whole(state[key])).float() / correction
             for key, correction in zip(("exp_avg", "exp_avg_sq"), corrections, strict=True)
         )
         return first / (second.sqrt() + group["eps"])

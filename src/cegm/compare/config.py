@@ -24,7 +24,7 @@ LAUNCHERS = ("local", "ray")
 HELD_OUT_AXES = ("retention",)
 
 OWNED_BY_COMPARE = (
-    "method", "seed", "output_dir", "threads", "resume_from_checkpoint", "resume_without_optimizer", "dry_run", "progress",
+    "method", "seed", "output_dir", "threads", "resume_from_checkpoint", "resume_without_optimizer", "dry_run", "progress", "sharding",
 )  # fmt: skip
 """Options of a run that the comparison sets itself."""
 

@@ -82,7 +82,9 @@ def write_results(folder: Path, runs: list[PlannedRun], results: dict[str, dict[
     """`results.parquet` (a row per run) and `items.parquet` (a row per scored item)."""
     rows = [results[run.id] for run in runs]
     flat = [{name: json.dumps(v) if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
-    pd.DataFrame(flat).to_parquet(folder / "results.parquet")
+    # Unknown where the command was stopped after a run had ended and before it took note.
+    counted = [{**row, "attempts": row.get("attempts")} for row in flat]
+    pd.DataFrame(counted).astype({"attempts": "Int64"}).to_parquet(folder / "results.parquet")
     items: list[dict[str, Any]] = []
     for run in runs:
         path = folder / "runs" / run.name / "items.jsonl"

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cegm.mapping.normalize import POLAR_STEPS, QUINTIC
 from cegm.optimizer import ADAMW_EPS
+from cegm.sharding import whole
 
 SMALL = 0.01
 PERSISTENT = 50
@@ -87,7 +88,7 @@ def starving(groups: Iterable[dict[str, Any]]) -> list[Tensor]:
     if not graded:
         return []
     # In float64, where squares of what float32 can hold do not vanish.
-    norms = torch.stack([torch.linalg.vector_norm(p.grad, dtype=torch.float64) for _, p in graded]).tolist()
+    norms = whole(torch.stack([torch.linalg.vector_norm(p.grad, dtype=torch.float64) for _, p in graded])).tolist()
     return [p for (group, p), norm in zip(graded, norms, strict=True) if 0.0 < norm < _least_norm(group, p)]
 
 

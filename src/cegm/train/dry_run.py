@@ -27,6 +27,10 @@ def describe(config: RunConfig) -> str:
         ValueError: Whatever would refuse the run itself.
     """
     quieten()
+    if config.sharding == "fsdp":
+        raise ValueError(
+            "a dry run holds the whole model; leave sharding out, or ask cegm plan --sharding fsdp for memory and time"
+        )
     start(config, RunFolder.of(config))
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     parts = prepare(config, processes)

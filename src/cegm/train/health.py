@@ -7,11 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cegm.train.sharded import reshard, whole
+from cegm.sharding import whole
+from cegm.train.sharded import reshard
 
 ROWS_NAMED = 8
 BAD_WEIGHT = "weight "
 """How a place begins when it is a weight: no later batch can mend that."""
+
+
+BAD_OUTPUT = "output of layer "
+ORDER = (BAD_WEIGHT, BAD_OUTPUT, "")
+"""How places begin, in the order of computation; what is left are gradients."""
 
 
 class NonFiniteError(RuntimeError):
@@ -55,12 +61,26 @@ def find_first_bad(model: nn.Module, micro_batches: list[tuple[dict[str, Tensor]
         for index, row in enumerate(rows):
             output = _first_bad_output(model, {name: value[index : index + 1] for name, value in inputs.items()})
             if output is not None:
-                place = place or f"output of layer {output}"
+                place = place or f"{BAD_OUTPUT}{output}"
                 bad_rows.append(row)
     reshard(model)
     return place or gradient or "gradient norm (every entry is finite, their sum of squares is not)", bad_rows or [
         row for _, rows in micro_batches for row in rows
     ]
+
+
+def earliest(found: list[tuple[str, list[int]]]) -> tuple[str, list[int]]:
+    """What all processes say together that looked at their own rows: the place that is computed first, and its rows.
+
+    Args:
+        found: Place and rows of each process, as `find_first_bad` tells them.
+    """
+
+    def order(place: str) -> int:
+        return next(number for number, beginning in enumerate(ORDER) if place.startswith(beginning))
+
+    first = min((place for place, _ in found), key=order)
+    return first, [row for place, rows in found if order(place) == order(first) for row in rows]
 
 
 def _first_bad_output(model: nn.Module, inputs: dict[str, Tensor]) -> str | None:

@@ -24,8 +24,8 @@ from transformers import (
     set_seed,
 )
 
+from cegm.sharding import whole
 from cegm.train.config import WORLD, RunConfig
-from cegm.train.sharded import whole
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 ADAPTERS = "adapter_config.json"

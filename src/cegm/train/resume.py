@@ -138,7 +138,7 @@ def find(config: RunConfig, folder: RunFolder) -> Resumption:
             raise ValueError(_nothing_whole(folder, passed_over))
         checkpoint, state = found, _read_state(found)
     said = [f"{damage}; going on from {checkpoint.name} instead" for damage in passed_over]
-    resumption = Resumption(checkpoint, state, [*said, *_differences(state)])
+    resumption = Resumption(checkpoint, state, [*said, *_differences(state, config.sharding)])
     if not resumption.has_optimizer:
         resumption.notes.append(f"{checkpoint.name} has no {OPTIMIZER}: the optimizer starts afresh")
     return resumption
@@ -195,7 +195,7 @@ def _plain(config: RunConfig) -> dict[str, Any]:
     return plain
 
 
-def _differences(state: dict[str, Any]) -> list[str]:
+def _differences(state: dict[str, Any], sharding: str) -> list[str]:
     """Why the rest will not be to the bit what it would have been."""
     now = {**versions(), "code": code_hash()}
     changed = [f"{name} {old} (now {now.get(name)})" for name, old in state["versions"].items() if now.get(name) != old]
@@ -203,6 +203,9 @@ def _differences(state: dict[str, Any]) -> list[str]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes != state["processes"]:  # each has random states of its own
         shown.append(f"processes {state['processes']} (now {processes})")
+    before = state["config"].get("sharding", "ddp")
+    if before != sharding:
+        shown.append(f"sharding {before} (now {sharding})")
     return (
         [f"the checkpoint was made with {', '.join(shown)}; the rest will not be the same to the bit"] if shown else []
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
@@ -78,7 +78,7 @@ def train(config: RunConfig) -> RunSummary:
     arguments = trainer_arguments(config, folder)
     parts = prepare(config, arguments.world_size)
     if config.sharding == "fsdp":
-        parts = replace(parts, model=shard(cast(PreTrainedModel, parts.model)))
+        shard(cast(PreTrainedModel, parts.model))
     if resumption is not None:
         resumption.require_same(config, parts.corpus.digest(), arguments.world_size)
     with folder.held() if is_main_process() else nullcontext():
@@ -273,7 +273,7 @@ class _Run:
     def _finish(self, summary: RunSummary) -> None:
         written = self.folder.writing / "model"
         if self.audit is not None or self.trainer.is_sharded:  # shards are put together by all
-            with writing("the model"):
+            with writing("the model") if self.audit is not None else nullcontext():
                 model = self.trainer.accelerator.unwrap_model(self.trainer.model)
                 model.save_pretrained(written, is_main_process=self.audit is not None)
         if self.audit is None or self.metrics is None:

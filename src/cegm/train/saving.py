@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
+from torch import distributed as dist
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from trl.trainer.sft_trainer import SFTTrainer
@@ -63,7 +64,7 @@ class SavingTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Lets transformers write beside, then seals the checkpoint and moves it into place."""
-        with writing(f"the checkpoint of step {self.state.global_step}"):
+        with writing(f"the checkpoint of step {self.state.global_step}") if self.audit is not None else nullcontext():
             super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
         weights = weights_hash(self.accelerator.unwrap_model(self.model)) if self.audit or self.is_sharded else ""
         self.accelerator.wait_for_everyone()
@@ -86,7 +87,7 @@ class SavingTrainer(SFTTrainer):
         if not self.is_sharded:
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        state = whole_state(bare(self.optimizer))
+        state = whole_state(bare(self.optimizer), keep=self.args.should_save)
         if self.args.should_save:
             torch.save(state, Path(output_dir) / checkpoints.OPTIMIZER)
             torch.save(cast(LRScheduler, self.lr_scheduler).state_dict(), Path(output_dir) / checkpoints.SCHEDULER)
@@ -149,10 +150,13 @@ def writing(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
+        others = " and at the other processes" if dist.is_initialized() else ""
         raise OSError(
-            f"{what} could not be written ({reason}); look at the disk, then resume from the one before"
+            f"{what} could not be written ({reason}); look at the disk{others}, then resume from the one before"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch.distributed as dist
 from safetensors.torch import load_file
@@ -17,9 +17,11 @@ from transformers import PreTrainedModel
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.distributed.parallel_utils import replace_layer_number_by_wildcard
 
+from cegm.sharding import whole
 
-def shard(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with every weight spread over all processes; a group for each block, one for what is outside of them.
+
+def shard(model: PreTrainedModel) -> None:
+    """Spreads every weight of a model over all processes; a group for each block, one for what is outside of them.
 
     Args:
         model: The same on all processes.
@@ -38,7 +40,7 @@ def shard(model: PreTrainedModel) -> PreTrainedModel:
     setattr(model, "fsdp_plan", plan)  # noqa: B010  # its setter is hidden from type checkers
     model.register_state_dict_post_hook(_without_tied)  # type: ignore[no-untyped-call]
     config, _, mesh = model.prepare_distribute_model(DistributedConfig(fsdp_size=dist.get_world_size()))
-    return cast(PreTrainedModel, model.maybe_distribute_model(model, config, mesh))
+    model.maybe_distribute_model(model, config, mesh)  # in place
 
 
 def _without_tied(model: Any, weights: dict[str, Tensor], *_: Any) -> None:
@@ -53,16 +55,16 @@ def reshard(model: nn.Module) -> None:
         model.reshard()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that is spread over processes, which all have to ask; any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def whole_state(optimizer: Optimizer, keep: bool) -> dict[str, Any]:
+    """The state that one process would have, on the CPU. All processes have to ask; those that do not `keep` it get no tensors."""
 
+    def gathered(held: Any) -> Any:
+        if not isinstance(held, Tensor):
+            return held
+        full = whole(held)  # of uneven shards, a view of a padded storage, which a file would hold, too
+        return full.cpu().clone() if keep else None
 
-def whole_state(optimizer: Optimizer) -> dict[str, Any]:
-    """The state that one process would have, on the CPU; all processes have to ask."""
-    state: dict[str, Any] = tree_map(
-        lambda held: whole(held).cpu() if isinstance(held, Tensor) else held, optimizer.state_dict()
-    )
+    state: dict[str, Any] = tree_map(gathered, optimizer.state_dict())
     return state
 
 

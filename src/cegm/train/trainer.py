@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -15,6 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from cegm.baselines import build_optimizer
 from cegm.loss import EntanglementLoss
+from cegm.sharding import whole
 from cegm.train.audit import AuditLog
 from cegm.train.callbacks import bare
 from cegm.train.clipping import ClipWatch
@@ -22,11 +25,10 @@ from cegm.train.config import RunConfig
 from cegm.train.evaluate import IGNORED
 from cegm.train.folder import RunFolder
 from cegm.train.guard import Guard, OnNonFinite
-from cegm.train.health import BAD_WEIGHT, NonFiniteError, find_first_bad
+from cegm.train.health import BAD_WEIGHT, NonFiniteError, earliest, find_first_bad
 from cegm.train.meter import Meter, tensor_bytes
 from cegm.train.resume import Resumption
 from cegm.train.saving import SavingTrainer
-from cegm.train.sharded import whole
 
 SMALL_LOGITS = 1 << 26
 """Up to this many logits per micro-batch (256 MiB) they are simply computed. TRL's tiled head saves that memory, but it took 25 ms more on
@@ -154,6 +156,11 @@ class RunTrainer(SavingTrainer):
         loss = cast(Callable[..., Tensor], self._entangled)(outputs, inputs["labels"], num_items_in_batch)
         return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
 
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        """Not deferred: until then every process would hold the whole gradient of every weight."""
+        yield
+
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Checks loss and gradients, then clips; transformers calls it right before the update, on all processes."""
         parameters = [p for p in model.parameters() if p.grad is not None]
@@ -204,7 +211,8 @@ class RunTrainer(SavingTrainer):
                 rows = [row for _, rows in self._micro_batches for row in rows]
                 self._record("spike", step=step, score=meter.guard.score, rows=rows, **numbers)
             return True
-        layer, rows = find_first_bad(self.accelerator.unwrap_model(self.model), self._micro_batches)
+        found = find_first_bad(self.accelerator.unwrap_model(self.model), self._micro_batches)
+        layer, rows = earliest(gather_object([found]))
         before = meter.guard.skipped
         # The next batch cannot mend a weight.
         skips = not layer.startswith(BAD_WEIGHT) and meter.guard.skip(step)
