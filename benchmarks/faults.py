@@ -40,6 +40,10 @@ CONTEXT.set_forkserver_preload(["faults"])
 
 STEPS, SAVE, LENGTH, ROWS = 12, 3, 32, 4
 RATE = 1e-2
+Way = tuple[int, str]
+"""Processes of a run, and its `sharding`."""
+
+ALONE: Way = (1, "ddp")
 PATIENCE = 600.0
 """Seconds until a run counts as hanging."""
 
@@ -68,12 +72,12 @@ def write_parts(place: Path) -> None:
     (place / "text.txt").write_text(" ".join(words[index] for index in order.tolist()))
 
 
-def configuration(place: Path, folder: Path, resume: bool) -> RunConfig:
+def configuration(place: Path, folder: Path, resume: bool, sharding: str = "ddp") -> RunConfig:
     return RunConfig(
         model_name_or_path=str(place / "model"), data=str(place / "text.txt"), output_dir=str(folder), method="cegm", max_steps=STEPS,
         save_steps=SAVE, logging_steps=1, eval_steps=0, eval_rows=4, max_length=LENGTH, per_device_train_batch_size=ROWS,
         learning_rate=RATE, threads=1, progress=False, resume_from_checkpoint="latest" if resume else None,
-        optimizer_options={"refresh_every": 2, "power": -0.5},
+        optimizer_options={"refresh_every": 2, "power": -0.5}, sharding=sharding,
     )  # fmt: skip
 
 
@@ -89,7 +93,7 @@ def with_cegm(place: Path, folder: Path, resume: bool, fault: dict[str, Any]) ->
         return before(trainer, *arguments, **options)
 
     RunTrainer.training_step = step
-    summary = run.train(configuration(place, folder, resume))
+    summary = run.train(configuration(place, folder, resume, fault["sharding"]))
     return {"weights": summary.final_hash, "finite": math.isfinite(summary.loss)}
 
 
@@ -155,8 +159,8 @@ def inject(fault: dict[str, Any], step: int, model: Any) -> None:
     if kind == "data":
         _once(model.get_input_embeddings().register_forward_hook, lambda module, given, output: output * float("nan"))
     if kind == "gradient":
-        weight = next(p for name, p in model.named_parameters() if name.endswith("layers.1.mlp.up_proj.weight"))
-        _once(weight.register_hook, lambda gradient: torch.full_like(gradient, float("nan")))
+        layer = next(module for name, module in model.named_modules() if name.endswith("layers.1.mlp.up_proj"))
+        _once(layer.register_forward_hook, _spoil_gradient)
     if kind == "context":
         collect = EntanglementLayer.collect
 
@@ -166,6 +170,10 @@ def inject(fault: dict[str, Any], step: int, model: Any) -> None:
             return None if means is None else {name: mean * float("nan") for name, mean in means.items()}
 
         EntanglementLayer.collect = spoilt
+
+
+def _spoil_gradient(module: Any, given: Any, output: Tensor) -> None:
+    output.register_hook(lambda gradient: torch.full_like(gradient, float("nan")))
 
 
 def _once(register: Callable[..., Any], change: Callable[..., Any]) -> None:
@@ -239,13 +247,15 @@ def _run(
 
 
 def outcome(
-    side: str, place: Path, folder: Path, resume: bool = False, fault: dict[str, Any] | None = None, ranks: int = 1
+    side: str, place: Path, folder: Path, resume: bool = False, fault: dict[str, Any] | None = None, way: Way = ALONE
 ) -> dict[str, Any]:
     """Runs to the end of all processes; what each said, with its exit status, and `hanging` for those that had to be ended."""
+    ranks, sharding = way
+    fault = {"kind": "none", **(fault or {}), "sharding": sharding}
     for old in place.glob("said-*.json"):
         old.unlink()
     places = [None] if ranks == 1 else [(number, ranks, 29_500 + os.getpid() % 10_000) for number in range(ranks)]
-    processes = [start(side, place, folder, resume, fault or {"kind": "none"}, rank) for rank in places]
+    processes = [start(side, place, folder, resume, fault, rank) for rank in places]
     limit = time.monotonic() + PATIENCE
     found = []
     for number, process in enumerate(processes):

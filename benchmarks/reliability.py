@@ -26,10 +26,12 @@ import transformers
 
 import faults
 from cegm.train import audit, checkpoints
-from faults import SAVE, SIDES, outcome
+from faults import ALONE, SAVE, SIDES, Way, outcome
 
 Line = dict[str, Any]
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+BOTH: Way = (2, "ddp")
+SHARDS: Way = (2, "fsdp")
 KILLS = 20
 LONGEST = 0.4
 """Seconds between the beginning of a step and a kill: some fall into the step, some into the next one or a checkpoint."""
@@ -41,36 +43,37 @@ class Drill:
     def __init__(self, side: str, place: Path, seed: int) -> None:
         self.side, self.place, self.draw = side, place, random.Random(seed)
         self.lines: list[Line] = []
-        self.undisturbed = {ranks: outcome(side, place, place / f"whole-{ranks}", ranks=ranks) for ranks in (1, 2)}
+        ways = [ALONE, BOTH, SHARDS] if side == "cegm" else [ALONE, BOTH]
+        self.undisturbed = {way: outcome(side, place, undisturbed(place, way), way=way) for way in ways}
 
-    def weights(self, ranks: int) -> str:
-        return str(main(self.undisturbed[ranks])["weights"])
+    def weights(self, way: Way) -> str:
+        return str(main(self.undisturbed[way])["weights"])
 
     def within(
         self,
         name: str,
         target: str,
         fault: Line,
-        ranks: int = 1,
+        way: Way = ALONE,
         mend: Callable[[], Any] = list,
         folder: Path | None = None,
     ) -> None:
         """A run with a fault in it; if it dies or stops, `mend`, then a resumption."""
         folder = self.place / "run" if folder is None else folder
-        first = outcome(self.side, self.place, folder, fault=fault, ranks=ranks)
+        first = outcome(self.side, self.place, folder, fault=fault, way=way)
         if main(first).get("ended") and fault["kind"] != "kill":
-            self.note(name, target, first=first, last=first, folder=folder, ranks=ranks)
+            self.note(name, target, first=first, last=first, folder=folder, way=way)
         else:
             mend()
-            self.resumed(name, target, folder, first, ranks)
+            self.resumed(name, target, folder, first, way)
 
-    def resumed(self, name: str, target: str, folder: Path, first: Line, ranks: int = 1) -> None:
+    def resumed(self, name: str, target: str, folder: Path, first: Line, way: Way = ALONE) -> None:
         """Resumes what a fault left behind, or starts again where there is no checkpoint yet."""
         done, there = steps_done(self.side, folder), checkpoint_steps(self.side, folder)
         whole = newest_whole(self.side, folder)
         if not there:
             shutil.rmtree(folder, ignore_errors=True)
-        last = outcome(self.side, self.place, folder, resume=bool(there), ranks=ranks)
+        last = outcome(self.side, self.place, folder, resume=bool(there), way=way)
         begun = resumed_at(self.side, folder, there) if main(last).get("ended") else None
         self.note(
             name,
@@ -78,13 +81,13 @@ class Drill:
             first=first,
             last=last,
             folder=folder,
-            ranks=ranks,
+            way=way,
             done=done,
             newest_whole=whole,
             resumed_at=begun,
         )
 
-    def note(self, name: str, target: str, first: Line, last: Line, folder: Path, ranks: int, **facts: Any) -> None:
+    def note(self, name: str, target: str, first: Line, last: Line, folder: Path, way: Way, **facts: Any) -> None:
         ended = bool(main(last).get("ended"))
         begun, done = facts.get("resumed_at"), facts.get("done")
         said = (
@@ -94,8 +97,9 @@ class Drill:
         )
         said = said or [part.get("error") for part in parts(last) if part.get("error")]
         line = {
-            "fault": name, "target": target, "side": self.side, "ranks": ranks, **facts, "ended": ended,
-            "same": ended and main(last)["weights"] == self.weights(ranks), "finite": main(last).get("finite"), "said": said[:1],
+            "fault": name, "target": target, "side": self.side, "ranks": way[0], "sharding": way[1], **facts, "ended": ended,
+            "same": ended and main(last)["weights"] == self.weights(way), "finite": main(last).get("finite"),
+            "said": [str(text).replace(f"{self.place}/", "") for text in said[:1]],
             "lost": None if begun is None or done is None else max(0, done - begun),
             "hanging": any(part["hanging"] for part in (*parts(first), *parts(last))), "status": [part["status"] for part in parts(first)],
         }  # fmt: skip
@@ -116,15 +120,13 @@ class Drill:
         ):
             if kind != "context" or self.side == "cegm":
                 self.within(name, "step 7", {"kind": kind, "step": 7})
-        self.within("one of two ranks killed", "rank 1, step 8", {"kind": "die", "step": 8, "rank": 1}, ranks=2)
-        self.within(
-            "NaN in a gradient of one of two ranks",
-            "rank 1, step 8",
-            {"kind": "gradient", "step": 8, "rank": 1},
-            ranks=2,
-        )
-        whole = float(self.undisturbed[1]["seconds"])
-        self.within("clock jumps back a day", "midway", {"kind": "clock", "seconds": 0.6 * whole})
+        for way, name in ((BOTH, "one of two ranks"), (SHARDS, "one of two ranks with shards")):
+            if way in self.undisturbed:
+                at = {"step": 8, "rank": 1}
+                self.within(f"{name} killed", "rank 1, step 8", {"kind": "die", **at}, way)
+                self.within(f"NaN in a gradient of {name}", "rank 1, step 8", {"kind": "gradient", **at}, way)
+        seconds = float(self.undisturbed[ALONE]["seconds"])
+        self.within("clock jumps back a day", "midway", {"kind": "clock", "seconds": 0.6 * seconds})
         self.disk()
         self.files()
 
@@ -142,7 +144,7 @@ class Drill:
 
     def disk(self) -> None:
         """A file system that is full in the middle of a run, and large enough for its resumption."""
-        needed = sum(path.stat().st_size for path in (self.place / "whole-1").rglob("*") if path.is_file())
+        needed = sum(path.stat().st_size for path in undisturbed(self.place, ALONE).rglob("*") if path.is_file())
         disk = self.place / "disk"
         disk.mkdir()
         subprocess.run(
@@ -159,6 +161,11 @@ class Drill:
             )
         finally:
             subprocess.run(["umount", disk], check=True)
+
+
+def undisturbed(place: Path, way: Way) -> Path:
+    """Folder of the run that nobody disturbed."""
+    return place / f"whole-{way[0]}-{way[1]}"
 
 
 def damage(path: Path, how: str, draw: random.Random) -> None:
