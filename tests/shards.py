@@ -80,12 +80,26 @@ class Conv1D(nn.Module):
         return x @ self.weight
 
 
+class Experts(nn.Module):
+    """One matrix for each of five positions, stacked; four ranks cannot share them evenly, and the last is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_experts = 6
+        self.weight = nn.Parameter(torch.randn(6, 4, 6) / 3)
+
+    def forward(self, x):
+        positions = [nn.functional.linear(each, self.weight[i]) for i, each in enumerate(x.unbind(1))]
+        return torch.stack(positions, dim=1)
+
+
 class Block(nn.Module):
     """Shapes that four ranks cannot share evenly; `side` has three rows, so that one of them gets nothing."""
 
     def __init__(self):
         super().__init__()
         self.norm = nn.RMSNorm(6)  # one of full rank: what a polar factor makes of a rank that is missing is rounding
+        self.num_heads = 3
         self.c_attn = Conv1D(18, 6)  # three fused weights, stored upright
         self.up = nn.Linear(18, 7)
         self.out = nn.Linear(7, 6, bias=False)
@@ -104,13 +118,14 @@ class Words(nn.Module):
         self.embedding = nn.Embedding(11, 6)
         self.layers = nn.ModuleList([Block(), Block()])
         self.kernel = nn.Conv1d(6, 5, 3)
+        self.experts = Experts()
 
     def forward(self, tokens):
         x, sides = self.embedding(tokens), []
         for layer in self.layers:
             x, side = layer(x)
             sides.append(side)
-        return torch.cat([self.kernel(x.mT).flatten(1), *(side.flatten(1) for side in sides)], dim=1)
+        return torch.cat([self.kernel(x.mT).flatten(1), self.experts(x).flatten(1), *(side.flatten(1) for side in sides)], dim=1)
 
 
 class Whole(nn.Module):
@@ -272,7 +287,8 @@ def refused_contexts():
     optimizer = CEGM(net, refresh_every=1)
     for _ in range(3):
         net(torch.randn(5, 4)).square().mean().backward()
-        (layer,) = optimizer._contexts._layers.values()
+        (recorder,) = optimizer._contexts._recorders.values()
+        (layer,) = recorder.layers
         layer.demand_carrier.grad.fill_(float("nan"))
         before = net.weight.full_tensor().clone()
         try:

@@ -632,7 +632,7 @@ class TestGivenUp:
         (model, optimizer), _ = pair(DATABASE[0], given)
         for seed in (1, 2):
             loss_of(model, seed).backward()
-        layer = optimizer._contexts._layers[model[1].weight]
+        (layer,) = optimizer._contexts._recorders[model[1].weight].layers
         assert layer.mass_carrier.grad == 2 * 21
 
 

@@ -351,11 +351,11 @@ def test_layers_fed_otherwise_or_never_are_left_out_with_the_reason():
     optimizer.step()
     texts = torch.cat([torch.tensor([[0, 1, 2, 3, 0, 1]]), ids])  # the expert sees all of one text, half of the other
     explanation = cegm.explain(model, optimizer, texts)
-    assert explanation.layers == ("dense", "out")
+    assert explanation.layers == ("dense",)
     assert list(explanation.left_out) == ["expert", "spare"]
     assert "fed with 3 vectors, the text has 6 tokens" in explanation.left_out["expert"]
     assert "not called" in explanation.left_out["spare"]
-    assert all(text.scores.shape == (2, 6) for text in explanation.texts)
+    assert all(text.scores.shape == (1, 6) for text in explanation.texts)
 
 
 def test_an_output_changed_in_place_is_scored_before_the_change():
@@ -482,7 +482,7 @@ def test_a_convolution_over_the_text_has_scores_that_add_up():
         optimizer.step()
         optimizer.zero_grad()
     found = cegm.explain(model, optimizer, ids)
-    assert set(found.layers) == {"pointwise", "local", "head"}
+    assert set(found.layers) == {"pointwise", "local"}
     nn.functional.cross_entropy(model(ids)[0, :-1], ids[0, 1:]).backward()
     for name, scores in zip(found.layers, found.texts[0].scores, strict=True):
         weight = getattr(model, name).weight

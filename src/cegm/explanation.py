@@ -19,10 +19,14 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from cegm.context.alignment import alignment
-from cegm.context.patches import Geometry, context_rows, demand_rows, geometry
+from cegm.context.patches import Geometry, context_rows, demand_rows
+from cegm.context.taps import Observer, watch
 from cegm.groups import Assignment
 from cegm.optimizer import CEGM
 from cegm.sharding import is_sharded
+
+EXPERTS = "each expert sees tokens of its own, in another order than the text's"
+OUT_OF_REACH = "its contexts are out of reach"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +125,8 @@ def explain(
     rows, tokenizer = _ids(model, texts, tokenizer, max_length)
     predicted = sum(len(row) - 1 for row in rows)
     loss, found, left_out = 0.0, [], _without_momentum(optimizer, assignments)
+    left_out |= {a.name: EXPERTS for a in assignments if a.experts > 1}
+    left_out |= {a.name: OUT_OF_REACH for a in assignments if not a.places}
     seen = [a for a in assignments if a.name not in left_out]
     with _undisturbed(model):
         for row in rows:
@@ -149,7 +155,7 @@ def _with_layers(optimizer: CEGM) -> list[Assignment]:
     if not isinstance(optimizer, CEGM):
         raise ValueError(f"explain needs the CEGM optimizer of the model, not {type(optimizer).__name__}")
     assignments = optimizer.matrices()
-    if not any(a.modules for a in assignments):
+    if not any(a.places for a in assignments):
         raise ValueError("the optimizer was built without a model, so its layers are unknown; use CEGM(model, ...)")
     return assignments
 
@@ -246,7 +252,9 @@ def _align(
 ) -> tuple[float, dict[str, Tensor], dict[str, str]]:
     """One text: its part of the loss, scores (pieces, tokens) by name of the weight, and why some have none."""
     taps = [_Tap(a, optimizer.state[a.parameter]["momentum"], len(row)) for a in assignments]
-    handles = [module.register_forward_hook(tap) for tap in taps for module in tap.assignment.modules]
+    for tap in taps:
+        for place in tap.assignment.places:
+            watch(place, tap, tap.assignment.transposed)
     try:
         ids = row.to(next(model.parameters()).device)
         output = model(ids[None])
@@ -259,8 +267,8 @@ def _align(
                 torch.autograd.grad(loss, carriers, allow_unused=True) if loss.requires_grad else [None] * len(taps)
             )
     finally:
-        for handle in handles:
-            handle.remove()
+        for tap in taps:
+            tap.unhook()
     missing = {
         t.assignment.name: t.trouble or "not called, or its output does not reach the loss"
         for t, s in zip(taps, scores, strict=True)
@@ -270,10 +278,11 @@ def _align(
     return float(loss.detach()), found, missing
 
 
-class _Tap:
-    """Forward hook at the modules of one weight that makes alignment scores the *gradient of a carrier*.
+class _Tap(Observer):
+    """Observes one weight and makes alignment scores the *gradient of a carrier*.
 
-    Autograd then sums over the calls of a module and survives recomputation, as in `cegm.context.layers`.
+    Autograd then sums over the calls of a module and survives recomputation, as in `cegm.context.layers`. Its
+    hooks are taken away at the end.
 
     Attributes:
         carrier: Zeros that take part in nothing else, shape (pieces, tokens).
@@ -281,19 +290,25 @@ class _Tap:
     """
 
     def __init__(self, assignment: Assignment, momentum: Tensor, tokens: int) -> None:
-        self.assignment = assignment
+        super().__init__()
+        self.assignment, self.parameter = assignment, assignment.parameter
         self.entangled = [matrix.view(momentum) for matrix in assignment.matrices()]
         dtype = torch.promote_types(momentum.dtype, torch.float32)
         self.carrier = torch.zeros(len(self.entangled), tokens, dtype=dtype, device=momentum.device, requires_grad=True)
         self.trouble = ""
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        walk, tokens = geometry(module), self.carrier.shape[1]
+    def listens(self, module: nn.Module) -> bool:
+        """Always."""
+        return True
+
+    def see(self, output: Tensor, contexts: Tensor, walk: Geometry | None, part: int) -> Tensor | None:
+        """The output, with the scores of its tokens behind it; None if these are not the tokens of the text."""
+        tokens = self.carrier.shape[1]
         fed = demand_rows(output, walk).shape[:-1].numel()
         if fed != tokens:
             self.trouble = f"fed with {fed} vectors, the text has {tokens} tokens"
             return None
-        tapped: Tensor = _Align.apply(output, inputs[0], self.entangled, walk, self.carrier)  # type: ignore[no-untyped-call]
+        tapped: Tensor = _Align.apply(output, contexts, self.entangled, walk, self.carrier)  # type: ignore[no-untyped-call]
         return tapped
 
 

@@ -1,33 +1,30 @@
-"""Which parameter is updated how: matrices that meet contexts by Algorithm 1, everything else by AdamW.
-
-Grouping goes by *role*, not by number of dimensions: an embedding is a matrix too, but its inputs are one-hot. Every
-trainable parameter is assigned exactly once, the assignment is printed as a table, and ordered name patterns override
-it.
-"""
+"""What an optimizer knows of a parameter: how it is updated and why, which matrices are in it, where it meets its contexts."""
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from cegm.aligned import aligned
+from cegm.context.taps import Place
 
 Role = Literal["matrix", "adamw"]
 ROLES: tuple[str, ...] = get_args(Role)
 
-HEAD_NAMES = {"lm_head", "embed_out", "output_projection", "classifier", "score", "qa_outputs"}
-ROUTER_NAMES = {"router", "gate", "shared_expert_gate", "wg"}
-"""Last components of module names. `gate_proj` of a gated MLP is not among them; `mlp.gate` of a mixture of experts is."""
+EXPECTED_OF_ADAMW = ("embedding", "output head", "vector")
+"""Reasons that leave nobody wondering, however many weights they concern."""
 
-FUSED_EQUALLY = {"c_attn": 3, "Wqkv": 3, "gate_up_proj": 2, "gate_up": 2}
-"""Projections that stack several weights of equal height in one parameter."""
+UNTOLD = "two dimensions, no model"
+"""Reason of a matrix that is one by its dimensions alone."""
+
+LARGE = 0.02
+"""Share of all weights from which the summary names what AdamW updates for another reason."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,11 @@ class Assignment:
         parameter: The tensor.
         role: `matrix` (Algorithm 1) or `adamw`.
         reason: What decided the role, in words a user can check.
-        transposed: The parameter is stored (inputs, outputs), as in transformers' `Conv1D`.
-        pieces: Heights of the weights stacked in it, in order; one entry unless it is fused.
-        modules: Modules whose forward pass uses it, so that contexts can be gathered there.
+        transposed: A matrix is stored (inputs, outputs), as in transformers' `Conv1D`.
+        pieces: Heights of the weights stacked in one matrix, in order; one entry unless it is fused.
+        places: Where it meets its contexts; none where they are out of reach.
+        experts: Matrices stacked in it, (experts, outputs, inputs); 1 for all but the experts of a mixture.
+        decays: Whether weight decay is for it: not for vectors, whatever their shape, and what a model marks itself.
     """
 
     name: str
@@ -50,19 +49,38 @@ class Assignment:
     reason: str
     transposed: bool = False
     pieces: tuple[int, ...] = ()
-    modules: list[nn.Module] = field(default_factory=list, repr=False, compare=False)
+    places: tuple[Place, ...] = field(default=(), repr=False, compare=False)
+    experts: int = 1
+    decays: bool = True
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Modules whose forward pass uses it, so that contexts can be gathered there."""
+        return [place.module for place in self.places]
+
+    @property
+    def height(self) -> int:
+        """Outputs of one of its matrices."""
+        return sum(self.pieces)
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of one of its matrices."""
+        stored = self.parameter.shape[1:] if self.experts > 1 else self.parameter.shape
+        return stored[0] if self.transposed else math.prod(stored[1:])
 
     def matrices(self) -> list[Matrix]:
-        """The weights of Algorithm 1 inside the parameter: one, or one per fused piece."""
+        """The weights of Algorithm 1 inside the parameter: one, or one per fused piece and expert."""
         edges = list(accumulate(self.pieces, initial=0))
-        return [Matrix(self, start, stop) for start, stop in pairwise(edges)]
+        return [Matrix(self, expert, *edge) for expert in range(self.experts) for edge in pairwise(edges)]
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One weight `W` (outputs x inputs): rows `start:stop` of a parameter, whichever way that is stored."""
+    """One weight `W` (outputs x inputs): rows `start:stop` of one of the matrices in a parameter, whichever way that is stored."""
 
     assignment: Assignment
+    expert: int
     start: int
     stop: int
 
@@ -70,8 +88,12 @@ class Matrix:
         """The part of `tensor` (the parameter, its gradient or its momentum) that belongs to this weight, (outputs, inputs).
 
         A convolution's kernel (outputs, channels, ...) is seen with one row per output; its inputs are patches. Of a
-        shard, whose first row is row `first` of the parameter, it is what the shard has of this weight.
+        shard, whose first row (or expert) is number `first` of the parameter, it is what the shard has of this weight.
         """
+        if self.assignment.experts > 1:
+            number = self.expert - first
+            stacked = tensor[max(number, 0) : max(number + 1, 0)]  # (1 or 0, outputs, inputs), as stored
+            return (stacked.mT if self.assignment.transposed else stacked).flatten(0, 1)[self.start : self.stop]
         if self.assignment.transposed:
             rows, first = tensor.mT, 0  # a shard has some inputs of all outputs
         else:
@@ -79,107 +101,38 @@ class Matrix:
         start, stop = max(self.start - first, 0), max(self.stop - first, 0)
         return rows if (start, stop) == (0, rows.shape[0]) else rows[start:stop]
 
-    def blocks(self, statistics: Tensor) -> Tensor:
+    def rows(self, outputs: Tensor) -> Tensor:
+        """Of something with an entry for every output of every matrix in the parameter, the entries of this weight's."""
+        first = self.expert * self.assignment.height
+        return outputs[first + self.start : first + self.stop]
+
+    def demand_blocks(self, statistics: Tensor) -> Tensor:
         """Of block-diagonal statistics over all outputs of the parameter, (heads, width, width), those of this weight."""
-        width = statistics.shape[-1]
-        return statistics[self.start // width : self.stop // width]
+        width, first = statistics.shape[-1], self.expert * self.assignment.height
+        return statistics[(first + self.start) // width : (first + self.stop) // width]
+
+    def context_blocks(self, statistics: Tensor) -> Tensor:
+        """Of block-diagonal statistics over the inputs of all its matrices, those of the matrix that this weight is part of."""
+        return of_expert(statistics, self.expert, self.assignment.experts)
 
     @property
     def name(self) -> str:
-        """Name of the layer, with the rows of the piece when it is fused."""
+        """Name of the layer, with number of the expert and rows of the piece where there are several."""
+        places = [str(self.expert)] if self.assignment.experts > 1 else []
+        places += [f"{self.start}:{self.stop}"] if len(self.assignment.pieces) > 1 else []
         name = self.assignment.name.removesuffix(".weight")
-        return name if len(self.assignment.pieces) == 1 else f"{name}[{self.start}:{self.stop}]"
+        return f"{name}[{', '.join(places)}]" if places else name
 
     @property
     def shape(self) -> tuple[int, int]:
         """(outputs, inputs)."""
-        stored = self.assignment.parameter.shape
-        return self.stop - self.start, stored[0] if self.assignment.transposed else math.prod(stored[1:])
+        return self.stop - self.start, self.assignment.inputs
 
 
-def assign(model: nn.Module, patterns: Sequence[tuple[str, Role]] = ()) -> list[Assignment]:
-    """Assigns every trainable parameter of `model`, in the model's own order.
-
-    Args:
-        model: Any module. Weights of `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and transformers' `Conv1D` become matrices
-            unless they are the output head, tied to an embedding, a router, or have a single row or column. Recurrent
-            cells like `nn.LSTM` and `nn.GRU` call fused kernels that no hook sees; they are left to AdamW and say so.
-        patterns: Ordered (shell pattern over parameter names, role) pairs; the first that matches wins over the
-        automatic role.
-
-    Raises:
-        ValueError: A pattern matches no parameter, names an unknown role, or asks for a matrix where no linear layer
-        meets the parameter.
-    """
-    holders = _holders(model)
-    automatic = [_assign_one(model, name, parameter, holders[parameter]) for name, parameter in _trainable(model)]
-    return [_override(assignment, patterns) for assignment in _checked(automatic, patterns)]
-
-
-def _trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
-
-
-def _holders(model: nn.Module) -> dict[Tensor, list[tuple[str, str, nn.Module]]]:
-    """For each parameter the (module name, attribute, module) triples that hold it; several when it is tied."""
-    holders: dict[Tensor, list[tuple[str, str, nn.Module]]] = defaultdict(list)
-    for module_name, module in model.named_modules():
-        for attribute, parameter in module.named_parameters(recurse=False):
-            holders[parameter].append((module_name, attribute, module))
-    return holders
-
-
-def is_transposed(module: nn.Module) -> bool:
-    """Whether `module` is transformers' `Conv1D`, a linear layer that stores (inputs, outputs); told by name, so that only torch is needed."""
-    return hasattr(module, "nf") and any(kind.__name__ == "Conv1D" for kind in type(module).__mro__)
-
-
-def _assign_one(
-    model: nn.Module, name: str, parameter: nn.Parameter, holders: list[tuple[str, str, nn.Module]]
-) -> Assignment:
-    modules = [module for _, attribute, module in holders if attribute == "weight"]
-    role_names = {module_name.rpartition(".")[2] for module_name, _, _ in holders}
-    output_embeddings: Any = getattr(model, "get_output_embeddings", None)
-    head = output_embeddings() if output_embeddings is not None else None
-    reason = ""
-    convolution = bool(modules) and all(isinstance(m, (nn.Conv1d, nn.Conv2d)) for m in modules)
-    shape = (parameter.shape[0], math.prod(parameter.shape[1:])) if convolution else parameter.shape
-    if parameter.ndim < 2 or 1 in shape:
-        reason = "vector"
-    elif any(isinstance(module, nn.Embedding) for module in modules):
-        reason = "embedding"
-    elif (head is not None and head in modules) or role_names & HEAD_NAMES:
-        reason = "output head"
-    elif role_names & ROUTER_NAMES:
-        reason = "router"
-    if convolution:
-        return _assign_convolution(name, parameter, modules, reason)
-    linear = (
-        parameter.ndim == 2 and bool(modules) and all(isinstance(m, nn.Linear) or is_transposed(m) for m in modules)
-    )
-    if not linear:
-        return Assignment(name, parameter, "adamw", reason or _why_unseen(holders[0][2]))
-    transposed = is_transposed(modules[0])
-    outputs, inputs = reversed(parameter.shape) if transposed else parameter.shape
-    pieces = fused_pieces(holders[0][0], outputs, inputs, model)
-    role: Role = "adamw" if reason else "matrix"
-    reason = reason or ("linear layer" if len(pieces) == 1 else f"linear layer, {len(pieces)} fused")
-    return Assignment(name, parameter, role, reason, transposed, pieces, modules)
-
-
-def _assign_convolution(name: str, parameter: nn.Parameter, modules: list[nn.Module], reason: str) -> Assignment:
-    if not reason and any(getattr(module, "groups", 1) > 1 for module in modules):
-        reason = "grouped convolution"
-    if not reason and not parameter.is_contiguous():
-        reason = "convolution in channels_last memory"  # its rows are no view of the parameter
-    if reason:
-        return Assignment(name, parameter, "adamw", reason)
-    return Assignment(name, parameter, "matrix", "convolution", False, (parameter.shape[0],), modules)
-
-
-def _why_unseen(holder: nn.Module) -> str:
-    kind = type(holder).__name__
-    return f"no hook sees it ({kind})" if isinstance(holder, nn.RNNBase) else f"no linear layer ({kind})"
+def of_expert(statistics: Tensor, expert: int, experts: int) -> Tensor:
+    """Of statistics that stand one expert after the other in the first dimension, those of one."""
+    each = len(statistics) // experts
+    return statistics[expert * each : (expert + 1) * each]
 
 
 def block_of(name: str) -> str:
@@ -192,53 +145,18 @@ def block_of(name: str) -> str:
     return ".".join(parts[: numbers[0] + 1] if numbers else parts[:-1])
 
 
-def fused_pieces(module_name: str, outputs: int, inputs: int, model: nn.Module) -> tuple[int, ...]:
-    """Heights of the weights stacked in one projection.
-
-    Interleaved layouts (`query_key_value` of GPT-NeoX, Falcon, BLOOM) have no contiguous pieces and stay whole.
-    """
-    kind = module_name.rpartition(".")[2]
-    count = FUSED_EQUALLY.get(kind, 1)
-    if kind == "c_attn" and outputs == 2 * inputs:  # GPT-2's cross attention stacks keys and values only
-        count = 2
-    if kind == "qkv_proj":
-        config = getattr(model, "config", None)
-        queries = getattr(config, "num_attention_heads", 0)
-        keys = getattr(config, "num_key_value_heads", None) or queries
-        if queries and outputs % (queries + 2 * keys) == 0:
-            width = outputs // (queries + 2 * keys)
-            return queries * width, keys * width, keys * width
-        count = 3
-    return (outputs // count,) * count if outputs % count == 0 else (outputs,)
-
-
-def _checked(assignments: list[Assignment], patterns: Sequence[tuple[str, Role]]) -> list[Assignment]:
-    for pattern, role in patterns:
-        if role not in ROLES:
-            raise ValueError(f"group pattern {pattern!r} has role {role!r}; use one of {', '.join(ROLES)}")
-        if not any(fnmatch.fnmatchcase(a.name, pattern) for a in assignments):
-            raise ValueError(
-                f"group pattern {pattern!r} matches no trainable parameter; print optimizer.summary() for the names"
-            )
-    return assignments
-
-
-def _override(assignment: Assignment, patterns: Sequence[tuple[str, Role]]) -> Assignment:
-    role = next((role for pattern, role in patterns if fnmatch.fnmatchcase(assignment.name, pattern)), assignment.role)
-    if role == assignment.role:
-        return assignment
-    if role == "matrix" and assignment.parameter.ndim != 2 and not assignment.pieces:
-        shape = "x".join(map(str, assignment.parameter.shape))
-        raise ValueError(f"{assignment.name} ({shape}) is no matrix; take it out of the 'matrix' group patterns")
-    pieces = assignment.pieces or tuple(assignment.parameter.shape[:1])
-    return replace(assignment, role=role, reason="pattern", pieces=pieces)
+def is_broadcast(shape: Sequence[int]) -> bool:
+    """Whether a tensor has a dimension of one, along which it is repeated or holds a single row: a vector in another shape."""
+    return len(shape) < 2 or 1 in shape
 
 
 def assign_without_model(name: str, parameter: Tensor) -> Assignment:
     """Falls back to dimensions when no model tells the role: matrices of two dimensions, as `torch.optim.Muon` takes them."""
-    if parameter.ndim == 2 and 1 not in parameter.shape:
-        return Assignment(name, parameter, "matrix", "two dimensions, no model", False, (parameter.shape[0],))
-    return Assignment(name, parameter, "adamw", "vector" if parameter.ndim < 2 else "not a matrix, no model")
+    if is_broadcast(parameter.shape):
+        return Assignment(name, parameter, "adamw", "vector", decays=False)
+    if parameter.ndim == 2:
+        return Assignment(name, parameter, "matrix", UNTOLD, False, (parameter.shape[0],))
+    return Assignment(name, parameter, "adamw", "not a matrix, no model")
 
 
 def table(assignments: Sequence[Assignment]) -> str:
@@ -250,12 +168,24 @@ def table(assignments: Sequence[Assignment]) -> str:
     rows = [("update", "why", "tensors", "weights", "shape", "name")]
     for (role, reason, folded), members in kinds.items():
         shapes = Counter("x".join(map(str, m.parameter.shape)) for m in members)
-        weights = sum(m.parameter.numel() for m in members)
-        rows.append((role, reason, str(len(members)), f"{weights:,}", " ".join(shapes), folded))
-    total = Counter[str]()
-    for a in assignments:
-        total[a.role] += a.parameter.numel()
+        rows.append((role, reason, str(len(members)), f"{_weights(members):,}", " ".join(shapes), folded))
     lines = aligned(rows, {0, 1, 4, 5})
     lines.insert(1, "-" * len(lines[0]))
-    lines.append(f"total: {total['matrix']:,} weights by Algorithm 1, {total['adamw']:,} by AdamW")
+    by_role = {role: _weights([a for a in assignments if a.role == role]) for role in ROLES}
+    lines.append(f"total: {by_role['matrix']:,} weights by Algorithm 1, {by_role['adamw']:,} by AdamW{_large(kinds)}")
     return "\n".join(lines)
+
+
+def _weights(members: Sequence[Assignment]) -> int:
+    return sum(member.parameter.numel() for member in members)
+
+
+def _large(kinds: dict[tuple[str, str, str], list[Assignment]]) -> str:
+    """What AdamW updates though it is large and neither embedding nor head."""
+    total = sum(map(_weights, kinds.values()))
+    large = [
+        f"{folded} ({_weights(members):,}, {reason})"
+        for (role, reason, folded), members in kinds.items()
+        if role == "adamw" and reason not in EXPECTED_OF_ADAMW and _weights(members) >= LARGE * total
+    ]
+    return f", among them {'; '.join(large)}: group_patterns can make them matrices" if large else ""

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from cegm.context.taps import layer_input
 from cegm.loss_options import Kernel, StopGradient, check
 
 IGNORED = -100
@@ -184,9 +185,9 @@ class _HeadInput:
     def __init__(self) -> None:
         self.value: Tensor | None = None
 
-    def __call__(self, head: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def __call__(self, head: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         if torch.is_grad_enabled():
-            self.value = inputs[0]
+            self.value = layer_input(inputs, named)
 
     def take(self) -> Tensor | None:
         """The input, which is then forgotten here."""
@@ -202,7 +203,7 @@ class _ModelLoss:
         self._head = _output_head(model)
         self._input = _HeadInput()
         self._checked = False
-        weakref.finalize(self, self._head.register_forward_hook(self._input).remove)
+        weakref.finalize(self, self._head.register_forward_hook(self._input, with_kwargs=True).remove)
 
     def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """The loss of the forward pass that gave `outputs`.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -18,14 +19,15 @@ from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from cegm.context.scores import Scores
-from cegm.groups import Assignment, Matrix, Role, assign, table
+from cegm.groups import UNTOLD, Assignment, Matrix, Role, table
 from cegm.mapping.coefficient import FOLLOWS_LOSS, Coefficient, advance, observe
 from cegm.mapping.normalize import Normalize, balance_rows, effective_ranks, frobenius_norms, normalize
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, polar_dtype, resolve
 from cegm.owners import Owners
-from cegm.param_groups import by_role, split
+from cegm.param_groups import Group, Kind, by_role, kind_of, listed, split
 from cegm.refresh import Contexts, mean_over_ranks
+from cegm.roles import assign
 from cegm.sharding import is_sharded, local
 from cegm.state import WholeState
 
@@ -144,16 +146,21 @@ class CEGM(WholeState):
         given = {name: value for name, value in locals().items() if name in _OPTION_NAMES}
         options = resolve(preset, given)
         self.preset = preset
+        self._takes_all = isinstance(params, nn.Module)
         if isinstance(params, nn.Module):
             model, params = params, [{"params": [p for p in params.parameters() if p.requires_grad]}]
+        self._model = None if model is None else weakref.ref(model)
+        self._group_patterns = tuple(group_patterns)
         self._assignments: dict[Tensor, Assignment] = {}
-        if model is not None:
-            self._assignments = {a.parameter: a for a in assign(model, group_patterns)}
-        elif group_patterns:
+        self._warned_idle = False
+        if model is None and group_patterns:
             raise ValueError("group_patterns need the names of a model; pass model=")
+        groups = listed(params)
+        self._look_at_model(groups)
         self._owners = Owners(self._assignments)
         self._contexts = Contexts(self._assignments, self._owners)
-        super().__init__(by_role(params, options, self._assignments), options)
+        super().__init__(by_role(groups, options, self._assignments), options)
+        self._require_known(range(len(self.param_groups)))
         self._require_matrices()
         if model is None:
             warnings.warn(
@@ -164,8 +171,14 @@ class CEGM(WholeState):
     # ------------------------------------------------------------------ groups
 
     def _require_matrices(self) -> None:
-        if not any(group["role"] == "matrix" for group in self.param_groups):
-            raise ValueError("the model has no matrix for Algorithm 1 (no trainable linear layer); use AdamW for it")
+        if any(group["role"] == "matrix" for group in self.param_groups):
+            return
+        if any(a.pieces and a.reason == "vector" for a in self._assignments.values()):  # adapters of rank 1
+            warnings.warn(
+                "every linear layer here has a single row or column, so AdamW updates all weights", stacklevel=3
+            )
+            return
+        raise ValueError("the model has no matrix for Algorithm 1 (no trainable linear layer); use AdamW for it")
 
     def _require_alike(self) -> None:
         """Raises ValueError where some weights are sharded and others are not: their gradients would be those of one rank."""
@@ -176,21 +189,102 @@ class CEGM(WholeState):
                 "the whole model, too"
             )
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group as torch does, and watches the layers of its matrices."""
-        if "role" not in param_group:
-            for part in split(param_group, len(self.param_groups), self.defaults, self._assignments):
-                self.add_param_group(part)
+    def _require_known(self, places: Iterable[int]) -> None:
+        """Raises ValueError where a group holds a matrix that is not in the model, whose role nobody can tell."""
+        if self._model is None:
             return
-        super().add_param_group(param_group)
+        for parameter in (p for place in places for p in self.param_groups[place]["params"]):
+            assignment = self._assignments[parameter]
+            if assignment.reason == UNTOLD:
+                raise ValueError(
+                    f"{assignment.name} is a matrix outside of the model that CEGM was given, so its role is unknown; "
+                    "give its group role='matrix' or role='adamw'"
+                )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group as torch does: split by role, and its matrices watched. The model is looked at again for what is new in it."""
+        if "steps" in param_group:  # split already
+            self._add(param_group)
+            return
+        (group,) = listed([param_group])
+        self._look_at_model([group])
+        place = len(self.param_groups)
+        for part in split(group, place, self.defaults, self._assignments):
+            self._add(part)
+        self._require_known(range(place, len(self.param_groups)))
+
+    def _add(self, part: dict[str, Any]) -> None:
+        super().add_param_group(part)
         group = self.param_groups[-1]
         self._require_alike()
-        if group["role"] == "matrix":
-            self._owners.add(group["params"])
-        if group["role"] == "matrix" and (group["power"] or group["gradient_power"]):
-            for parameter in group["params"]:
+        self._watch(group["params"], group)
+
+    def _watch(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+        if group["role"] != "matrix":
+            return
+        self._owners.add(parameters)
+        if group["power"] or group["gradient_power"]:
+            for parameter in parameters:
                 self._contexts.watch(parameter, group)
             self._contexts.arm(self.state, self.param_groups)
+
+    # ------------------------------------------------------------------ a model that changes
+
+    def _look_at_model(self, groups: Sequence[Group] = ()) -> None:
+        """Assigns what is trainable in the model, or in one of these groups, and not assigned yet."""
+        model = None if self._model is None else self._model()
+        if model is not None:
+            handed = {member[1] if isinstance(member, tuple) else member for g in groups for member in g["params"]}
+            for assignment in assign(model, self._group_patterns, handed):
+                self._assignments.setdefault(assignment.parameter, assignment)
+
+    def _follow_model(self) -> None:
+        """Takes in weights that were unfrozen or put in place of others since, if all of the model's are this optimizer's to train.
+
+        They join the groups of their kind, so that schedulers move them too; weights that are gone leave theirs.
+        """
+        model = None if self._model is None else self._model()
+        if model is None:
+            return
+        grouped = {p for group in self.param_groups for p in group["params"]}
+        new = [p for p in model.parameters() if p.grad is not None and p.requires_grad and p not in grouped]
+        if not new:
+            return
+        if not self._takes_all:
+            self._warn_idle(grouped)
+            return
+        self._look_at_model()
+        places = {kind_of(group, self._assignments): group for group in reversed(self.param_groups)}
+        present = set(model.parameters())
+        for parameter in grouped - present:
+            self._contexts.forget(parameter)
+            self.state.pop(parameter, None)
+        for group in self.param_groups:
+            group["params"] = [p for p in group["params"] if p in present]
+        for parameter in new:
+            assignment = self._assignments[parameter]
+            kind = Kind(assignment.role, assignment.decays)
+            if kind in places:
+                places[kind]["params"].append(parameter)
+                self._watch([parameter], places[kind])
+            else:
+                self.add_param_group({"params": [parameter]})
+                places[kind] = self.param_groups[-1]
+        self._contexts.begin_late(new)
+        warnings.warn(
+            f"{len(new)} weights became trainable after CEGM was built (first {self._assignments[new[0]].name}); they have joined its groups",
+            stacklevel=4,
+        )
+
+    def _warn_idle(self, grouped: Iterable[Tensor]) -> None:
+        """Says once that nothing is left to train, while other weights of the model have gradients."""
+        if not self._warned_idle and all(p.grad is None for p in grouped):
+            self._warned_idle = True
+            warnings.warn(
+                "no weight of this optimizer has a gradient, but others of its model have: weights were replaced or frozen "
+                "after CEGM was built; build it again, or add them with add_param_group",
+                stacklevel=5,
+            )
 
     # ------------------------------------------------------------------ Algorithm 1
 
@@ -208,6 +302,7 @@ class CEGM(WholeState):
                 loss = closure()
             self.observe_loss(loss)
         self._require_present()
+        self._follow_model()
         if self.refreshing:
             self._contexts.refresh(self.state, self.param_groups)  # line 8
         for group in self.param_groups:
@@ -215,6 +310,7 @@ class CEGM(WholeState):
                 self._adamw(group)
                 continue
             gradients = self._owners.gradients(group["params"])
+            self._begin(gradients)
             for matrices in self._equal_shapes(gradients):
                 gradient = _stack(matrices, gradients)  # line 6, (matrices, outputs, inputs)
                 self._compare(gradient, matrices, group)  # for line 12
@@ -242,9 +338,8 @@ class CEGM(WholeState):
                 name = "a weight" if assignment is None else assignment.name
                 raise ValueError(f"{name} was replaced after CEGM was built; build it after fully_shard(model)")
 
-    def _equal_shapes(self, gradients: dict[Tensor, Tensor]) -> list[list[Matrix]]:
-        """The weights that have a gradient here, batched by shape."""
-        batches: dict[tuple[Any, ...], list[Matrix]] = defaultdict(list)
+    def _begin(self, gradients: dict[Tensor, Tensor]) -> None:
+        """Raises RuntimeError for gradients that cannot be taken, and gives each weight that has none a momentum of zeros."""
         for parameter, gradient in gradients.items():
             if parameter.ndim > 2 and not parameter.is_contiguous():
                 raise RuntimeError(
@@ -255,12 +350,24 @@ class CEGM(WholeState):
                     f"{self._assignments[parameter].name} has a sparse gradient; use a dense one or AdamW"
                 )
             state = self.state[parameter]
+            _follow_device(state, "momentum", parameter)
             if "momentum" not in state:
                 layout = torch.contiguous_format if parameter.ndim > 2 else torch.preserve_format
                 state["momentum"] = torch.zeros_like(gradient, memory_format=layout)  # G_0 = 0, line 2
-            for matrix in self._assignments[parameter].matrices():
-                maps = tuple(state[key].shape[-1] if key in state else 0 for key in ("context_map", "demand_map"))
-                batches[(*matrix.shape, *maps, parameter.dtype, parameter.device)].append(matrix)
+
+    def _equal_shapes(self, gradients: dict[Tensor, Tensor]) -> list[list[Matrix]]:
+        """The weights that have a gradient here and a momentum, batched by shape; experts that no token reached have none."""
+        batches: dict[tuple[Any, ...], list[Matrix]] = defaultdict(list)
+        for parameter, gradient in gradients.items():
+            state = self.state.get(parameter, {})
+            if "momentum" not in state:
+                continue
+            assignment = self._assignments[parameter]
+            reached = gradient.flatten(1).any(dim=1).tolist() if assignment.experts > 1 else [True]
+            for matrix in assignment.matrices():
+                if reached[matrix.expert]:
+                    maps = tuple(state[key].shape[-1] if key in state else 0 for key in ("context_map", "demand_map"))
+                    batches[(*matrix.shape, *maps, parameter.dtype, parameter.device)].append(matrix)
         return list(batches.values())
 
     def _entangle(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
@@ -277,10 +384,10 @@ class CEGM(WholeState):
         """Line 9: `E_t = Phi_q(T_t) G_t Phi_p(S_t)^T`."""
         state = self.state[matrices[0].assignment.parameter]
         if "context_map" in state:
-            maps = torch.stack([self.state[m.assignment.parameter]["context_map"] for m in matrices])
+            maps = torch.stack([m.context_blocks(self.state[m.assignment.parameter]["context_map"]) for m in matrices])
             entangled = map_right(entangled.float(), maps)
         if "demand_map" in state:
-            maps = torch.stack([m.blocks(self.state[m.assignment.parameter]["demand_map"]) for m in matrices])
+            maps = torch.stack([m.demand_blocks(self.state[m.assignment.parameter]["demand_map"]) for m in matrices])
             entangled = map_left(entangled.float(), maps)
         return entangled
 
@@ -295,11 +402,11 @@ class CEGM(WholeState):
         return direction
 
     def _row_moment(self, matrix: Matrix) -> Tensor:
-        state = self.state[matrix.assignment.parameter]
+        assignment, state = matrix.assignment, self.state[matrix.assignment.parameter]
         if "row_moment" not in state:
-            outputs = sum(matrix.assignment.pieces)
-            state["row_moment"] = torch.zeros(outputs, 1, device=matrix.assignment.parameter.device)
-        return cast(Tensor, state["row_moment"][matrix.start : matrix.stop])
+            rows = assignment.experts * assignment.height
+            state["row_moment"] = torch.zeros(rows, 1, device=assignment.parameter.device)
+        return matrix.rows(state["row_moment"])
 
     def _update(
         self, weights: list[Tensor], directions: list[Tensor], shape: tuple[int, int], group: dict[str, Any]
@@ -323,6 +430,9 @@ class CEGM(WholeState):
                 state["step"] = torch.tensor(0.0)
                 state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
                 state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            _follow_device(state, "exp_avg", parameter)
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = state[name].to(parameter.dtype)
         if not parameters:
             return
         states = [self.state[p] for p in parameters]
@@ -382,6 +492,11 @@ class CEGM(WholeState):
         for group in groups:
             observe(group, value)
 
+    def await_loss(self) -> None:
+        """Lets the coefficients that follow the loss stand still until `observe_loss` tells the first one."""
+        for group in self.param_groups:
+            group["awaits_loss"] = True
+
     def _compare(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> None:
         """Adds up how far the new gradient agrees with the last mapped one, which `hypergradient` follows."""
         if group["coefficient"] != "hypergradient":
@@ -400,8 +515,14 @@ class CEGM(WholeState):
 
     # ------------------------------------------------------------------ state
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy knows the copy of the model."""
+        return {**super().__getstate__(), "_model": None if self._model is None else self._model()}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """After a copy or a load: options from before which a state comes are off, and layers record when due."""
+        if isinstance(state.get("_model"), nn.Module):
+            state = {**state, "_model": weakref.ref(state["_model"])}
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in RECOMMENDED.items():
@@ -452,7 +573,8 @@ class CEGM(WholeState):
     def diagnostics(self) -> dict[str, dict[str, float]]:
         """Per layer, how its context shaped its last gradient; changes nothing.
 
-        Call it after `step()` and before `zero_grad()`; of a sharded model on all ranks, each of which gets the whole.
+        Call it after `step()` and before `zero_grad()`; of a sharded model on all ranks, each of which gets the whole. Weights
+        that have never moved are left out.
 
         Returns:
             For each weight of Algorithm 1, by name in the model's order: `gradient_norm` (Frobenius), `update_to_weight` (root mean square
@@ -504,8 +626,8 @@ class CEGM(WholeState):
             report[matrix.name] = {
                 "gradient_norm": float(norms[index]),
                 "update_to_weight": float(sizes[index] / weights[index].clamp_min(group["eps"])),
-                "context_rank": float(state.get("context_rank", math.nan)),
-                "gradient_context_rank": float(state.get("demand_rank", math.nan)),
+                "context_rank": _of_expert(state, "context_rank", matrix),
+                "gradient_context_rank": _of_expert(state, "demand_rank", matrix),
                 "cosine": float(cosines[index]),
                 "entanglement": group["entanglement"],
                 **{f"{stage}_rank": rank[index] for stage, rank in zip(STAGES, ranks, strict=True)},
@@ -531,6 +653,20 @@ _OPTION_NAMES = frozenset(CEGM.__init__.__annotations__) - {"params", "model", "
 def _stack(matrices: list[Matrix], tensors: dict[Tensor, Tensor]) -> Tensor:
     """Gradients or weights of equal shape, given by parameter, as one tensor, (matrices, outputs, inputs)."""
     return torch.stack([m.view(tensors[m.assignment.parameter]) for m in matrices])
+
+
+def _follow_device(state: dict[str, Any], key: str, parameter: Tensor) -> None:
+    """Moves what lies beside `state[key]` to where the weight is now; counters stay where torch keeps them."""
+    device = state[key].device if key in state else parameter.device
+    if device != parameter.device:
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.device == device and value.ndim:
+                state[name] = value.to(parameter.device)
+
+
+def _of_expert(state: dict[str, Any], key: str, matrix: Matrix) -> float:
+    """One of the numbers that a state keeps per expert; NaN where it keeps none."""
+    return float(state[key][matrix.expert]) if key in state else math.nan
 
 
 def _layer_scale(kind: LayerScale, outputs: int, inputs: int) -> float:

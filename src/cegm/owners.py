@@ -60,6 +60,10 @@ class Owners:
         parameter = next(iter(self._owner), None)
         return None if parameter is None else mesh_of(self._assignments[parameter].name, parameter)
 
+    def knows(self, parameter: Tensor) -> bool:
+        """Whether a weight is sharded, and so has an owner."""
+        return parameter in self._owner
+
     def owns(self, parameter: Tensor) -> bool:
         """Whether this rank runs Algorithm 1 on a weight."""
         mesh = self._mesh
@@ -87,7 +91,7 @@ class Owners:
         for matrix, each in zip(matrices, direction, strict=True):
             parameter = matrix.assignment.parameter
             if parameter not in self._directions:
-                self._directions[parameter] = torch.empty(
+                self._directions[parameter] = torch.zeros(  # experts that no token reached have no direction
                     (*parameter.shape,), dtype=_direction_dtype(parameter), device=each.device
                 )
             matrix.view(self._directions[parameter]).copy_(each)
@@ -106,7 +110,9 @@ class Owners:
             first, _ = each.rows(mesh.rank, mesh.ranks)
             weight = local(parameter)
             for matrix in self._assignments[parameter].matrices():
-                yield matrix, matrix.view(weight, first), matrix.view(shard, first)
+                direction = matrix.view(shard, first)
+                if matrix.assignment.experts == 1 or bool(direction.any()):
+                    yield matrix, matrix.view(weight, first), direction
 
     def total(self, value: float | Tensor) -> float | Tensor:
         """Of a number to which every matrix adds once."""

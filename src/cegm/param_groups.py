@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from cegm.groups import Assignment, assign_without_model
+from cegm.groups import ROLES, Assignment, Role, assign_without_model
 from cegm.mapping.coefficient import INITIAL
 from cegm.options import check
 from cegm.sharding import is_sharded, mesh_of
@@ -17,19 +18,25 @@ from cegm.sharding import is_sharded, mesh_of
 Group = dict[str, Any]
 
 
-def by_role(
-    params: ParamsT, options: Mapping[str, Any], assignments: MutableMapping[Tensor, Assignment]
-) -> list[Group]:
-    """Splits each of the caller's groups by role.
+class Kind(NamedTuple):
+    """What the weights of one group have in common."""
+
+    role: str
+    decays: bool
+
+
+KINDS = (Kind("matrix", True), Kind("matrix", False), Kind("adamw", True), Kind("adamw", False))
+
+
+def listed(params: ParamsT) -> list[Group]:
+    """What the caller hands over as groups, each with a list of members.
 
     Args:
         params: What torch accepts: tensors, named tensors, or groups of either.
-        options: For what a group does not say itself.
-        assignments: What is known of each parameter; those without a model are added.
 
     Raises:
         TypeError: Something that torch does not accept.
-        ValueError: No parameters, or one that cannot be used.
+        ValueError: No parameters.
     """
     if isinstance(params, Tensor):
         raise TypeError(
@@ -40,32 +47,72 @@ def by_role(
     if not entries:
         raise ValueError("the optimizer got no parameters; pass the model itself, or model.parameters()")
     groups = entries if isinstance(entries[0], dict) else [{"params": entries}]
+    return [{**group, "params": _members(group["params"])} for group in groups]
+
+
+def by_role(
+    groups: Sequence[Group], options: Mapping[str, Any], assignments: MutableMapping[Tensor, Assignment]
+) -> list[Group]:
+    """Splits each of the caller's groups by role.
+
+    Args:
+        groups: As `listed` gives them.
+        options: For what a group does not say itself.
+        assignments: What is known of each parameter; those without a model are added.
+
+    Raises:
+        TypeError: A member that is no tensor.
+        ValueError: One that cannot be used.
+    """
     return [part for index, group in enumerate(groups) for part in split(group, index, options, assignments)]
 
 
 def split(
     group: Group, index: int, options: Mapping[str, Any], assignments: MutableMapping[Tensor, Assignment]
 ) -> list[Group]:
-    """One group of the caller as up to three; vectors are kept apart because they have no weight decay."""
-    parts: dict[str, list[Any]] = defaultdict(list)
-    for position, member in enumerate(_members(group["params"])):
+    """One group of the caller as up to four: by role, and apart what has no weight decay."""
+    parts: dict[Kind, list[Any]] = defaultdict(list)
+    for position, member in enumerate(group["params"]):
         name, parameter = member if isinstance(member, tuple) else (f"group {index}, parameter {position}", member)
         _require_usable(name, parameter)
         assignment = assignments.setdefault(parameter, assign_without_model(name, parameter))
         if is_sharded(parameter):
             mesh_of(assignment.name, parameter)  # refuses cuts that cannot be followed
-        role = group.get("role", assignment.role)
-        parts[role if role == "matrix" or parameter.ndim > 1 else "vector"].append(member)
-    return [_part(kind, parts[kind], group, options) for kind in ("matrix", "adamw", "vector") if parts[kind]]
+        if "role" in group:
+            assignment = assignments[parameter] = _by_order(assignment, group["role"])
+        parts[Kind(assignment.role, assignment.decays)].append(member)
+    return [_part(kind, parts[kind], group, options) for kind in KINDS if parts[kind]]
 
 
-def _part(kind: str, members: list[Any], group: Group, options: Mapping[str, Any]) -> Group:
-    part = {"role": "adamw" if kind == "vector" else kind, "steps": 0, **group, "params": members}
-    rate = options["lr"] if kind == "matrix" or options["aux_lr"] is None else options["aux_lr"]
+def _by_order(assignment: Assignment, role: str) -> Assignment:
+    """In the role that the caller's group says."""
+    if role not in ROLES:
+        raise ValueError(f"a group has role={role!r}; use one of {', '.join(ROLES)}, or leave it out")
+    shape, pieces = assignment.parameter.shape, assignment.pieces
+    if role == "matrix" and not pieces:
+        if len(shape) != 2:
+            raise ValueError(
+                f"{assignment.name} ({'x'.join(map(str, shape))}) is no matrix, but its group has role='matrix'; leave role out"
+            )
+        pieces = (shape[0],)
+    return replace(assignment, role=cast(Role, role), reason="role of its group", pieces=pieces)
+
+
+def kind_of(group: Mapping[str, Any], assignments: Mapping[Tensor, Assignment]) -> Kind | None:
+    """What the weights of one of the optimizer's groups have in common; None if it has none."""
+    first = next(iter(group["params"]), None)
+    return None if first is None else Kind(group["role"], assignments[first].decays)
+
+
+def _part(kind: Kind, members: list[Any], group: Group, options: Mapping[str, Any]) -> Group:
+    part = {"role": kind.role, "steps": 0, **group, "params": members}
+    rate = options["lr"] if kind.role == "matrix" or options["aux_lr"] is None else options["aux_lr"]
     part.setdefault("lr", rate)
     if isinstance(part["lr"], Tensor):  # schedulers write into it, and no other group's may change with it
         part["lr"] = part["lr"].detach().clone()
-    if kind == "matrix":
+    if not kind.decays:
+        part.setdefault("weight_decay", 0.0)
+    if kind.role == "matrix":
         part.update(INITIAL)
         merged = {**options, **part}
         check(merged)
@@ -73,7 +120,7 @@ def _part(kind: str, members: list[Any], group: Group, options: Mapping[str, Any
             part["entanglement"] = merged["coefficient_range"][1]
         return part
     decay = options["weight_decay"] if options["aux_weight_decay"] is None else options["aux_weight_decay"]
-    part.setdefault("weight_decay", 0.0 if kind == "vector" else decay)
+    part.setdefault("weight_decay", decay)
     return part
 
 

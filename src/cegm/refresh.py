@@ -3,8 +3,9 @@
 Everything that lasts is kept in the optimizer's state under string keys, as tensors and plain numbers: `context_map`
 (inputs) and `demand_map` (output gradients), shapes (heads, width, width); `context` and `demand` likewise if they
 recur; their effective ranks as `context_rank` and `demand_rank`, and the refreshes that failed in a row as
-`context_failures` and `demand_failures`, shape (1,), because torch.distributed.checkpoint cannot load a new entry without
-dimensions; and for `attention` scores the `context_summary`, shape (inputs,).
+`context_failures` and `demand_failures`, shape (experts,), 1 for most, because torch.distributed.checkpoint cannot load a
+new entry without dimensions; and for `attention` scores the `context_summary`, shape (inputs,). The experts of a mixture
+stand one after the other in the first dimension.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,14 +24,15 @@ from torch.amp.grad_scaler import GradScaler
 
 from cegm.context.aggregate import effective_rank, recur
 from cegm.context.hierarchy import Sharers
-from cegm.context.layers import EntanglementLayer
+from cegm.context.layers import NEVER_CALLED, EntanglementLayer, Recorder
 from cegm.context.scores import Scores
-from cegm.groups import Assignment, Matrix, block_of
+from cegm.context.taps import watch
+from cegm.groups import Assignment, Matrix, block_of, of_expert
 from cegm.mapping.flow import flow, spectral_radius
 from cegm.mapping.spectrum import context_map
 from cegm.options import Hierarchy, block_width
 from cegm.owners import Owners
-from cegm.sharding import is_sharded, local
+from cegm.sharding import local
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +40,9 @@ FAILURES_IN_A_ROW = 3
 BUCKET = 1 << 24
 """Entries of contexts that travel in one message, 64 MiB: few messages, and little memory for them."""
 
+EXPERT_BITS = 20
 RANK_BITS = 28
-"""Ranks draw from seeds this far apart, above those of steps and layers and below those of forward passes."""
+"""Experts and ranks draw from seeds this far apart, above those of steps and layers and below those of forward passes."""
 
 MAP_OPTIONS = ("damping", "flow_time", "flow_gain", "flow_decay")
 """Options of a group that decide its maps beside the power, in the order of `Contexts._refresh_maps`."""
@@ -49,23 +52,23 @@ Groups = Sequence[Mapping[str, Any]]
 
 
 class _Due(NamedTuple):
-    """A map to be refreshed: of which weight and side, of which fused piece (outputs only), from which blocks."""
+    """A map to be refreshed: of which weight and side, of which of its matrices (one of several that share their inputs), from which blocks."""
 
     parameter: Tensor
     side: str
-    part: Matrix | None
+    part: Matrix
     blocks: Tensor
 
 
 def context_shapes(
     assignment: Assignment, group: Mapping[str, Any]
 ) -> tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]:
-    """(heads, width, width) of the contexts of one weight: over its inputs, over its outputs; None for a power of 0.
+    """(heads, width, width) of the contexts of one matrix in a weight: over its inputs, over its outputs; None for a power of 0.
 
     Raises:
         ValueError: `heads` does not divide a side.
     """
-    outputs, inputs = sum(assignment.pieces), assignment.matrices()[0].shape[1]
+    outputs, inputs = assignment.height, assignment.inputs
     height = math.gcd(*assignment.pieces)
     sharers = (bool(group["power"]) + bool(group["gradient_power"])) * (2 if group["recurrence"] else 1)
     context_shape = demand_shape = None
@@ -92,7 +95,7 @@ class Contexts:
     def __init__(self, assignments: Mapping[Tensor, Assignment], owners: Owners) -> None:
         self._assignments = assignments
         self._owners = owners
-        self._layers: dict[Tensor, EntanglementLayer] = {}
+        self._recorders: dict[Tensor, Recorder] = {}
         self._sharers: dict[str, Sharers] = defaultdict(Sharers)
         self._warned_unseen = False
         self.scaler: GradScaler | None = None
@@ -102,22 +105,45 @@ class Contexts:
         return {**self.__dict__, "scaler": None}
 
     def watch(self, parameter: Tensor, group: Mapping[str, Any]) -> None:
-        """Places an entanglement layer on the modules of one weight, if it has any."""
+        """Places entanglement layers where one weight meets its contexts, if that is in reach."""
         assignment = self._assignments[parameter]
         context_shape, demand_shape = context_shapes(assignment, group)
-        if assignment.modules:
-            self._layers[parameter] = EntanglementLayer(
+        if not assignment.places:
+            return
+        sharers = self._sharers_of(assignment.name, group["hierarchy"])
+        layers = [
+            EntanglementLayer(
                 assignment.name,
-                assignment.modules,
-                parameter,
-                assignment.matrices()[0].shape[1],
+                parameter.device,
+                assignment.inputs,
                 context_shape,
                 demand_shape,
                 group["scores"],
                 group["exclude_sink"],
-                self._sharers_of(assignment.name, group["hierarchy"]),
-                sees_gradients=not is_sharded(parameter),
+                sharers,
             )
+            for _ in range(assignment.experts)
+        ]
+        recorder = self._recorders[parameter] = Recorder(assignment.name, parameter, layers)
+        for place in assignment.places:
+            watch(place, recorder, assignment.transposed)
+
+    def begin_late(self, parameters: Iterable[Tensor]) -> None:
+        """Has weights whose backward pass is over already record at the next step."""
+        for parameter in parameters:
+            recorder = self._recorders.get(parameter)
+            if recorder is not None:
+                recorder.recording, recorder.is_late = False, True
+
+    def forget(self, parameter: Tensor) -> None:
+        """Takes the layers of a weight away that is gone from the model; and its hooks."""
+        recorder = self._recorders.pop(parameter, None)
+        if recorder is None:
+            return
+        recorder.unhook()
+        for layer in recorder.layers:
+            if layer.sharers is not None:
+                layer.sharers.layers.remove(layer)
 
     def _sharers_of(self, name: str, hierarchy: Hierarchy) -> Sharers | None:
         if hierarchy == "layer":
@@ -127,36 +153,52 @@ class Contexts:
     @property
     def recording(self) -> bool:
         """Whether backward passes are recorded now."""
-        return any(layer.recording for layer in self._layers.values())
+        return any(recorder.recording for recorder in self._recorders.values())
 
     def arm(self, state: State, groups: Groups) -> None:
         """Decides whether the next step records, gives the controls their next seed and the other scores their guide."""
+        places = {
+            p: place
+            for place, p in enumerate(p for group in groups if group["role"] == "matrix" for p in group["params"])
+        }
         for group in groups:
             due = group["steps"] % group["refresh_every"] == 0
-            for index, parameter in enumerate(group["params"]):
-                layer = self._layers.get(parameter)
-                if layer is not None:
-                    layer.recording = due
-                    layer.seed.fill_(group["steps"] * len(group["params"]) + index + (_rank() << RANK_BITS))
-                    # Before its first step a group has nothing to compare with, and owners have nothing to tell.
-                    layer.guide = self._guide(state, parameter, group["scores"]) if due and group["steps"] else None
+            for parameter in group["params"]:
+                recorder = self._recorders.get(parameter)
+                if recorder is None:
+                    continue
+                recorder.recording = due or recorder.is_late
+                seed = group["steps"] * len(places) + places[parameter] + (_rank() << RANK_BITS)
+                # Before its first step a group has nothing to compare with, and owners have nothing to tell.
+                guide = (
+                    self._guide(state, parameter, group["scores"]) if recorder.recording and group["steps"] else None
+                )
+                for number, layer in enumerate(recorder.layers):
+                    layer.seed.fill_(seed + (number << EXPERT_BITS))
+                    layer.guide = None if guide is None else guide[number]
 
     def _guide(self, state: State, parameter: Tensor, scores: Scores) -> Tensor | None:
-        """What the scores of a layer compare with: its summary, or its entangled gradient; None before the first step."""
+        """What the scores of each layer of a weight compare with, its summary or its entangled gradient; None before the first step.
+
+        Shape (experts, inputs) or (experts, outputs, inputs).
+        """
         own, assignment = state.get(parameter, {}), self._assignments[parameter]
-        outputs, inputs = sum(assignment.pieces), assignment.matrices()[0].shape[1]
+        experts, outputs, inputs = assignment.experts, assignment.height, assignment.inputs
         if scores == "attention":
-            return self._owners.tell(parameter, own.get("context_summary"), (inputs,))
+            summary = self._owners.tell(parameter, own.get("context_summary"), (experts * inputs,))
+            return None if summary is None else summary.view(experts, inputs)
         if scores != "alignment":
             return None
         momentum = own.get("momentum")
-        rows = momentum if momentum is None else momentum.mT if assignment.transposed else momentum.flatten(1)
-        return self._owners.tell(parameter, None if rows is None else rows.float(), (outputs, inputs))
+        if momentum is not None:
+            stacked = momentum if experts > 1 else momentum[None]
+            momentum = (stacked.mT if assignment.transposed else stacked.flatten(2)).float()
+        return self._owners.tell(parameter, momentum, (experts, outputs, inputs))
 
     def clear(self) -> None:
         """Forgets what was recorded for a step that was given up."""
-        for layer in self._layers.values():
-            layer.clear()
+        for recorder in self._recorders.values():
+            recorder.clear()
         for sharers in self._sharers.values():
             sharers.clear()
 
@@ -166,7 +208,8 @@ class Contexts:
         Raises:
             RuntimeError: A layer's context or map was not finite three times in a row.
         """
-        _reduce_over_ranks([layer for layer in self._layers.values() if layer.recording])
+        recorders = [recorder for recorder in self._recorders.values() if recorder.recording]
+        _reduce_over_ranks([layer for recorder in recorders for layer in recorder.layers])
         with self._owners.together():
             self._refresh(state, groups)
 
@@ -176,50 +219,66 @@ class Contexts:
             keep = group["recurrence"] ** group["refresh_every"]
             powers = {"context": group["power"], "demand": group["gradient_power"]}
             for parameter in group["params"]:
-                for side, mean in self._collect(parameter).items():
-                    if side == "summary":
-                        _remember(state[parameter], mean, keep)
-                        continue
-                    aggregate = self._aggregate(state[parameter], parameter, side, mean, keep)
-                    if aggregate is None:
-                        continue
-                    for part in _parts(self._assignments[parameter], side):
-                        blocks = _blocks(aggregate, part)  # (heads, width, width)
-                        key = (blocks.shape, powers[side], blocks.device, *(group[name] for name in MAP_OPTIONS))
-                        due[key].append(_Due(parameter, side, part, blocks))
+                matrices = self._matrices_by_expert(parameter)
+                for expert, means in self._collect(parameter):
+                    for side, mean in means.items():
+                        if side == "summary":
+                            self._remember(state[parameter], parameter, expert, mean, keep)
+                            continue
+                        aggregate = self._aggregate(state[parameter], parameter, side, expert, mean, keep)
+                        if aggregate is None:
+                            continue
+                        for part in _parts(matrices[expert], side):
+                            blocks = _own_blocks(aggregate, part, side)  # (heads, width, width)
+                            key = (blocks.shape, powers[side], blocks.device, *(group[name] for name in MAP_OPTIONS))
+                            due[key].append(_Due(parameter, side, part, blocks))
         for (_, power, _, *options), members in due.items():
             self._refresh_maps(state, members, power, *options)
 
-    def _collect(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The means that the layer of one weight recorded, by side; nothing on ranks that do not own the weight."""
-        layer = self._layers.get(parameter)
-        if layer is None or not layer.recording or parameter.grad is None:
-            return {}
-        means = layer.collect()
-        layer.clear()
-        if means is None and bool(local(parameter.grad).any()):
-            self._warn_unseen(layer.name)
-        if means is None or not self._owners.owns(parameter):
-            return {}
-        if "demand" in means:
-            # Ranks average their gradients, so each one's are as many times as large as there are ranks.
-            scale = _ranks() * (1.0 if self.scaler is None else self.scaler.get_scale())
-            means["demand"] /= scale**2
+    def _matrices_by_expert(self, parameter: Tensor) -> list[list[Matrix]]:
+        assignment = self._assignments[parameter]
+        matrices, each = assignment.matrices(), len(assignment.pieces)
+        return [matrices[expert * each : (expert + 1) * each] for expert in range(assignment.experts)]
+
+    def _collect(self, parameter: Tensor) -> list[tuple[int, dict[str, Tensor]]]:
+        """The means that the layers of one weight recorded, by expert and side; nothing on ranks that do not own the weight."""
+        recorder = self._recorders.get(parameter)
+        if recorder is None or not recorder.recording or parameter.grad is None:
+            return []
+        collected = [(expert, layer.collect()) for expert, layer in enumerate(recorder.layers)]
+        means = [(expert, each) for expert, each in collected if each is not None]
+        if len(recorder.layers) > 1:  # an expert whose tokens the loss does not reach keeps what it has
+            means = [(expert, each) for expert, each in means if bool(recorder.layers[expert].mass_carrier.grad)]
+        recorder.clear()
+        if not means and bool(local(parameter.grad).any()):
+            self._warn_unseen(recorder)
+        recorder.trouble, recorder.is_late = NEVER_CALLED, False
+        if not self._owners.owns(parameter):
+            return []
+        # Ranks average their gradients, so each one's are as many times as large as there are ranks.
+        scale = _ranks() * (1.0 if self.scaler is None else self.scaler.get_scale())
+        for _, each in means:
+            if "demand" in each:
+                each["demand"] /= scale**2
         return means
 
-    def _aggregate(self, own: dict[str, Any], parameter: Tensor, side: str, mean: Tensor, keep: float) -> Tensor | None:
+    def _aggregate(
+        self, own: dict[str, Any], parameter: Tensor, side: str, expert: int, mean: Tensor, keep: float
+    ) -> Tensor | None:
         """`S_t` after `C_t`; a context that is not finite stays outside, counts as a failure, and gives None."""
         if not bool(mean.isfinite().all()):
-            self._count_failure(own, parameter, side, "its context is not finite")
+            self._count_failure(own, parameter, side, expert, "its context is not finite")
             return None
+        experts = self._assignments[parameter].experts
         if keep > 0.0:  # without recurrence S_t is C_t, and nothing needs to be kept of it
-            if side in own:
-                recur(own[side], mean, keep)
-            else:
-                own[side] = mean
-            mean = own[side]
-        own[f"{side}_rank"] = effective_rank(mean)[None]
+            mean = _recurring(own, side, expert, experts, mean, keep)
+        _entry(own, f"{side}_rank", expert, experts, math.nan, mean.device).copy_(effective_rank(mean))
         return mean
+
+    def _remember(self, own: dict[str, Any], parameter: Tensor, expert: int, mean: Tensor, keep: float) -> None:
+        """The running weighted mean of a layer's contexts; one that is not finite stays outside."""
+        if bool(mean.isfinite().all()):
+            _recurring(own, "context_summary", expert, self._assignments[parameter].experts, mean, keep)
 
     def _refresh_maps(
         self, state: State, members: list[_Due], power: float, damping: float, time: float, gain: float, decay: float
@@ -233,13 +292,14 @@ class Contexts:
             maps[finite] = flow(maps[finite], time, gain, decay)
         for member, new, good in zip(members, maps, finite.tolist(), strict=True):
             own, key = state[member.parameter], f"{member.side}_map"
+            expert, experts = member.part.expert, member.part.assignment.experts
             if not good:
-                self._count_failure(own, member.parameter, member.side, "its map is not finite")
+                self._count_failure(own, member.parameter, member.side, expert, "its map is not finite")
                 continue
-            own[f"{member.side}_failures"] = torch.zeros(1, dtype=torch.int64)
+            _entry(own, f"{member.side}_failures", expert, experts, 0).zero_()
             if key not in own:
                 own[key] = self._identity(member.parameter, member.side, new)
-            _blocks(own[key], member.part).copy_(new)
+            _own_blocks(own[key], member.part, member.side, whole=True).copy_(new)
 
     def _require_stable(self, members: list[_Due], radii: list[float], gain: float, decay: float) -> None:
         for member, radius in zip(members, radii, strict=True):
@@ -251,48 +311,66 @@ class Contexts:
                 )
 
     def _identity(self, parameter: Tensor, side: str, like: Tensor) -> Tensor:
-        """The map of a whole parameter before its pieces have theirs."""
+        """The map of a whole parameter before its matrices have theirs."""
         assignment, width = self._assignments[parameter], like.shape[-1]
-        features = sum(assignment.pieces) if side == "demand" else assignment.matrices()[0].shape[1]
-        return torch.eye(width, device=like.device).repeat(features // width, 1, 1)
+        features = assignment.height if side == "demand" else assignment.inputs
+        return torch.eye(width, device=like.device).repeat(assignment.experts * features // width, 1, 1)
 
-    def _count_failure(self, own: dict[str, Any], parameter: Tensor, side: str, why: str) -> None:
+    def _count_failure(self, own: dict[str, Any], parameter: Tensor, side: str, expert: int, why: str) -> None:
         """The last good map stays in use; three failures in a row end the run."""
-        name = self._assignments[parameter].name
-        failures = int(own.get(f"{side}_failures", 0)) + 1
-        own[f"{side}_failures"] = torch.tensor([failures])
+        assignment = self._assignments[parameter]
+        name = assignment.name if assignment.experts == 1 else f"{assignment.name}[{expert}]"
+        entry = _entry(own, f"{side}_failures", expert, assignment.experts, 0)
+        entry += 1
+        failures = int(entry)
         if failures >= FAILURES_IN_A_ROW:
             raise RuntimeError(
                 f"{name}: {side} refresh failed {failures} times in a row ({why}); raise damping or lower lr"
             )
         logger.warning("%s: %s refresh failed (%s), the last good map is kept", name, side, why)
 
-    def _warn_unseen(self, name: str) -> None:
+    def _warn_unseen(self, recorder: Recorder) -> None:
         if not self._warned_unseen:
             warnings.warn(
-                f"{name} has a gradient but its layer was never called, so it has no context and follows the base optimizer",
+                f"{recorder.name} has a gradient but {recorder.trouble}, so it has no context and follows the base optimizer",
                 stacklevel=5,
             )
         self._warned_unseen = True
 
 
-def _remember(own: dict[str, Any], mean: Tensor, keep: float) -> None:
-    """The running weighted mean of a layer's contexts; one that is not finite stays outside."""
-    if not bool(mean.isfinite().all()):
-        return
-    if "context_summary" in own:
-        recur(own["context_summary"], mean, keep)
+def _entry(own: dict[str, Any], key: str, expert: int, experts: int, initial: float, device: Any = None) -> Tensor:
+    """Of a state with one number per expert, shape (experts,), the place of one; made when it is not there."""
+    if key not in own:
+        dtype = torch.int64 if isinstance(initial, int) else torch.float32
+        own[key] = torch.full((experts,), initial, dtype=dtype, device=device)
+    place: Tensor = own[key][expert]
+    return place
+
+
+def _recurring(own: dict[str, Any], key: str, expert: int, experts: int, mean: Tensor, keep: float) -> Tensor:
+    """The running mean of one expert, one after the other in the state; its first one is taken as it is."""
+    is_first = key not in own
+    if is_first:
+        own[key] = torch.zeros(experts * len(mean), *mean.shape[1:], device=mean.device)
+    running = of_expert(own[key], expert, experts)
+    if is_first or (experts > 1 and not bool(running.any())):
+        running.copy_(mean)
     else:
-        own["context_summary"] = mean
+        recur(running, mean, keep)
+    return running
 
 
-def _parts(assignment: Assignment, side: str) -> Sequence[Matrix | None]:
+def _parts(matrices: Sequence[Matrix], side: str) -> Sequence[Matrix]:
     """What is mapped apart: inputs are one, outputs one per fused piece, because each piece has its own trace."""
-    return [None] if side == "context" else assignment.matrices()
+    return matrices[:1] if side == "context" else matrices
 
 
-def _blocks(statistics: Tensor, part: Matrix | None) -> Tensor:
-    return statistics if part is None else part.blocks(statistics)
+def _own_blocks(statistics: Tensor, part: Matrix, side: str, whole: bool = False) -> Tensor:
+    """Of the statistics of one expert, or of `whole` a parameter, the blocks of one weight."""
+    if whole:
+        return part.context_blocks(statistics) if side == "context" else part.demand_blocks(statistics)
+    width = statistics.shape[-1]
+    return statistics if side == "context" else statistics[part.start // width : part.stop // width]
 
 
 def _distributed() -> bool:
@@ -325,7 +403,7 @@ def _reduce_over_ranks(layers: list[EntanglementLayer]) -> None:
     """
     if not _distributed() or not layers:
         return
-    seen = torch.tensor([layer.mass_carrier.grad is not None for layer in layers], device=layers[0].mass_carrier.device)
+    seen = torch.tensor([layer.recorded for layer in layers], device=layers[0].mass_carrier.device)
     counts = seen.int()
     dist.all_reduce(counts)
     bucket: list[Tensor] = []

@@ -254,9 +254,10 @@ def test_mac_refuses_attention_that_hides_its_weights():
             return self.v_proj(x)
 
     model = nn.Sequential(Attention())
-    build_optimizer("mac", model)
+    optimizer = build_optimizer("mac", model)  # its hooks live as long as it does
     with pytest.raises(ValueError, match="no attention weights"):
         model(torch.ones(2, 3, 4))
+    assert optimizer.param_groups
 
 
 def test_schedule_free_evaluates_the_average():

@@ -9,16 +9,19 @@ from torch.utils.checkpoint import checkpoint
 
 import oracle
 from cegm.context.hierarchy import Sharers
-from cegm.context.layers import EntanglementLayer
+from cegm.context.layers import EntanglementLayer, Recorder
+from cegm.context.taps import Place, watch
 
 
 def watched(module, heads=1, scores="uniform", demands=True, **options):
     outputs, inputs = module.weight.flatten(1).shape
     shapes = [(heads, width // heads, width // heads) for width in (inputs, outputs)]
     layer = EntanglementLayer(
-        "w", [module], module.weight, inputs, shapes[0], shapes[1] if demands else None, scores, **options
+        "w", module.weight.device, inputs, shapes[0], shapes[1] if demands else None, scores, **options
     )
-    layer.recording = True
+    layer.recorder = Recorder("w", module.weight, [layer])  # which nobody else holds
+    layer.recorder.recording = True
+    watch(Place(module, "weight"), layer.recorder)
     return layer
 
 
@@ -95,7 +98,7 @@ def test_nothing_is_recorded_in_evaluation_without_gradients_or_unasked():
     linear.eval()
     linear(x).sum().backward()
     linear.train()
-    layer.recording = False
+    layer.recorder.recording = False
     linear(x).sum().backward()
     assert layer.collect() is None
 

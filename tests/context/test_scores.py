@@ -75,6 +75,27 @@ def test_attention_prefers_what_resembles_the_summary_head_by_head():
     assert torch.allclose(weights, torch.tensor([sharp, 1 / sharp, (sharp + 1 / sharp) / 2]), rtol=1e-5)
 
 
+def test_rounding_around_zero_does_not_reach_a_token():
+    demands = torch.randn(3, 6, 4)
+    clean = demands.clone()
+    clean[:, 0] = 0
+    for noise in (0.0, 1e-12, 1e-6):
+        demands[:, 0] = noise * torch.randn(3, 4)
+        assert torch.equal(reached_tokens(demands), reached_tokens(clean))
+    demands[:, 0] = 1e-4  # small, and no rounding
+    assert reached_tokens(demands).all()
+    assert reached_tokens(1e-20 * demands).all()
+
+
+def test_whether_a_token_counts_hangs_on_its_own_row_alone():
+    demands = torch.randn(4, 5, 3) * torch.tensor([1e-9, 1.0, 1e6, 1e-3])[:, None, None]
+    demands[:, 0] *= 1e-9
+    together = reached_tokens(demands)
+    assert torch.equal(together, torch.cat([reached_tokens(row[None]) for row in demands]))
+    loose = demands.flatten(0, 1)
+    assert torch.equal(reached_tokens(loose), torch.cat([reached_tokens(token[None]) for token in loose]))
+
+
 def test_the_sink_is_the_first_reached_position_of_each_row():
     demands = torch.ones(2, 4, 3)
     demands[1, :2] = 0  # padding on the left

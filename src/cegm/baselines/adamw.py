@@ -53,7 +53,9 @@ class AdamW(torch.optim.AdamW):
         return {
             matrix.name: self._diagnose(matrix, groups[assignment.parameter])
             for assignment in self.assignments
-            if assignment.parameter in groups and assignment.parameter.grad is not None
+            if assignment.parameter in groups
+            and assignment.parameter.grad is not None
+            and assignment.parameter in self.state
             for matrix in assignment.matrices()
         }
 

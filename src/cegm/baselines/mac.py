@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from cegm.baselines.paired import Paired, Shared
+from cegm.context.taps import Hooked, Weakly, in_transform, layer_input
 from cegm.groups import Assignment
 
 VALUE = "v_proj"
@@ -95,13 +96,26 @@ class MAC(Paired):
             activation.clear()
 
 
-class _MeanActivation:
+class _Calls(Weakly):
+    """A forward hook that calls a method of an activation, and goes with it."""
+
+    def __init__(self, activation: _MeanActivation, method: str) -> None:
+        super().__init__(activation)
+        self._method = method
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.observer is not None:
+            getattr(self.observer, self._method)(*arguments)
+
+
+class _MeanActivation(Hooked):
     """Sums the inputs of one layer over the micro-batches of a step, in a buffer that ranks can reduce.
 
     The moments are the mean activation and behind it the mean square over features and tokens, (inputs + 1,).
     """
 
     def __init__(self, assignment: Assignment, parents: dict[nn.Module, nn.Module]) -> None:
+        super().__init__()
         self._assignment = assignment
         self._sums = torch.zeros(
             assignment.matrices()[0].shape[1] + 2, device=assignment.parameter.device
@@ -109,26 +123,34 @@ class _MeanActivation:
         self._waiting: Tensor | None = None
         for module in assignment.modules:
             parent = parents.get(module)
-            module.register_forward_hook(self._see if parent is None else self._keep)
+            seen = _Calls(self, "see" if parent is None else "keep")
+            handles = [module.register_forward_hook(seen, with_kwargs=True)]
             if parent is not None:
-                parent.register_forward_hook(self._see_attended)
+                attended = _Calls(self, "see_attended")
+                handles.append(parent.register_forward_hook(attended, with_kwargs=True))
+            self.hold(handles)
+
+    def _records(self, module: nn.Module) -> bool:
+        """Whether the call of a module is one that gives the weight a gradient."""
+        trains = module.training and torch.is_grad_enabled() and self._assignment.parameter.requires_grad
+        return trains and not in_transform()
 
     def _add(self, contexts: Tensor, weights: Tensor) -> None:
         """Adds contexts (tokens, inputs) by their weights (tokens,)."""
         square = (weights * contexts.square().mean(dim=1)).sum()
         self._sums += torch.cat([weights @ contexts, torch.stack([square, weights.sum()])])
 
-    def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        if module.training and torch.is_grad_enabled():
-            contexts = inputs[0].detach().float().flatten(0, -2)
+    def see(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any], output: Any) -> None:
+        if self._records(module):
+            contexts = layer_input(inputs, named).detach().float().flatten(0, -2)
             self._add(contexts, contexts.new_ones(len(contexts)))
 
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        self._waiting = inputs[0].detach().float()  # (rows, tokens, inputs)
+    def keep(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any], output: Any) -> None:
+        self._waiting = layer_input(inputs, named).detach().float()  # (rows, tokens, inputs)
 
-    def _see_attended(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def see_attended(self, module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
         contexts, self._waiting = self._waiting, None
-        if contexts is None or not (module.training and torch.is_grad_enabled()):
+        if contexts is None or not self._records(module):
             return
         attention = output[1] if isinstance(output, tuple) else None  # (rows, heads, queries, keys)
         if attention is None:

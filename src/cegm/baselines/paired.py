@@ -6,6 +6,7 @@ Two methods differ in the update of the matrices and in nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import torch
@@ -13,7 +14,8 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 from typing_extensions import Unpack
 
-from cegm.groups import Assignment, Role, assign, table
+from cegm.groups import Assignment, Role, table
+from cegm.roles import assign
 from cegm.sharding import is_sharded
 from cegm.state import WholeState, own_attributes
 
@@ -40,32 +42,40 @@ class Shared(TypedDict, total=False):
 
 
 def grouped(
-    model: nn.Module, lr: float, **shared: Unpack[Shared]
+    model: nn.Module, lr: float, takes_experts: bool = True, **shared: Unpack[Shared]
 ) -> tuple[list[Assignment], list[dict[str, Any]], list[dict[str, Any]]]:
     """All trainable parameters of a model by role.
 
     Args:
         model: The model.
         lr: Learning rate of the matrices.
+        takes_experts: Whether batches of matrices, the experts of a mixture, are matrices to the method.
         **shared: See `Shared`.
 
     Returns:
-        The assignments; the group of the matrices, or none if there are none; AdamW's groups, vectors apart.
+        The assignments; groups of the matrices; AdamW's groups. What has no weight decay stands apart in both.
     """
     assignments = assign(model, shared.get("group_patterns", ()))
+    if not takes_experts:
+        assignments = [a if a.experts == 1 else replace(a, role="adamw", reason="experts") for a in assignments]
     weight_decay, aux_lr, aux_decay = (
         shared.get("weight_decay", 0.1),
         shared.get("aux_lr"),
         shared.get("aux_weight_decay"),
     )
-    matrices = [a.parameter for a in assignments if a.role == "matrix"]
-    others = [a.parameter for a in assignments if a.role == "adamw"]
-    first = {"params": matrices, "role": "matrix", "lr": lr, "weight_decay": weight_decay}
+    first = {"role": "matrix", "lr": lr}
     aux = {"role": "adamw", "lr": lr if aux_lr is None else aux_lr, "betas": shared.get("aux_betas", (0.9, 0.95))}
-    decays = [weight_decay if aux_decay is None else aux_decay, 0.0]
-    parts = [[p for p in others if p.ndim > 1], [p for p in others if p.ndim < 2]]
-    rest = [{"params": part, **aux, "weight_decay": decay} for part, decay in zip(parts, decays, strict=True) if part]
-    return assignments, [first] if matrices else [], rest
+    matrices = _by_decay(assignments, first, weight_decay)
+    return assignments, matrices, _by_decay(assignments, aux, weight_decay if aux_decay is None else aux_decay)
+
+
+def _by_decay(assignments: Sequence[Assignment], group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
+    """The weights of one role as a group with weight decay and one without, as far as there are any."""
+    parts = [
+        [a.parameter for a in assignments if a.role == group["role"] and a.decays == decays] for decays in (True, False)
+    ]
+    decays = (weight_decay, 0.0)
+    return [{"params": p, **group, "weight_decay": d} for p, d in zip(parts, decays, strict=True) if p]
 
 
 class Paired(WholeState):
@@ -90,7 +100,7 @@ class Paired(WholeState):
         lr: float,
         **shared: Unpack[Shared],
     ) -> None:
-        self.assignments, first, rest = grouped(model, lr, **shared)
+        self.assignments, first, rest = grouped(model, lr, takes_experts=False, **shared)
         if not first:
             method = type(self).__name__
             raise ValueError(f"the model has no matrix for {method} (no trainable linear layer); use AdamW for it")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cegm.context.patches import Geometry
 from cegm.context.statistics import score, sums
+from cegm.context.taps import is_batched
 
 if TYPE_CHECKING:
     from cegm.context.layers import EntanglementLayer
@@ -43,9 +44,11 @@ class _Show(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,), (contexts, seed, guide), layer = gradients, ctx.saved_tensors, ctx.layer
         assert layer.sharers is not None
+        if is_batched(gradient):
+            return gradient, *[None] * (len(ctx.needs_input_grad) - 1)
         with torch.autocast(gradient.device.type, enabled=False):
             seen = score(layer.recipe, contexts, gradient, ctx.walk, seed, guide)
-        layer.sharers.shown.append(Shown(layer, ctx.call, gradient.ndim > 2, *seen))
+        layer.sharers.shown.append(Shown(layer, _backward_pass(), ctx.call, gradient.ndim > 2, *seen))
         return gradient, None, seed.new_zeros((), dtype=torch.float32), None, None, None, None, None
 
 
@@ -64,10 +67,16 @@ class _Gather(torch.autograd.Function):
             return None, *ctx.sharers.gather()
 
 
+def _backward_pass() -> int:
+    """Number of the backward pass that runs now."""
+    return int(torch._C._current_graph_task_id())
+
+
 class Shown(NamedTuple):
-    """What one call of a layer showed: the number of the call, whether tokens came in rows, and its micro-batch."""
+    """What one call of a layer showed: in which backward pass, the number of the call, whether tokens came in rows, its micro-batch."""
 
     layer: EntanglementLayer
+    backward_pass: int
     call: int
     has_rows: bool
     contexts: Tensor | None
@@ -117,8 +126,9 @@ class Sharers:
         self.shown, self._slot, self._calls = [], None, 0
 
     def gather(self) -> list[Tensor | None]:
-        """Gradients of all carriers of all layers, from what was shown."""
-        shown = sorted(self.shown, key=lambda each: each.call)
+        """Gradients of all carriers of all layers, from what this backward pass has shown; an earlier one may have turned back."""
+        now = _backward_pass()
+        shown = sorted((each for each in self.shown if each.backward_pass == now), key=lambda each: each.call)
         self.clear()
         totals: dict[Tensor, Tensor] = {}
         for each, weights in zip(shown, _shared_weights(shown), strict=True):

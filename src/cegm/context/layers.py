@@ -9,16 +9,25 @@ wrong: micro-batches sum, a layer called twice sums, activation checkpointing re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cegm.context.hierarchy import Sharers
-from cegm.context.patches import Geometry, geometry
+from cegm.context.patches import Geometry
 from cegm.context.scores import DRAWN, SEED_STRIDE, Scores
 from cegm.context.statistics import Recipe, score, sums
+from cegm.context.taps import Observer, in_transform, is_batched
+from cegm.sharding import is_sharded
+
+NEVER_CALLED = "its layer was never called"
+EVALUATES = "its layer is in eval mode, where contexts are not recorded (call model.train() before training)"
+TRANSFORMED = (
+    "its layer was called inside torch.func, vmap, a trace or forward-mode differentiation, which show no contexts"
+)
+PASSED_BY = "its layer was called, but showed no product with it that backward() came through (torch.autograd.grad leaves contexts out)"
 
 
 class _Tap(torch.autograd.Function):
@@ -44,6 +53,8 @@ class _Tap(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         contexts, seed, guide = ctx.saved_tensors
+        if is_batched(gradient):
+            return gradient, *[None] * (len(ctx.needs_input_grad) - 1)
         with torch.autocast(gradient.device.type, enabled=False):  # a backward pass may run inside the caller's
             rows, demands, weights = score(ctx.recipe, contexts, gradient, ctx.walk, seed, guide)
             statistics = sums(ctx.recipe, rows, demands, weights)
@@ -56,25 +67,19 @@ def _carrier(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 class EntanglementLayer:
-    """Gathers the contexts and demands of one weight during the backward passes of a step.
-
-    Nothing is recorded unless `recording` is set, the module is in training mode and gradients are on.
+    """The contexts and demands of one matrix, gathered during the backward passes of a step.
 
     Args:
         name: Name of the weight, for messages.
-        modules: Every module that holds this weight; more than one when the weight is tied.
-        parameter: The weight itself.
+        device: Of the weight.
         inputs: Width of a context.
         context_shape: (heads, width, width) of the context matrix, or None when only demands are wanted.
         demand_shape: The same for the output gradients.
         scores: Which context score weighs the tokens.
         exclude_sink: Whether the first position of a row carries no weight.
         sharers: Layers that share its scores; None when it has its own.
-        sees_gradients: Whether the weight's gradient tells that a step was given up. That of a sharded weight does not: it
-            is missing between micro-batches that are not yet summed over ranks.
 
     Attributes:
-        recording: Whether backward passes are recorded now.
         seed: 0-D int64 tensor that decides the draws of the control scores; its owner sets it before each recorded step,
             and each forward pass of the step takes the next one.
         guide: What `attention` and `alignment` scores compare with; its owner sets it before each recorded step.
@@ -83,20 +88,15 @@ class EntanglementLayer:
     def __init__(
         self,
         name: str,
-        modules: list[nn.Module],
-        parameter: Tensor,
+        device: torch.device,
         inputs: int,
         context_shape: tuple[int, int, int] | None,
         demand_shape: tuple[int, int, int] | None,
         scores: Scores,
         exclude_sink: bool = False,
         sharers: Sharers | None = None,
-        sees_gradients: bool = True,
     ) -> None:
         self.name = name
-        self.recording = False
-        self._sees_gradients = sees_gradients
-        self._parameter, device = parameter, parameter.device
         heads = [0 if shape is None else shape[0] for shape in (context_shape, demand_shape)]
         self.recipe = Recipe(heads[0], heads[1], scores, exclude_sink)
         self.context_carrier = None if context_shape is None else _carrier(context_shape, device)
@@ -108,28 +108,16 @@ class EntanglementLayer:
         self.sharers = sharers
         if sharers is not None:
             sharers.layers.append(self)
-        for module in modules:
-            module.register_forward_hook(self._tap, with_kwargs=True)
 
-    def _tap(
-        self, module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Tensor
-    ) -> Tensor | None:
-        if not (self.recording and module.training and torch.is_grad_enabled() and output.requires_grad):
-            return None
-        if not torch.compiler.is_compiling() and self._was_given_up():
-            self.clear()
-        contexts, walk = inputs[0] if inputs else named["input"], geometry(module)
+    def tap(self, output: Tensor, contexts: Tensor, walk: Geometry | None) -> Tensor:
+        """The output, whose backward pass will gather what the layer saw."""
         if self.sharers is not None:
-            tapped: Tensor = self.sharers.tap(self, output, contexts, walk)
-            return tapped
-        tapped = _Tap.apply(  # type: ignore[no-untyped-call]
+            shared: Tensor = self.sharers.tap(self, output, contexts, walk)
+            return shared
+        tapped: Tensor = _Tap.apply(  # type: ignore[no-untyped-call]
             output, contexts, self.next_seed(), self.guide, walk, self.recipe, *self.all_carriers()
         )
         return tapped
-
-    def _was_given_up(self) -> bool:
-        """Whether somebody threw the gradient away that belongs to what was recorded, as `model.zero_grad()` does."""
-        return self._sees_gradients and self._parameter.grad is None and self.mass_carrier.grad is not None
 
     def next_seed(self) -> Tensor:
         """Of one forward pass; without draws always the same tensor, so that nothing is computed."""
@@ -147,6 +135,11 @@ class EntanglementLayer:
         """The leaves whose gradients hold what was recorded: numerators first, the denominator last."""
         return [carrier for carrier in self.all_carriers() if carrier is not None]
 
+    @property
+    def recorded(self) -> bool:
+        """Whether a backward pass came by since the last `clear`."""
+        return self.mass_carrier.grad is not None
+
     def collect(self) -> dict[str, Tensor] | None:
         """The weighted means since the last `clear`, by `context`, `demand` and `summary`; None if no backward pass came by."""
         mass = self.mass_carrier.grad
@@ -161,11 +154,86 @@ class EntanglementLayer:
         for carrier in self.carriers():
             carrier.grad = None
 
+    def move(self, device: torch.device) -> None:
+        """Follows its weight to another device; nothing is recorded there yet."""
+        carriers = [None if each is None else _carrier(tuple(each.shape), device) for each in self.all_carriers()]
+        self.context_carrier, self.demand_carrier, self.summary_carrier, mass_carrier = carriers
+        assert mass_carrier is not None
+        self.mass_carrier = mass_carrier
+        self.seed = self.seed.to(device)
+
     def __getstate__(self) -> dict[str, Any]:
-        """A copied model (an average of weights, say) records nothing until an optimizer of its own says so."""
-        return {**self.__dict__, "recording": False, "guide": None}
+        """A copy has nothing to compare with."""
+        return {**self.__dict__, "guide": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy has no gradients, so it has nothing recorded either."""
         self.__dict__.update(state)
         self.clear()
+
+
+class Recorder(Observer):
+    """Observes one parameter and hands what it sees to the entanglement layers of the matrices in it.
+
+    Nothing is recorded unless `recording` is set, the module is in training mode, gradients are on and the parameter is
+    to have one.
+
+    Args:
+        name: Name of the parameter, for messages.
+        parameter: The weight.
+        layers: One per matrix that is stacked in it, in their order.
+
+    Attributes:
+        recording: Whether backward passes are recorded now.
+        is_late: It came in the middle of training, and records at the next step, whenever the others do.
+        trouble: Why the last call could not be recorded, for messages.
+    """
+
+    def __init__(self, name: str, parameter: Tensor, layers: Sequence[EntanglementLayer]) -> None:
+        super().__init__()
+        self.name, self.parameter, self.layers = name, parameter, layers
+        self.recording = self.is_late = False
+        self.trouble = NEVER_CALLED
+        # The gradient of a sharded weight is missing between micro-batches that are not yet summed over ranks.
+        self._sees_gradients = not is_sharded(parameter)
+
+    def listens(self, module: nn.Module) -> bool:
+        """Whether a call of `module` is to be recorded."""
+        if not (self.recording and torch.is_grad_enabled() and self.parameter.requires_grad):
+            return False
+        if torch.compiler.is_compiling():
+            return module.training
+        if in_transform():
+            self.trouble = TRANSFORMED
+            return False
+        if not module.training:
+            self.trouble = EVALUATES
+            return False
+        self.trouble = PASSED_BY
+        self._follow()
+        if self._was_given_up():
+            self.clear()
+        return True
+
+    def see(self, output: Tensor, contexts: Tensor, walk: Geometry | None, part: int) -> Tensor | None:
+        """The output of one product with the weight, tapped; None where no gradient will come."""
+        return self.layers[part].tap(output, contexts, walk) if output.requires_grad else None
+
+    def _was_given_up(self) -> bool:
+        """Whether somebody threw the gradient away that belongs to what was recorded, as `model.zero_grad()` does."""
+        return self._sees_gradients and self.parameter.grad is None and any(layer.recorded for layer in self.layers)
+
+    def clear(self) -> None:
+        """Forgets what was recorded for a step that was given up."""
+        for layer in self.layers:
+            layer.clear()
+
+    def _follow(self) -> None:
+        """Moves the layers to where the parameter is now."""
+        for layer in self.layers:
+            if layer.mass_carrier.device != self.parameter.device:
+                layer.move(self.parameter.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copied model (an average of weights, say) records nothing until an optimizer of its own says so."""
+        return {**self.__dict__, "recording": False}

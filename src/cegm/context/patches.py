@@ -43,6 +43,31 @@ def geometry(module: nn.Module) -> Geometry | None:
     )
 
 
+def geometry_of_call(
+    weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Geometry:
+    """Of a call of `F.conv1d` or `F.conv2d`, whose input nobody pads but the call itself."""
+    kernel = tuple(weight.shape[2:])
+    strides, dilations = (_repeated(each, len(kernel)) for each in (stride, dilation))
+    if padding == "valid":
+        before = after = (0,) * len(kernel)
+    elif padding == "same":
+        totals = [d * (size - 1) for d, size in zip(dilations, kernel, strict=True)]
+        before = tuple(total // 2 for total in totals)
+        after = tuple(total - total // 2 for total in totals)
+    else:
+        before = after = _repeated(padding, len(kernel))
+    sides = [side for pair in zip(reversed(before), reversed(after), strict=True) for side in pair]
+    shapes = [_rows_and_columns(each) for each in (kernel, strides, dilations)]
+    return Geometry(len(kernel), shapes[0], shapes[1], shapes[2], tuple(sides), "constant")
+
+
+def _repeated(size: Any, dimensions: int) -> tuple[int, ...]:
+    """As torch reads a size: one number counts for every dimension."""
+    sizes = (size,) if isinstance(size, int) else tuple(size)
+    return sizes * dimensions if len(sizes) == 1 else sizes
+
+
 def _rows_and_columns(sizes: tuple[int, ...]) -> tuple[int, int]:
     return (sizes[0], sizes[1]) if len(sizes) == 2 else (1, sizes[0])
 

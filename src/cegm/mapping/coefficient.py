@@ -40,8 +40,11 @@ def advance(group: dict[str, Any]) -> None:
     """
     kind, (low, high) = group["coefficient"], group["coefficient_range"]
     if kind in FOLLOWS_LOSS and group["loss_fast"] is None:
+        if group.get("awaits_loss"):
+            return
         raise ValueError(
-            f"coefficient={kind!r} follows the loss: call optimizer.observe_loss(loss) before step(), or pass a closure"
+            f"coefficient={kind!r} follows the loss: call optimizer.observe_loss(loss) before step(), or pass a closure; "
+            "in a Trainer, callbacks=[cegm.hf.LossCallback()]"
         )
     if kind == "cosine":
         group["entanglement"] = cosine(group["steps"], group["coefficient_period"], low, high)

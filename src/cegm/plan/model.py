@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from cegm.groups import is_transposed
+from cegm.context.taps import is_transposed
 from cegm.plan.operations import attention_operations
 from cegm.train.config import RunConfig
 from cegm.train.model import fresh_config, load_tokenizer, pretrained_config, with_adapters

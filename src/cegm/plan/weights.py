@@ -124,9 +124,9 @@ def _adamw(name: str, parameter: Tensor, role: str) -> Weight:
 
 def _matrix(assignment: Assignment, group: Mapping[str, Any], device: str, bfloat16: bool) -> Weight:
     parameter, pieces = assignment.parameter, [matrix.shape for matrix in assignment.matrices()]
-    outputs, inputs = sum(assignment.pieces), pieces[0][1]
+    outputs, inputs = assignment.experts * assignment.height, assignment.experts * assignment.inputs
     size = parameter.numel() * parameter.element_size()
-    sides = context_shapes(assignment, group) if assignment.modules else (None, None)
+    sides = [_stacked(side, assignment.experts) for side in _sides(assignment, group)]
     widths = [0 if side is None else side[-1] for side in sides]
     precision = _polar_precision(group, bfloat16)
     passes = MATRIX_PASSES + MAP_PASSES * sum(map(bool, widths)) + ROW_MOMENT_PASSES * group["row_moment"]
@@ -138,13 +138,14 @@ def _matrix(assignment: Assignment, group: Mapping[str, Any], device: str, bfloa
         "matrix",
         tuple(parameter.shape),
         size,
-        size + _matrix_extra(sides, outputs, inputs, group),
-        recorded + SCALAR if recorded else 0,
+        size + _matrix_extra(sides, outputs, inputs, assignment.experts, group),
+        recorded + assignment.experts * SCALAR if recorded else 0,
         group["refresh_every"] if recorded else 0,
         sum(normalize_operations(*piece, group["normalize"], precision) for piece in pieces),
         precision,
         sum(2.0 * parameter.numel() * width for width in widths),
-        sum(2.0 * count * width for count, width in zip(features, widths, strict=True)),
+        # Of a mixture a token reaches some experts; how many stands in no weight, so one is counted.
+        sum(2.0 * count * width for count, width in zip(features, widths, strict=True)) / assignment.experts,
         sum(
             count / width * power_operations(width, power, device)
             for count, width, power in zip(features, widths, powers, strict=True)
@@ -155,15 +156,24 @@ def _matrix(assignment: Assignment, group: Mapping[str, Any], device: str, bfloa
     )
 
 
+def _sides(assignment: Assignment, group: Mapping[str, Any]) -> tuple[tuple[int, int, int] | None, ...]:
+    return context_shapes(assignment, group) if assignment.places else (None, None)
+
+
+def _stacked(side: tuple[int, int, int] | None, experts: int) -> tuple[int, int, int] | None:
+    """Of all experts one after the other."""
+    return None if side is None else (experts * side[0], side[1], side[2])
+
+
 def _matrix_extra(
-    sides: Sequence[tuple[int, int, int] | None], outputs: int, inputs: int, group: Mapping[str, Any]
+    sides: Sequence[tuple[int, int, int] | None], outputs: int, inputs: int, experts: int, group: Mapping[str, Any]
 ) -> int:
     """Bytes of state beside the momentum, all in float32."""
     total = 4 * outputs if group["row_moment"] else 0
     for side in sides:
         if side is not None:
             maps = 2 if group["recurrence"] else 1  # the map, and statistics that recur
-            total += 4 * math.prod(side) * maps + SCALAR + FAILURES
+            total += 4 * math.prod(side) * maps + experts * (SCALAR + FAILURES)
     if group["scores"] == "attention" and any(side is not None for side in sides):
         total += 4 * inputs  # the summary
     return total
