@@ -10,8 +10,10 @@ torch.manual_seed(0)
 tokenizer = word_tokenizer()  # one token per word of the generated world
 model = LlamaForCausalLM(fresh_config("tiny", tokenizer))
 optimizer = CEGM(model, lr=1e-2)
+print(optimizer.summary())
 
 documents = world.documents(seed=0, split="train")
+losses = []
 for _ in range(60):
     ids = tokenizer(
         [next(documents) for _ in range(8)], padding=True, truncation=True, max_length=64, return_tensors="pt"
@@ -20,8 +22,10 @@ for _ in range(60):
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
+    losses.append(loss.item())
 
 found = explain(model, optimizer, next(documents), tokenizer, max_length=64)
 for position, token, score in found.texts[0].driving(5):
     print(f"position {position:3}  {token:12} {score:+.2e}")
 print(f"page: {found.to_html('explanation.html')}")
+print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} at last")

@@ -4,7 +4,7 @@ import tempfile
 
 import torch
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
 
 from cegm.hf import CEGMFactory
 
@@ -20,6 +20,7 @@ class Letters(Dataset):
         return {"input_ids": ids, "labels": ids}
 
 
+set_seed(0)
 config = LlamaConfig(
     vocab_size=26,
     hidden_size=32,
@@ -38,4 +39,8 @@ with tempfile.TemporaryDirectory() as folder:
         train_dataset=Letters(),
         optimizer_cls_and_kwargs=(CEGMFactory, {"lr": 3e-3}),
     )
+    print(trainer.create_optimizer().summary())
     trainer.train()
+
+losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
