@@ -419,7 +419,7 @@ def measure(family: Family, seen: frozenset[str]) -> Shares:
         elif folded(assignment.name) in seen:
             shares.seen[assignment.reason] += weights
         else:
-            why = f"{assignment.reason}, never called" if assignment.modules else assignment.reason
+            why = f"{assignment.reason}, never called" if assignment.places else assignment.reason
             shares.unseen[why] += weights
     return shares
 

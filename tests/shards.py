@@ -125,7 +125,9 @@ class Words(nn.Module):
         for layer in self.layers:
             x, side = layer(x)
             sides.append(side)
-        return torch.cat([self.kernel(x.mT).flatten(1), self.experts(x).flatten(1), *(side.flatten(1) for side in sides)], dim=1)
+        return torch.cat(
+            [self.kernel(x.mT).flatten(1), self.experts(x).flatten(1), *(side.flatten(1) for side in sides)], dim=1
+        )
 
 
 class Whole(nn.Module):

@@ -77,6 +77,28 @@ def test_a_layer_of_the_body_is_no_head_because_of_its_name_or_size():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_a_fused_projection_as_high_as_the_vocabulary_is_no_head(blocks):
+    class Attention(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.add_module(name, nn.Linear(16, 48))
+            self.project = nn.Linear(16, 16)
+
+    for name in ("c_attn", "to_everything"):
+        model = nn.ModuleDict(
+            {
+                "tokens": nn.Embedding(48, 16),
+                "layers": nn.ModuleList([Attention(name) for _ in range(blocks)]),
+                "heads": nn.ModuleList([nn.Linear(16, 48) for _ in range(3)]),
+            }
+        )
+        found = reasons(model)
+        heads = [each for each, reason in found.items() if reason == "output head"]
+        assert heads == [f"heads.{number}.weight" for number in range(3)]
+        assert sum(reason == "linear layer" for reason in found.values()) == 2 * blocks
+
+
 def test_heads_of_classifiers_are_told_by_the_number_of_classes():
     roberta = transformers.RobertaConfig(
         vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_labels=5

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from cegm.context.taps import is_transposed
-from cegm.fused import GATE_UP
+from cegm.fused import GATE_UP, QUERY_KEY_VALUE
 
 WRAPPERS = {
     "default", "modules_to_save", "original_module", "base_layer", "module", "model",
@@ -95,29 +95,33 @@ class Survey:
         """Whether a layer makes the model's outputs.
 
         The model names it (`get_output_embeddings`, `get_classifier`), or it has as many outputs as there are words or
-        classes and nothing behind it.
+        classes and nothing behind it. A projection that stacks weights is cut behind its outputs, so nothing takes as
+        many either; neither that nor a layer of a repeated block is a head.
         """
         if self._heads.get(holder.module) == outputs:
             return True
-        return outputs in self._class_counts and self._has_nothing_behind(holder.module, outputs)
+        if outputs not in self._class_counts or holder.word in QUERY_KEY_VALUE | GATE_UP:
+            return False
+        return not self._is_repeated(holder.module) and self._has_nothing_behind(holder.module, outputs)
 
     def is_called_head(self, holder: Holder, outputs: int) -> bool:
         """Whether a layer is called so, and nothing takes as many numbers as it gives: where no number of classes is known."""
         return holder.word in HEAD_NAMES and not self._takers[outputs] and not self._is_repeated(holder.module)
 
     def _has_nothing_behind(self, module: nn.Module, outputs: int) -> bool:
-        """Nothing else takes as many numbers; where something does, the last layer outside of repeated blocks has nothing."""
+        """Nothing else takes as many numbers; where something does, the last layer of all has nothing behind it."""
         sides = _sides(module)
         own = int(sides is not None and sides[1] == outputs)
-        if self._takers[outputs] == own:
-            return True
-        return bool(self._linear) and self._linear[-1] is module and not self._is_repeated(module)
+        return self._takers[outputs] == own or self._linear[-1:] == [module]
 
     def _is_repeated(self, module: nn.Module) -> bool:
-        """Whether it stands in a block that has siblings of its own kind, as the layers of a transformer have."""
-        inside = [module, *self.ancestors(module)][1:]
-        for block in inside:
-            siblings = self._parents[block].children() if block in self._parents else ()
+        """Whether it stands in a block out of a list, or beside siblings of its own kind, as the layers of a transformer do."""
+        for block in self.ancestors(module):
+            around = self._parents.get(block)
+            if isinstance(around, nn.ModuleList):
+                return True
+            is_list = isinstance(block, (nn.ModuleList, nn.ModuleDict))
+            siblings = around.children() if isinstance(around, (nn.Sequential, nn.ModuleDict)) and not is_list else ()
             if any(type(sibling) is type(block) and sibling is not block for sibling in siblings):
                 return True
         return False

@@ -20,15 +20,25 @@ from transformers import LlamaForCausalLM, Trainer, TrainingArguments
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from cegm import CEGM
-from cegm.hf import CEGMFactory
+from cegm.hf import CEGMFactory, LossCallback
 from cegm.train.model import byte_tokenizer, fresh_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "trainers.md").read_text()
-BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "TODO(maintainer)" not in block]
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 NAMES: dict[str, Any] = {
     each.__name__: each
-    for each in (CEGM, CEGMFactory, CosineAnnealingLR, OneCycleLR, LoraConfig, Trainer, DPOTrainer, SFTTrainer)
+    for each in (
+        CEGM,
+        CEGMFactory,
+        LossCallback,
+        CosineAnnealingLR,
+        OneCycleLR,
+        LoraConfig,
+        Trainer,
+        DPOTrainer,
+        SFTTrainer,
+    )
 } | {"get_peft_model": get_peft_model}
 TEXTS = [{"text": f"{a} and {a + 1}"} for a in range(8)]
 PAIRS = [{"prompt": f"is {a} even? ", "chosen": "yes", "rejected": "no"} for a in range(0, 16, 2)]
@@ -66,17 +76,17 @@ def test_the_lines_of_a_trainer_train_with_cegm(block: str, tmp_path: Path) -> N
     names["trainer"].train()
     optimizer = unwrapped(names["trainer"].optimizer)
     assert isinstance(optimizer, CEGM)
-    seen = [a.name for a in optimizer.matrices() if "demand_map" in optimizer.state[a.parameter]]
+    seen = [a.name for a in optimizer.matrices() if {"context_map", "demand_map"} & set(optimizer.state[a.parameter])]
     assert len(seen) == len(optimizer.matrices()) == (28 if "get_peft_model" in block else 14)
     assert not [name for name in before if "proj" in name and names["model"].get_parameter(name).equal(before[name])]
 
 
 def test_weight_decay_and_betas_of_the_arguments_arrive(tmp_path: Path) -> None:
-    (block,) = [block for block in BLOCKS if "adam_beta1" in block]
+    (block,) = [block for block in BLOCKS if "args.weight_decay" in block]
     names = around(block, tmp_path)
     exec(block, names)
     groups = names["trainer"].create_optimizer().param_groups
-    assert {group["weight_decay"] for group in groups if group["role"] == "matrix"} == {0.03}
+    assert {group["weight_decay"] for group in groups if group["role"] == "matrix"} == {0.1}
     assert {group["lr"] for group in groups} == {2e-3}
     assert {group["aux_betas"] for group in groups} == {(0.8, 0.999)}
 
