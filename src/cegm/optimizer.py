@@ -162,6 +162,8 @@ class CEGM(WholeState):
         super().__init__(by_role(groups, options, self._assignments), options)
         self._require_known(range(len(self.param_groups)))
         self._require_matrices()
+        grouped = {p for group in self.param_groups for p in group["params"]}
+        self._others = [] if model is None else [p for p in model.parameters() if p not in grouped]
         if model is None:
             warnings.warn(
                 "CEGM was given no model, so it cannot see contexts and works as its base optimizer; pass model=model",
@@ -244,10 +246,11 @@ class CEGM(WholeState):
         They join the groups of their kind, so that schedulers move them too; weights that are gone leave theirs.
         """
         model = None if self._model is None else self._model()
-        if model is None:
+        if model is None or not self._may_have_changed():
             return
         grouped = {p for group in self.param_groups for p in group["params"]}
-        new = [p for p in model.parameters() if p.grad is not None and p.requires_grad and p not in grouped]
+        self._others = [p for p in model.parameters() if p not in grouped]
+        new = [p for p in self._others if p.grad is not None and p.requires_grad]
         if not new:
             return
         if not self._takes_all:
@@ -275,6 +278,11 @@ class CEGM(WholeState):
             f"{len(new)} weights became trainable after CEGM was built (first {self._assignments[new[0]].name}); they have joined its groups",
             stacklevel=4,
         )
+
+    def _may_have_changed(self) -> bool:
+        """Whether it is worth walking through the model: another weight has come to life or one is gone, or it is time to look."""
+        missing = any(p.grad is None for group in self.param_groups for p in group["params"])
+        return missing or self.refreshing or any(p.grad is not None for p in self._others)
 
     def _warn_idle(self, grouped: Iterable[Tensor]) -> None:
         """Says once that nothing is left to train, while other weights of the model have gradients."""
