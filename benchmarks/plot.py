@@ -21,7 +21,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cegm.compare.statistics import CLAIM_SEEDS, paired_difference, paired_ratio
+from cegm.baselines import ordered
+from cegm.compare.statistics import CLAIM_SEEDS, Difference, paired_difference, paired_ratio
 from cegm.report import picture, style
 
 BASELINE, OURS = "adamw", "cegm"
@@ -100,10 +101,16 @@ def overtaking(runs: pd.DataFrame, method: str, column: str) -> str:
 
 
 def ratio(first: list[float], second: list[float], bounded: bool) -> str:
-    """Geometric mean of the quotients with its interval; an upper bound where the first is one."""
-    found = paired_ratio(first, second)
-    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{'≤ ' if bounded else ''}{found.estimate:.2f}{interval}"
+    """Geometric mean of the quotients with its interval or its seeds; an upper bound where the first is one."""
+    return f"{'≤ ' if bounded else ''}{shown(paired_ratio(first, second), '.2f')}"
+
+
+def shown(found: Difference, number: str) -> str:
+    """An effect with its interval in brackets, or where seeds are too few for one the effect on each in parentheses."""
+    estimate, points = format(found.estimate, number), ", ".join(format(point, number) for point in found.points)
+    if found.low is None or found.high is None:
+        return f"{estimate} ({points})" if found.seeds > 1 else estimate
+    return f"{estimate} [{found.low:{number}}, {found.high:{number}}]"
 
 
 def against(table: pd.DataFrame, column: str, method: str, other: str) -> str:
@@ -130,8 +137,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         cells: dict[str, Any] = {"method": style.name(method), "final loss": f"{own['loss'].mean():.4f}"}
         if ours:
             found = paired_difference(ours, own.sort_values("seed")["loss"].tolist())
-            interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
-            cells["CEGM's - it"] = "" if method == OURS else f"{found.estimate:+.4f}{interval}"
+            cells["CEGM's - it"] = "" if method == OURS else shown(found, "+.4f")
         for column in ("steps", "seconds") if runs["pace"].notna().all() else ("steps",):
             cells[f"{column} / AdamW's"] = against(table, column, method, BASELINE)
             if ours:
@@ -143,11 +149,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 def draw(runs: pd.DataFrame, path: Path) -> None:
     """Final loss against length and against seconds, a point per run, a line through the means."""
-    names = [
-        name
-        for name in (*style.LOOKS, *sorted(set(runs["method"]) - set(style.LOOKS)))
-        if (runs["method"] == name).any()
-    ]
+    names = ordered(runs["method"])
     data = runs.assign(method=runs["method"].map(style.name), seconds=runs["budget"] * runs["pace"])
     panels = []
     titles = {"budget": "steps of the whole schedule", "seconds": "seconds of the whole run"}

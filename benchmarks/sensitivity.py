@@ -3,8 +3,8 @@
     python benchmarks/sensitivity.py benchmarks/results/pretrain/tuning/rate-*.jsonl --output benchmarks/results/pretrain/tuning/rates.svg
 
 The first table gives the mean final loss at each multiple of the rates in the settings, and the paired difference between
-CEGM and each other method at that multiple, with its 95 % interval. The second puts each method at its own best rate, half
-and twice of it: a claim that holds only at the best rates is none.
+CEGM and each other method at that multiple, with its 95 % interval, or every seed where they are too few for one. The second
+puts each method at its own best rate, half and twice of it: a claim that holds only at the best rates is none.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from cegm.baselines import ordered
 from cegm.compare.statistics import paired_difference
 from cegm.report import picture, style
+from plot import shown
 
 CLAIMANT = "cegm"
 
@@ -61,8 +63,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
         both = own.merge(base, on="seed", suffixes=("", "_base"))
         if method != CLAIMANT and len(both) and both[["loss", "loss_base"]].notna().all(axis=None):
             found = paired_difference(both["loss_base"].tolist(), both["loss"].tolist())
-            interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
-            cells[f"{style.name(CLAIMANT)} - this"] = f"{found.estimate:+.4f}{interval}"
+            cells[f"{style.name(CLAIMANT)} - this"] = shown(found, "+.4f")
         rows.append(cells)
     return pd.DataFrame(rows).fillna("")
 
@@ -85,7 +86,7 @@ def around_best(runs: pd.DataFrame) -> pd.DataFrame:
 
 def draw(runs: pd.DataFrame, path: Path) -> None:
     """Final loss against the learning rate: a point per run, a line through the means."""
-    names = [m for m in (*style.LOOKS, *sorted(set(runs["method"]) - set(style.LOOKS))) if (runs["method"] == m).any()]
+    names = ordered(runs["method"])
     data = runs.assign(method=runs["method"].map(style.name))
     x = alt.X("lr:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=12))
     y = alt.Y("loss:Q", title="final validation loss, nats per token", scale=alt.Scale(zero=False))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -248,3 +250,30 @@ def test_help_names_every_option_without_heavy_imports() -> None:
 def test_no_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert "command" in refused([], capsys)
     assert "invalid choice" in refused(["tran"], capsys)
+
+
+def test_a_command_runs_in_any_thread(words: list[str]) -> None:
+    """Of a notebook or a server, for instance: only the main thread may listen to signals."""
+    codes: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=lambda: codes.extend([main([*words, "--dry_run"]), main(["tran"])]))
+    thread.start()
+    thread.join()
+    assert codes == [0, 2]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_gives_the_signal_back_to_the_program_around_it() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        assert main(["tran"]) == 2
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_command_ends_by_the_signal_as_by_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cegm.cli._dispatch", lambda _: signal.raise_signal(signal.SIGTERM))
+    assert main([]) == 130

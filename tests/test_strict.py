@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cegm.strict import json_value, read_text, yaml_text, yaml_value
+from cegm.strict import json_lines, json_object, json_value, parquet_table, read_text, yaml_text, yaml_value
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -94,3 +94,50 @@ def test_bytes_that_are_no_text_name_file_and_place(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc\xff")
     with pytest.raises(ValueError, match=r"f is not UTF-8 text \(byte 3\)"):
         read_text(tmp_path / "f")
+
+
+def test_lines_come_with_their_places_and_blank_ones_count(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"a": 1}\n\n{"a": NaN, "b": 2}\n')
+    assert json_lines(file, nan_is_null=True) == [(f"{file} line 1", {"a": 1}), (f"{file} line 3", {"a": None, "b": 2})]
+    assert json_lines(file, having='"b"', nan_is_null=True) == [(f"{file} line 3", {"a": None, "b": 2})]
+
+
+def test_a_cut_last_line_is_left_out_of_a_growing_file_alone(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"a": 1}\n{"a": 2')
+    assert [line for _, line in json_lines(file, growing=True)] == [{"a": 1}]
+    with pytest.raises(ValueError, match=r"a\.jsonl line 2 is not JSON"):
+        json_lines(file)
+    file.write_text('{"a": 1}\n{"a": 2}')
+    assert [line for _, line in json_lines(file, growing=True)] == [{"a": 1}, {"a": 2}], "nothing was cut off"
+    file.write_text('{"a": 1}\n{"a": 2\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl line 2 is not JSON"):
+        json_lines(file, growing=True)
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "null", '"a"'])
+def test_what_is_no_object_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.json must hold a JSON object"):
+        json_object(tmp_path / "a.json")
+    with pytest.raises(ValueError, match=r"a\.json line 1 must hold a JSON object"):
+        json_lines(tmp_path / "a.json")
+
+
+def test_a_table_comes_back_or_is_refused_in_one_line(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    whole = tmp_path / "whole.parquet"
+    table = pandas.DataFrame({"a": range(1000), "b": ["text"] * 1000})
+    table.to_parquet(whole)
+    pandas.testing.assert_frame_equal(parquet_table(whole), table)
+    content, damaged = whole.read_bytes(), tmp_path / "damaged.parquet"
+    end = content[:-200] + bytes(200)
+    for other in (b"", b"PAR1", content[:-1], content[: len(content) // 2], content[8:], end, b"x" * 100):
+        damaged.write_bytes(other)
+        with pytest.raises(ValueError, match=r"damaged\.parquet is damaged") as raised:
+            parquet_table(damaged)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(OSError, match="nowhere"):
+        parquet_table(tmp_path / "nowhere.parquet")

@@ -83,3 +83,15 @@ def folder_of(verdict: dict[str, Any], axes: dict[str, Any] | None = None) -> Fo
     """A comparison folder with that verdict and one run, whose result tells what became of its `axes`."""
     run = Run("cegm-seed0", "cegm", 0, "main", "finished", result={"axes": axes or {}})
     return Folder(Path("made"), True, [run], verdict)
+
+
+def with_few_seeds(verdict: dict[str, Any], deviations: tuple[float, ...]) -> dict[str, Any]:
+    """The verdict with as many paired seeds as deviations from each effect, too few for an interval."""
+    seeds = list(range(len(deviations)))
+    for pair in (pair for measure in verdict["measures"] for pair in measure["pairs"] if pair["effect"] is not None):
+        pair |= {"n": len(seeds), "seeds": seeds, "interval": None, "smallest_detectable": None, "screening": True}
+        pair["points"] = [pair["effect"] + deviation for deviation in deviations]
+    levels = [level for entries in verdict["axes"].values() for level in entries]
+    for gap in (gap for level in levels for gap in level["differences"]):
+        gap |= {"low": None, "high": None, "points": [gap["mean"] + deviation for deviation in deviations]}
+    return verdict

@@ -9,8 +9,10 @@ import argparse
 import dataclasses
 import signal
 import sys
+import threading
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when done, 1 when a comparison has failed runs or a run folder is damaged, 2 when the user has to change something.
     """
-    signal.signal(signal.SIGTERM, _stop)
     try:
-        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        with _stopped_by_term():
+            return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
     except (ValueError, OSError, ImportError) as error:
         return _report(error)
     except RuntimeError as error:
@@ -51,8 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(KeyboardInterrupt("stopped by the user"), 130)
 
 
+@contextmanager
+def _stopped_by_term() -> Iterator[None]:
+    """Lets SIGTERM end a command as Ctrl-C does, so that nobody leaves processes behind or a file half written.
+
+    Python hears signals in the main thread alone. A command in another one leaves them to the program that it is a part of.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)
+
+
 def _stop(number: int, frame: object) -> NoReturn:
-    """Ends as Ctrl-C does, so that nobody leaves processes behind or a file half written."""
     raise KeyboardInterrupt
 
 

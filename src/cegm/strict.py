@@ -1,17 +1,21 @@
-"""Reads YAML and JSON that people wrote or disks kept: what has two meanings or none is refused, in one line that names the place.
+"""Reads YAML, JSON and tables that people wrote or disks kept: what has two meanings or none is refused, in one line that names the place.
 
 No torch here: the command line needs it before anything heavy.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Hashable
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST = 200_000
 """Values and letters that a YAML file may hold once its aliases are written out; a few lines of aliases can stand for billions."""
@@ -87,6 +91,66 @@ def json_value(text: str, place: str, nan_is_null: bool = False) -> Any:
         raise ValueError(f"{place} is not JSON: it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{place} is not JSON: {error}") from None
+
+
+def json_object(path: Path, nan_is_null: bool = False) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        ValueError: It is no UTF-8 text, no JSON, or holds something else.
+    """
+    return _object(json_value(read_text(path), str(path), nan_is_null), str(path))
+
+
+def json_lines(
+    path: Path, growing: bool = False, having: str = "", nan_is_null: bool = False
+) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a file that has one on each line, each after the place where it stands.
+
+    Args:
+        path: The file.
+        growing: Whether it is written line by line: a last line without its newline that cannot be read was cut off when
+            its writer died, and is left out.
+        having: What a line has to contain to be read at all.
+        nan_is_null: As in `json_value`.
+
+    Raises:
+        ValueError: A line is no JSON object; names file and line.
+    """
+    texts = read_text(path).split("\n")
+    records = []
+    for number, text in enumerate(texts, start=1):
+        if not text.strip() or having not in text:
+            continue
+        place = f"{path} line {number}"
+        try:
+            records.append((place, _object(json_value(text, place, nan_is_null), place)))
+        except ValueError:
+            if not (growing and number == len(texts)):
+                raise
+    return records
+
+
+def _object(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def parquet_table(path: Path) -> pd.DataFrame:
+    """The table of a parquet file.
+
+    Raises:
+        ValueError: It is damaged.
+        OSError: It cannot be read.
+    """
+    import pandas as pd
+
+    content = io.BytesIO(path.read_bytes())
+    try:
+        return pd.read_parquet(content)
+    except Exception as error:  # Arrow fails with whatever it stumbles over
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); delete it and run again") from None
 
 
 def is_count(value: Any) -> bool:

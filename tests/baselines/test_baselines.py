@@ -1,11 +1,12 @@
 import copy
+import itertools
 
 import pytest
 import torch
 from torch import nn
 
 import models
-from cegm.baselines import METHODS, build_optimizer, option_names
+from cegm.baselines import METHODS, build_optimizer, option_names, ordered
 
 pytest.importorskip("transformers")
 
@@ -176,3 +177,24 @@ def test_diagnostics_of_adamw_take_fused_projections_apart_and_leave_out_what_go
 def _rank(matrix):
     energies = torch.linalg.svdvals(matrix.double()).square()
     return float(energies.sum() ** 2 / energies.square().sum())
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        (["adamw", "muon", "cegm"], ["cegm", "muon", "adamw"]),
+        (["muon", "normuon", "soap", "cegm"], ["cegm", "normuon", "soap", "muon"]),
+        (["soap", "shampoo", "cegm"], ["cegm", "shampoo", "soap"]),
+        (["soap", "adamw", "mac"], ["mac", "soap", "adamw"]),
+        (["muon", "adamw"], ["muon", "adamw"]),
+        (["adamw"], ["adamw"]),
+        (["cegm"], ["cegm"]),
+        (["cegm", "of nobody", "adamw", "another"], ["cegm", "another", "of nobody", "adamw"]),
+        (["of nobody", "another"], ["another", "of nobody"]),
+        ([], []),
+    ],
+)
+def test_the_subject_is_first_and_the_baseline_last_however_methods_are_given(methods, expected):
+    for given in itertools.islice(itertools.permutations(methods), 24):
+        assert ordered(given) == expected
+    assert ordered(methods * 2) == expected

@@ -1,5 +1,7 @@
 """What is planned, and how the results of planned runs become effects."""
 
+import json
+
 import pytest
 
 pytest.importorskip("trl")
@@ -176,6 +178,66 @@ def test_a_claim_needs_a_small_p_after_holm(changes):
     unsure = arms["scores=random"]
     assert unsure["difference"]["low"] > 0
     assert (unsure["word"] == "worse") == (unsure["p_holm"] <= 0.05)
+
+
+@pytest.mark.parametrize("planned", [8, 9])
+@pytest.mark.parametrize("paired", range(1, 10))
+def test_a_claim_follows_the_paired_seeds_and_its_rule_the_planned_ones(changes, planned, paired):
+    """The base lost the rest. Losing seeds must not make it easier to be called better or worse."""
+    if paired > planned:
+        return
+    config = AblationConfig(changes=changes, seeds=str(planned))
+
+    def loss(name, seed):
+        if name == "base" and seed >= paired:
+            return "loss is nan"
+        return 2.0 + (0.5 + 0.001 * seed) * (name == "scores=random") + 1e-4 * seed * (name != "base")
+
+    found = effects.effects(config, results_of(config, loss), {})
+    assert found["claim"] is (paired >= 8)
+    arms = {arm["name"]: arm for arm in found["arms"]}
+    assert {arm["difference"]["seeds"] for arm in arms.values()} == {paired}
+    p = arms["scores=random"]["p_holm"]
+    assert arms["scores=random"]["word"] == ("worse" if p is not None and p <= 0.05 else "no evidence")
+
+
+def test_a_change_of_which_every_run_failed_leaves_the_others_a_claim(changes):
+    config = AblationConfig(changes=changes, seeds="8")
+
+    def loss(name, seed):
+        lost = name == "scores=random" or (name == "gradient_power=0" and seed > 0)
+        return "loss is nan" if lost else 2.0 + 0.001 * seed + 0.5 * (name != "base")
+
+    found = effects.effects(config, results_of(config, loss), {})
+    assert found["claim"] is True
+    assert {arm["name"]: arm["word"] for arm in found["arms"]} == {
+        "refresh_every=5, recurrence=0.5": "worse",
+        "gradient_power=0": "no evidence",
+        "scores=random": "failed",
+    }
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5])
+def test_few_seeds_have_points_in_place_of_an_interval(changes, seeds):
+    config = AblationConfig(changes=changes, seeds=str(seeds))
+    found = effects.effects(
+        config, results_of(config, lambda name, seed: len(name) + 0.01 * seed * (name != "base")), {}
+    )
+    for arm in found["arms"]:
+        difference = arm["difference"]
+        assert [difference[name] is None for name in ("low", "high", "smallest_detectable")] == [seeds < 5] * 3
+        assert difference["points"] == pytest.approx([len(arm["name"]) - 4 + 0.01 * seed for seed in range(seeds)])
+        assert arm["word"] == "worse"
+
+
+def test_costs_that_were_switched_off_are_not_shown(changes, tmp_path):
+    ratio = {"estimate": 1.5, "low": 1.4, "high": 1.6}
+    (tmp_path / "costs.json").write_text(json.dumps({"how": "timed", "ratios": {"gradient_power=0": ratio}}))
+    for costs in (True, False):
+        config = AblationConfig(changes=changes, seeds="2", costs=costs)
+        found = json.loads(effects.write_effects(tmp_path, config, results_of(config, lambda *_: 2.0)).read_text())
+        assert found["costs"] == ("timed" if costs else None)
+        assert {arm["name"]: arm["cost"] for arm in found["arms"]}["gradient_power=0"] == (ratio if costs else None)
 
 
 def test_a_change_under_which_a_run_failed_is_never_better(changes):

@@ -78,8 +78,13 @@ def test_every_level_has_the_interval_of_its_own_items(seeds: int) -> None:
         (difference,) = cell["differences"]
         of_level = axis_items.joined(own[own["level"] == cell["level"]], PAIR, range(seeds))
         alone = item_statistics.item_difference(of_level)
-        assert difference == {"pair": list(PAIR), "mean": alone.estimate, "low": alone.low, "high": alone.high}
-        assert 0 < difference["low"] < difference["mean"] < difference["high"]
+        ends = {"low": alone.low, "high": alone.high}
+        assert difference == {"pair": list(PAIR), "mean": alone.estimate, **ends, "points": list(alone.points)}
+        assert len(difference["points"]) == seeds
+        if seeds == 3:
+            assert (difference["low"], difference["high"]) == (None, None)
+        else:
+            assert 0 < difference["low"] < difference["mean"] < difference["high"]
         assert difference["mean"] == pytest.approx(cell["methods"]["cegm"]["mean"] - cell["methods"]["adamw"]["mean"])
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -214,6 +215,19 @@ def test_a_connection_of_the_program_itself_is_left_to_it_and_so_are_its_signals
     brought(folder, runs)
     assert signal.getsignal(signal.SIGTERM) == before
     assert ray.ended == 0
+
+
+@pytest.mark.parametrize("heard", [signal.SIG_DFL, None])
+def test_it_connects_in_any_thread_and_beside_a_handler_that_is_not_of_python(heard, monkeypatch):
+    connected(monkeypatch, FakeRay())
+    monkeypatch.setattr(cluster.signal, "getsignal", lambda number: heard)
+    slots = []
+    thread = threading.Thread(target=lambda: slots.append(Cluster(3)._connected() and Cluster(3).slots()))
+    thread.start()
+    thread.join()
+    if heard is None:
+        slots.append(Cluster(3)._connected() and Cluster(3).slots())
+    assert set(slots) == {3}
 
 
 class Module(SimpleNamespace):

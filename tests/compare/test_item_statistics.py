@@ -53,11 +53,19 @@ def test_coverage_of_the_item_interval(seeds: int, shared: bool, runs: int, monk
     rng = np.random.default_rng(5)
     covered = 0
     for _ in range(runs):
-        result = item_statistics.item_difference(items_frame(rng, seeds, shared))
-        assert result.low is not None
-        assert result.high is not None
-        covered += result.low <= 0 <= result.high
+        covered += not item_statistics.item_difference(items_frame(rng, seeds, shared)).beyond_chance
     assert covered / runs >= 0.92
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("seeds", [2, 4, 5])
+def test_too_few_seeds_for_an_interval_are_shown_one_by_one(seeds: int, shared: bool) -> None:
+    items = items_frame(np.random.default_rng(3), seeds, shared)
+    result = item_statistics.item_difference(items)
+    assert (result.low is None, result.smallest_detectable is None) == (seeds < 5, seeds < 5)
+    by_level = items.groupby(["seed", "level"])["difference"].mean()
+    assert result.points == pytest.approx(by_level.groupby("seed").mean().tolist())
+    assert result.estimate == pytest.approx(sum(result.points) / seeds)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -79,17 +87,18 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five(
 
 
 def test_item_interval_without_shared_clusters_is_that_of_the_seeds() -> None:
-    items = items_frame(np.random.default_rng(6), 4, shared=False)
+    items = items_frame(np.random.default_rng(6), 6, shared=False)
     per_seed = items.groupby("seed")["difference"].mean().tolist()
-    expected, result = statistics.paired_difference(per_seed, [0.0] * 4), item_statistics.item_difference(items)
+    expected, result = statistics.paired_difference(per_seed, [0.0] * 6), item_statistics.item_difference(items)
     assert (result.estimate, result.low, result.high) == pytest.approx((expected.estimate, expected.low, expected.high))
 
 
 def test_two_way_interval_of_a_table_without_cluster_effects_by_hand() -> None:
     """With identical clusters the seed effects are all there is: t over seeds."""
-    rows = [(seed, 512, cluster, value) for seed, value in enumerate([0.1, 0.2, 0.6]) for cluster in "abc"]
+    values = [0.1, 0.2, 0.6, 0.3, 0.4]
+    rows = [(seed, 512, cluster, value) for seed, value in enumerate(values) for cluster in "abc"]
     result = item_statistics.item_difference(pd.DataFrame(rows, columns=["seed", "level", "cluster", "difference"]))
-    low, high, _ = statistics.mean_interval(np.array([0.1, 0.2, 0.6]))
+    low, high, _ = statistics.mean_interval(np.array(values))
     assert (result.low, result.high) == pytest.approx((low, high))
 
 
@@ -104,7 +113,7 @@ def test_shared_items_widen_the_interval_that_seeds_alone_would_give() -> None:
 
 
 def test_item_difference_does_not_depend_on_row_order() -> None:
-    items = items_frame(np.random.default_rng(4), 3, shared=True, effect=0.5)
+    items = items_frame(np.random.default_rng(4), 5, shared=True, effect=0.5)
     shuffled = items.sample(frac=1, random_state=1)
     first, second = item_statistics.item_difference(items), item_statistics.item_difference(shuffled)
     assert (first.estimate, first.low, first.p) == pytest.approx((second.estimate, second.low, second.p))

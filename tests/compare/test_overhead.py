@@ -65,13 +65,15 @@ def test_every_point_is_measured_for_every_method_and_the_reference(found):
     assert places == [(s.width, s.batch, s.length) for s in PLANNED]
     for point in found["points"]:
         reference = point["methods"]["adamw"]
-        assert reference["ratio"] == {"estimate": 1.0, "low": 1.0, "high": 1.0}
+        assert reference["ratio"] == {"estimate": 1.0, "low": None, "high": None, "points": [1.0, 1.0]}
         assert reference["peak_ratio"] == 1.0
         for own in point["methods"].values():
             assert len(own["seconds"]) == 2
             assert min(own["seconds"]) <= own["seconds_per_step"] <= max(own["seconds"])
             assert own["tokens_per_second"] * own["seconds_per_step"] == pytest.approx(point["batch"] * point["length"])
-            assert own["ratio"]["low"] <= own["ratio"]["estimate"] <= own["ratio"]["high"]
+            ratios = [mine / theirs for mine, theirs in zip(own["seconds"], reference["seconds"], strict=True)]
+            assert own["ratio"]["points"] == pytest.approx(ratios), "two blocks are too few for an interval"
+            assert min(ratios) <= own["ratio"]["estimate"] <= max(ratios)
             assert own["peak_ratio"] == own["peak_bytes"] / reference["peak_bytes"]
 
 

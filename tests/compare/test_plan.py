@@ -89,6 +89,16 @@ def test_the_plan_survives_its_file(tmp_path):
     assert read_plan(tmp_path / "nowhere") == []
 
 
+@pytest.mark.parametrize("text", ['{"method": "mu', "[]\n", '{"method": "muon"}\n', "\x00"])
+def test_a_damaged_plan_is_told_in_one_line(tmp_path, text):
+    write_plan(tmp_path, plan_main(config()))
+    path = tmp_path / "plan.jsonl"
+    path.write_text(path.read_text() + text)
+    with pytest.raises(ValueError, match=r"plan\.jsonl is damaged .* delete it to plan again") as error:
+        read_plan(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_equal_seconds_scale_the_steps_of_the_others():
     runs = plan_main(config())
     extra = plan_equal_seconds(config(), finished(runs, {"adamw": 0.08, "muon": 0.098, "cegm": 0.1}))

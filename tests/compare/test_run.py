@@ -8,7 +8,10 @@ import pytest
 for extra in ("trl", "altair", "statsmodels"):
     pytest.importorskip(extra)
 
+from cegm import report  # noqa: E402
 from cegm.cli import main  # noqa: E402
+from cegm.compare.plan import read_plan  # noqa: E402
+from cegm.compare.run import write_results  # noqa: E402
 
 SENTENCES = [
     "the miller opened the door",
@@ -59,6 +62,62 @@ def test_verdict_and_page_are_there(comparison):
     assert verdict
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert len(page.encode()) < 1_500_000
+
+
+def test_equal_seconds_that_were_switched_off_are_filled_in_nowhere(comparison):
+    folder, _ = comparison
+    assert set(pd.read_parquet(folder / "results.parquet")["role"]) == {"main"}
+    verdict = json.loads((folder / "verdict.json").read_text())
+    measure = next(one for one in verdict["measures"] if one["name"] == "equal_seconds")
+    assert measure["methods"] == {}
+    assert [pair["effect"] for pair in measure["pairs"]] == [None]
+    head, *rows = (line.split("  ") for line in report.table(folder).splitlines()[:3])
+    place = [cell.strip() for cell in head if cell].index("bits/byte, equal s")
+    assert {[cell.strip() for cell in row if cell][place] for row in rows} == {"\N{EN DASH}"}
+    section = (folder / "report.html").read_text(encoding="utf-8").split('id="seconds"')[1].split("</section>")[0]
+    assert "Not measured in this comparison." in section
+
+
+def test_two_seeds_show_themselves_in_place_of_an_interval(comparison):
+    folder, _ = comparison
+    verdict = json.loads((folder / "verdict.json").read_text())
+    pairs = [pair for measure in verdict["measures"] for pair in measure["pairs"] if pair["effect"] is not None]
+    assert pairs
+    assert all(pair["interval"] is None and len(pair["points"]) == 2 for pair in pairs)
+    text = report.table(folder)
+    assert "by seed" in text
+    assert "95 % interval " not in text.replace("a 95 % interval excludes", "")
+
+
+def test_tables_reach_the_disk_whole_or_not_at_all(comparison, tmp_path, monkeypatch):
+    folder, _ = comparison
+    runs = read_plan(folder)
+    results = {run.id: json.loads((folder / "runs" / run.name / "result.json").read_text()) for run in runs}
+    for name in ("results.parquet", "items.parquet"):
+        (tmp_path / name).write_bytes(b"as it was")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr("cegm.train.durable.os.fsync", full)
+        write_results(tmp_path, runs, results)
+    assert (tmp_path / "results.parquet").read_bytes() == b"as it was"
+    write_results(tmp_path, runs, results)
+    assert len(pd.read_parquet(tmp_path / "results.parquet")) == 4
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_damaged_items_of_a_finished_run_are_named_with_the_remedy(comparison, tmp_path):
+    folder, _ = comparison
+    (run, *_) = read_plan(folder)
+    result = json.loads((folder / "runs" / run.name / "result.json").read_text())
+    items = tmp_path / "runs" / run.name / "items.jsonl"
+    items.parent.mkdir(parents=True)
+    items.write_text('{"axis": "steps", "score": 1.0}\n{"axis": "ste')
+    with pytest.raises(ValueError, match=r"items\.jsonl line 2 is not JSON.*; delete .* to run it again") as error:
+        write_results(tmp_path, [run], {run.id: result})
+    assert "\n" not in str(error.value)
 
 
 def test_repeating_it_runs_nothing(comparison, monkeypatch):

@@ -17,13 +17,46 @@ from cegm.compare import statistics
 
 
 def test_few_seeds_give_the_paired_t_interval() -> None:
-    first, second = [1.0, 2.0, 3.5], [0.4, 1.9, 3.0]
+    first, second = [1.0, 2.0, 3.5, 4.0, 5.0], [0.4, 1.9, 3.0, 3.8, 4.4]
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
     result = statistics.paired_difference(first, second)
     assert result.interval_method == "t over seeds"
     assert result.estimate == pytest.approx(0.4)
     assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
-    assert result.p == 0.25  # all three signs agree: 2 of 8 flips are as extreme
+    assert result.points == pytest.approx((0.6, 0.1, 0.5, 0.2, 0.6))
+    assert result.p == 2 / 2**5  # all five signs agree: 2 of 32 flips are as extreme
+
+
+@pytest.mark.parametrize("seeds", range(2, statistics.INTERVAL_SEEDS + 2))
+def test_an_interval_is_shown_from_five_seeds_on_and_points_always(seeds: int) -> None:
+    values = [1.0 + 0.01 * seed for seed in range(seeds)]
+    for result, points in (
+        (statistics.paired_difference(values, [0.5] * seeds), [value - 0.5 for value in values]),
+        (statistics.paired_ratio(values, [0.5] * seeds), [value / 0.5 for value in values]),
+    ):
+        shown = seeds >= 5
+        assert [result.low is None, result.high is None, result.smallest_detectable is None] == [not shown] * 3
+        assert result.points == pytest.approx(points)
+        assert ("each one is shown" in result.interval_method) is not shown
+        assert result.p == pytest.approx(2 / 2**seeds)
+        assert result.beyond_chance
+
+
+def test_two_seeds_that_agree_in_nothing_show_themselves() -> None:
+    """The upper end of their interval would be e**8772, which is no number: it ended the whole verdict."""
+    result = statistics.paired_ratio([1.0, 1e300], [1e300, 1.0])
+    assert (result.low, result.high, result.smallest_detectable) == (None, None, None)
+    assert (result.points, result.beyond_chance) == (pytest.approx((1e-300, 1e300)), False)
+
+
+@pytest.mark.parametrize("seeds", [2, 4, 5, 9])
+def test_beyond_chance_is_the_interval_without_zero_shown_or_not(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    for _ in range(20):
+        values = rng.normal(1.0, 1.0, seeds)
+        low, high, _ = statistics.mean_interval(values)
+        result = statistics.paired_difference(values.tolist(), [0.0] * seeds)
+        assert result.beyond_chance == (low > 0 or high < 0)
 
 
 def test_many_seeds_give_a_bootstrap_as_wide_as_t() -> None:
@@ -106,9 +139,9 @@ def test_smallest_detectable_difference_by_simulation() -> None:
 
 
 def test_paired_ratio_is_the_geometric_mean_and_swaps_to_its_inverse() -> None:
-    first, second = [1.2, 2.2, 3.6], [1.0, 2.0, 3.0]
+    first, second = [1.2, 2.2, 3.6, 1.0, 1.0], [1.0, 2.0, 3.0, 1.0, 1.0]
     ratio, inverse = statistics.paired_ratio(first, second), statistics.paired_ratio(second, first)
-    assert ratio.estimate == pytest.approx((1.2 * 1.1 * 1.2) ** (1 / 3))
+    assert ratio.estimate == pytest.approx((1.2 * 1.1 * 1.2) ** (1 / 5))
     assert ratio.low is not None
     assert inverse.high is not None
     assert ratio.low == pytest.approx(1 / inverse.high)
@@ -119,10 +152,11 @@ def test_paired_ratio_is_the_geometric_mean_and_swaps_to_its_inverse() -> None:
 def test_one_seed_has_an_estimate_and_nothing_else() -> None:
     result = statistics.paired_difference([2.0], [1.5])
     assert (result.estimate, result.low, result.p, result.smallest_detectable) == (0.5, None, None, None)
+    assert (result.points, result.beyond_chance) == ((0.5,), False)
 
 
 def test_equal_differences_have_an_interval_without_width() -> None:
-    result = statistics.paired_difference([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
+    result = statistics.paired_difference([2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 3.0, 4.0, 5.0])
     assert (result.low, result.high, result.smallest_detectable) == (1.0, 1.0, 0.0)
 
 

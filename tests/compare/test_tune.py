@@ -57,6 +57,21 @@ def test_finds_the_bottom_with_equal_trials_and_a_comparison_reads_it(tmp_path, 
     assert run.optimizer_options["momentum"] == best["muon"]["momentum"]
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.6])
+def test_a_damaged_database_of_trials_is_told_in_one_line(tmp_path, executed, kept):
+    config = TuneConfig(output_dir=str(tmp_path), trials=1, extensions=0, methods="muon")
+    module.tune(config)
+    path = tmp_path / "optuna.db"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"optuna\.db cannot be used .*; delete it to search again") as error:
+        module.tune(config)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"^--storage cannot be used .*; give another URL") as error:
+        module.tune(TuneConfig(output_dir=str(tmp_path), methods="muon", storage="nosuch://user:secret@place"))
+    assert "secret" not in str(error.value)
+
+
 def test_first_trial_is_the_start(tmp_path, executed):
     module.tune(TuneConfig(output_dir=str(tmp_path), trials=1, extensions=0, methods="cegm"))
     (trial,) = trials(tmp_path)

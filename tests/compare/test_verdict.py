@@ -59,16 +59,51 @@ def judge(
     return verdict.judge(frame, pd.DataFrame() if items is None else items, curves)
 
 
-def test_three_seeds_are_a_screening_whose_words_follow_the_intervals() -> None:
-    judged = judge(results())
+def lost(frame: pd.DataFrame, method: str, seeds: range) -> pd.DataFrame:
+    """The frame with failed runs of a method on these seeds, as they are recorded: without numbers and hashes."""
+    failed = (frame["method"] == method) & frame["seed"].isin(seeds)
+    frame.loc[failed, ["status", "error"]] = ["failed", "loss is NaN at step 7"]
+    frame.loc[failed, ["bits_per_byte", "final_loss", "initial_hash", "batch_hash"]] = [math.nan, math.nan, None, None]
+    return frame
+
+
+def test_five_seeds_are_a_screening_whose_words_follow_the_intervals() -> None:
+    judged = judge(results(5))
     pair = entry(judged, "bits_per_byte", "cegm", "adamw")
     assert pair["word"] == "better"
     assert pair["effect"] == pytest.approx(-0.15, abs=0.02)
     assert pair["interval"][1] < 0
-    assert (pair["p"], pair["n"]) == (0.25, 3)
-    assert judged["screening"] is True
-    assert "screening with 3 paired seeds, not a claim" in judged["statement"]
-    assert "below p = 0.25" in judged["statement"]
+    assert (pair["p"], pair["n"]) == (2 / 2**5, 5)
+    assert judged["screening"] is pair["screening"] is True
+    assert "screening with 5 paired seeds, not a claim" in judged["statement"]
+    assert "below p = 0.062" in judged["statement"]
+    assert "Below 5 seeds" not in judged["statement"]
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_fewer_than_five_paired_seeds_are_shown_one_by_one(seeds: int) -> None:
+    """The words still follow the interval, which is not shown: that of two seeds reaches from nothing to everything."""
+    frame = results(seeds)
+    judged = judge(frame)
+    for measure in judged["measures"]:
+        assert all(pair["interval"] is None for pair in measure["pairs"])
+        assert all(pair["smallest_detectable"] is None for pair in measure["pairs"])
+    pair = entry(judged, "bits_per_byte", "cegm", "adamw")
+    losses = frame.pivot(index="seed", columns="method", values="bits_per_byte")
+    assert pair["points"] == pytest.approx((losses["cegm"] - losses["adamw"]).tolist())
+    assert pair["word"] == "better"
+    ratio = entry(judged, "memory", "cegm", "adamw")
+    assert (ratio["effect"], ratio["points"]) == (1.0, [1.0] * seeds)
+    assert "Below 5 seeds an interval is too wide to tell much" in judged["statement"]
+    assert f"screening with {seeds} paired seeds, not a claim" in judged["statement"]
+
+
+def test_points_belong_to_the_seeds_that_could_be_paired() -> None:
+    frame = lost(results(5), "cegm", range(1, 3))
+    pair = entry(judge(frame), "bits_per_byte", "cegm", "adamw")
+    losses = frame.pivot(index="seed", columns="method", values="bits_per_byte").loc[[0, 3, 4]]
+    assert pair["seeds"] == [0, 3, 4]
+    assert pair["points"] == pytest.approx((losses["cegm"] - losses["adamw"]).tolist())
 
 
 def test_eight_seeds_need_holm_and_reach_it() -> None:
@@ -81,7 +116,7 @@ def test_eight_seeds_need_holm_and_reach_it() -> None:
 
 
 def test_losing_a_seed_does_not_make_it_easier_to_win() -> None:
-    """Seven seeds of a claim are judged by the rule of the claim: 7 seeds with three pairs reach .047, not the interval."""
+    """Seven seeds of a claim are judged by the rule of the claim, but they are none: with three pairs they reach .047."""
     frame = results(8, {"adamw": 0.0, "muon": 0.004, "cegm": 0.006}, noise=0.001)
     frame.loc[(frame["method"] == "muon") & (frame["seed"] == 2), "initial_hash"] = "other"
     judged = judge(frame)
@@ -90,7 +125,23 @@ def test_losing_a_seed_does_not_make_it_easier_to_win() -> None:
     assert pair["interval"][1] < 0
     assert pair["p_holm"] is not None
     assert (pair["word"] == "better") == (pair["p_holm"] <= 0.05)
-    assert "7 of 8 planned seeds" in judged["statement"]
+    assert judged["screening"] is True
+    assert judged["statement"].startswith(
+        "A screening, not a claim, which takes at least 8 paired seeds: 7 of 8 planned seeds"
+    )
+    assert "after Holm" in judged["statement"]
+    assert pair["screening"] is True
+    assert entry(judged, "bits_per_byte", "cegm", "adamw")["screening"] is False, "this pair lost nothing"
+
+
+@pytest.mark.parametrize("paired", range(2, 10))
+def test_sentence_and_status_follow_the_paired_seeds_whatever_was_planned(paired: int) -> None:
+    for planned in {paired, 8, 9, 12} - set(range(paired)):
+        judged = judge(lost(results(planned, {"adamw": 0.0, "cegm": 0.1}), "adamw", range(paired, planned)))
+        assert judged["screening"] is (paired < 8)
+        assert judged["statement"].startswith("A screening") is (paired < 8)
+        assert [pair["screening"] for pair in judged["measures"][0]["pairs"]] == [paired < 8]
+        assert ("after Holm" in judged["statement"]) is (planned >= 8)
 
 
 def test_more_comparisons_than_the_seeds_can_carry_are_announced() -> None:
@@ -125,7 +176,7 @@ def test_false_alarms_under_the_null(seeds: int, allowed: float, monkeypatch: py
                 "seeds": [],
                 "failed": [],
                 "effect": e.estimate,
-                "interval": [e.low, e.high],
+                "beyond_chance": e.beyond_chance,
             }
             for e in effects
         ]
@@ -150,17 +201,13 @@ def test_a_seed_with_other_batches_or_weights_is_refused_in_one_line() -> None:
 
 
 def test_a_failed_run_is_listed_and_its_method_is_not_called_better() -> None:
-    frame = results(4)
-    failed = (frame["method"] == "cegm") & (frame["seed"] == 3)
-    frame.loc[failed, ["status", "error"]] = ["failed", "loss is NaN at step 7"]
-    frame.loc[failed, ["bits_per_byte", "final_loss", "initial_hash", "batch_hash"]] = [math.nan, math.nan, None, None]
-    judged = judge(frame)
+    judged = judge(lost(results(4), "cegm", range(3, 4)))
     assert [(line["method"], line["seed"], line["error"]) for line in judged["failed"]] == [
         ("cegm", 3, "loss is NaN at step 7")
     ]
     pair = entry(judged, "bits_per_byte", "cegm", "adamw")
     assert pair["failed"] == [{"method": "cegm", "seed": 3}]
-    assert pair["interval"][1] < 0  # the finished seeds alone would say "better"
+    assert pair["beyond_chance"], "the finished seeds alone would say better"
     assert pair["word"] == "no evidence"
     assert entry(judged, "bits_per_byte", "muon", "adamw")["word"] == "better"
 
@@ -173,6 +220,49 @@ def test_all_runs_of_a_method_failed() -> None:
     assert (pair["n"], pair["effect"], pair["word"]) == (0, None, "no evidence")
     assert len(judged["failed"]) == 3
     assert entry(judged, "equal_seconds", "muon", "adamw")["effect"] is None  # nobody's time to be equal to
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+@pytest.mark.parametrize("fallen", ["cegm", "muon", "adamw"])
+def test_a_method_that_failed_on_every_seed_is_named_and_the_others_are_judged(fallen: str, seeds: int) -> None:
+    judged = judge(lost(results(seeds), fallen, range(seeds)))
+    others = [method for method in ("cegm", "muon", "adamw") if method != fallen]
+    assert judged["failed_methods"] == [fallen]
+    assert f"Failed on every seed, and so not judged: {fallen}." in judged["statement"]
+    assert "Nothing can be concluded" not in judged["statement"]
+    assert judged["screening"] is (seeds < 8)
+    assert entry(judged, "bits_per_byte", *others)["word"] == "better"
+    assert {pair["word"] for pair in judged["measures"][0]["pairs"] if fallen in pair["pair"]} == {"no evidence"}
+    alone = judge(results(seeds)[lambda frame: frame["method"] != fallen])
+    assert judged["statement"].startswith(alone["statement"]), "the others are judged as without it"
+
+
+def test_one_seed_that_is_left_of_a_method_silences_nobody_else() -> None:
+    judged = judge(lost(results(8), "muon", range(1, 8)))
+    assert judged["failed_methods"] == []
+    assert judged["screening"] is False
+    assert judged["statement"].startswith("8 of 8 planned seeds")
+    assert "no word: cegm against muon, muon against adamw." in judged["statement"]
+    assert entry(judged, "bits_per_byte", "cegm", "adamw")["word"] == "better"
+
+
+def test_methods_come_in_the_one_order_whatever_was_asked_first() -> None:
+    judged = judge(results(3, {"muon": 0.0, "normuon": 0.1, "soap": 0.2, "cegm": 0.3}))
+    assert judged["methods"] == ["cegm", "normuon", "soap", "muon"]
+    assert [pair["pair"] for pair in judged["measures"][0]["pairs"]][2] == ["cegm", "muon"]
+
+
+def test_equal_seconds_that_were_switched_off_are_not_measured() -> None:
+    """Steps that happen to take as long would make a run at equal steps one at equal seconds."""
+    frame = results()
+    on = verdict.judge(frame, pd.DataFrame(), EMPTY_CURVES)
+    off = verdict.judge(frame, pd.DataFrame(), EMPTY_CURVES, equal_seconds=False)
+    assert entry(on, "equal_seconds", "cegm", "muon")["effect"] is not None
+    measure = next(one for one in off["measures"] if one["name"] == "equal_seconds")
+    assert measure["methods"] == {}
+    assert all((pair["effect"], pair["n"], pair["points"]) == (None, 0, []) for pair in measure["pairs"])
+    rest = [[one for one in judged["measures"] if one["name"] != "equal_seconds"] for judged in (on, off)]
+    assert rest[0] == rest[1]
 
 
 def test_nothing_finished_at_all() -> None:
@@ -295,7 +385,7 @@ def test_every_examined_axis_is_a_primary_measure_in_its_own_direction() -> None
 
 
 def test_levels_of_an_axis_are_listed_with_chance_and_spread() -> None:
-    found = judge(results(3, {"adamw": 0.0, "cegm": 0.0}), axis_items(3, {"adamw": 0.4, "cegm": 0.9}))["axes"]
+    found = judge(results(5, {"adamw": 0.0, "cegm": 0.0}), axis_items(5, {"adamw": 0.4, "cegm": 0.9}))["axes"]
     assert [cell["level"] for cell in found["ambiguity"]] == [0, 1, 2, 3]
     cell = found["ambiguity"][0]
     assert (cell["chance"], cell["items"]) == (0.5, 20)
@@ -345,6 +435,33 @@ def test_the_file_is_plain_json_and_comes_from_the_folder(tmp_path: Path) -> Non
         "runs",
         "verdict.json",
     ]
+
+
+def folder_of_results(path: Path) -> Path:
+    """A folder that can be judged: results, no items, one run with a validation line and a line that was cut off."""
+    results(2).to_parquet(path / "results.parquet")
+    pd.DataFrame([]).to_parquet(path / "items.parquet")
+    run = path / "runs" / "cegm-seed0-cegm0"
+    run.mkdir(parents=True)
+    line = {"kind": "validation", "step": 50, "tokens": 1, "seconds": 1.0, "loss": 0.1, "bits_per_byte": 0.1}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(line)[:40])
+    return path
+
+
+def test_a_run_that_died_in_the_middle_of_a_line_is_judged_by_those_before(tmp_path: Path) -> None:
+    curves = verdict.read_curves(folder_of_results(tmp_path))
+    assert curves["step"].tolist() == [50]
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "items.parquet", "runs/cegm-seed0-cegm0/metrics.jsonl"])
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, name: str) -> None:
+    file = folder_of_results(tmp_path) / name
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] + b"\n")
+    with pytest.raises(ValueError, match=name) as error:
+        verdict.write_verdict(tmp_path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "verdict.json").exists()
 
 
 def test_a_folder_without_results_is_a_user_error(tmp_path: Path) -> None:

@@ -178,6 +178,39 @@ def test_one_seed_tells_nothing(tmp_path: Path) -> None:
     assert "[" not in report.table(folder).splitlines()[1]
 
 
+def test_three_seeds_are_shown_one_by_one(tmp_path: Path) -> None:
+    near = (-0.1, -0.1001, -0.0999)
+    folder = make_ablation(tmp_path / "three", {"refresh_every=1": near, "scores=random": (0.2, -0.1, 0.1)}, seeds=3)
+    content, page = read_ablation(folder), Page(report.write(folder))
+    memory, controls = ([arm for arm in content.arms if arm["part"] == part] for part in ("memory", "controls"))
+    assert plain(effect_words.answer(memory)) == (
+        "Better: refresh_every=1 -0.1000 (by seed -0.1000, -0.1001, -0.0999); no evidence: refresh_every=64 "
+        "(effect +0.0067; by seed +0.0100, -0.0100, +0.0200)."
+    )
+    told = plain(" ".join(effect_words.controls(content)))
+    assert "it ends 0.0667 below it (base minus control, by seed -0.2000, +0.1000, -0.1000)." in told
+    assert effect_words.control_answer(controls).startswith("Base is better than none of 2 controls")
+    assert [row["smallest"] for row in ablation_report.rows(content)] == ["\N{EN DASH}"] * 4
+    assert " to " not in " ".join(row["interval"] for row in ablation_report.rows(content))
+    row = next(line for line in report.table(folder).splitlines() if line.startswith("refresh_every=1 "))
+    assert "-0.1000, -0.1001, -0.0999" in plain(row)
+    assert "-0.1000, -0.1001, -0.0999" in plain(page.words)
+    bars = [one for one in effect_chart.effect_rows(content) if one["low"] is not None]
+    assert bars == []
+    assert len(effect_chart.seed_rows(content)) == 4 * 3
+    report.export_picture(folder, tmp_path / "picture.svg")
+
+
+def test_costs_of_too_few_blocks_for_an_interval_are_shown_one_by_one(tmp_path: Path) -> None:
+    short = {**ratio(1.5), "low": None, "high": None, "points": [1.4, 1.6]}
+    folder = make_ablation(tmp_path / "costs", {}, costs={"how": "timed", "ratios": {"refresh_every=1": short}})
+    page = Page(report.write(folder))
+    assert "1.500 x 1.400, 1.600" in re.sub(r"\s+", " ", plain(page.words))
+    drawn = json.dumps(list(page.charts.values()))
+    assert '"block": 1.4' in drawn
+    assert '"block": 1.6' in drawn
+
+
 def test_costs_stand_in_page_and_table(tmp_path: Path) -> None:
     costs = {"how": "whole steps, interleaved", "ratios": {"refresh_every=1": ratio(1.5)}}
     folder = make_ablation(tmp_path / "costs", {}, costs=costs)
@@ -259,7 +292,7 @@ def test_the_terminal_table_is_aligned_and_narrow(tmp_path: Path) -> None:
     long = json.dumps([{"part": "p" * 60, "changes": [{"data": "d" * 200}, {"refresh_every": 1}]}])
     folder = make_ablation(tmp_path / "long", {"refresh_every=1": (1234.5, None, -0.1, 0.2, 0.3)}, changes=long)
     lines = report.table(folder).splitlines()
-    assert plain(lines[0]).split() == ["change", "part", "effect", "[low,", "high]", "word", "step", "x", "B/weight"]
+    assert " ".join(plain(lines[0]).split()) == "change part effect [low, high] or each seed word step x B/weight"
     assert len({len(line) for line in lines[:3]}) == 1
     assert max(map(len, lines)) <= 130
     assert lines[3] == ""

@@ -127,6 +127,11 @@ def test_a_point_without_numbers_is_told_and_left_out(drawn: Page) -> None:
     assert "<b>loss" not in drawn.text
 
 
+def test_methods_stand_in_the_one_order_whatever_the_file_says() -> None:
+    expected = rows(made())
+    assert rows({**made(), "methods": ["muon", "cegm", "adamw"]}) == expected
+
+
 def test_the_terminal_has_an_aligned_line_per_row(copied: Path) -> None:
     lines = report.table(copied).splitlines()
     head = next(place for place, line in enumerate(lines) if line.startswith("bad step"))

@@ -13,7 +13,7 @@ from cegm import report
 from cegm.report.exhibit_rows import Row
 from cegm.report.exhibits import Exhibit, columns, exhibits
 from pages import Page
-from verdicts import axis, folder_of, judged_on
+from verdicts import axis, folder_of, judged_on, with_few_seeds
 
 WORDS = {"muon": "no evidence", "adamw": "better"}
 MINUS, ARROW, DASH = "\N{MINUS SIGN}", "\N{RIGHTWARDS ARROW}", "\N{EN DASH}"
@@ -48,6 +48,25 @@ def test_table_iii_has_a_row_per_share_and_judges_the_whole() -> None:
     assert (whole.word, whole.whole, whole.claimed) == ("better", True, "")
     assert exhibit.rivals == ["CEGM minus Muon: +20.0 percentage points (+15.0 to +25.0), no evidence."]
     assert [figure.title for figure in exhibit.figures] == ["Right answers by noise"]
+
+
+def test_rows_with_too_few_seeds_for_an_interval_have_every_seed() -> None:
+    verdict = with_few_seeds(judged_on([axis("noise", WORDS, noise())]), (0.02, -0.02))
+    exhibit = next(one for one in exhibits(folder_of(verdict))[0] if one.claim.place == "Table III")
+    assert (named(exhibit.rows, "30 %").difference, named(exhibit.rows, "30 %").interval) == ("+35.0", "+37.0, +33.0")
+    assert exhibit.rows[-1].interval == "+47.0, +43.0"
+    assert exhibit.rivals == ["CEGM minus Muon: +20.0 percentage points (by seed +22.0, +18.0), no evidence."]
+
+
+def test_without_adamw_muon_stands_in_the_place_of_the_baseline() -> None:
+    rivals = {"muon": "better", "normuon": "no evidence", "soap": "no evidence"}
+    values = {"cegm": 0.9, "muon": 0.25, "normuon": 0.5, "soap": 0.75}
+    folder = folder_of(judged_on([axis("noise", rivals, [("", 0.0, 0.25, values)])], rivals))
+    assert columns(folder) == ["Muon", "SOAP", "NorMuon", "CEGM"]
+    (exhibit,), _ = exhibits(folder)
+    whole = exhibit.rows[-1]
+    assert (whole.cells, whole.difference, whole.word) == (("25.0", "75.0", "50.0", "90.0"), "+65.0", "better")
+    assert [text.split(":")[0] for text in exhibit.rivals] == ["CEGM minus NorMuon", "CEGM minus SOAP"]
 
 
 def test_real_forms_stand_in_the_rows_of_the_paper() -> None:

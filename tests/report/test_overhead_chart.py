@@ -12,7 +12,7 @@ import pytest
 from cegm import report
 from cegm.report import page, sentences
 from cegm.report.folder import Folder, read
-from cegm.report.overhead import AXES, ratios, rows
+from cegm.report.overhead import AXES, compared, ratios, rows
 from pages import Page
 
 SHAPES = [(128, 8, 256), (64, 8, 256), (256, 8, 256), (128, 2, 256), (128, 4, 256), (128, 8, 64), (128, 8, 128)]
@@ -134,3 +134,31 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, text: str, message:
         read(tmp_path)
     assert "overhead.json" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def few(overhead: dict[str, Any], factors: tuple[float, ...]) -> dict[str, Any]:
+    """The overhead with as many blocks, too few for an interval."""
+    for ratio in (own["ratio"] for point in overhead["points"] for own in point["methods"].values()):
+        same = ratio["low"] == ratio["high"]
+        points = [ratio["estimate"] * (1.0 if same else factor) for factor in factors]
+        ratio |= {"low": None, "high": None, "points": points}
+    return overhead
+
+
+def test_too_few_blocks_for_an_interval_are_shown_one_by_one() -> None:
+    overhead = few(made(), (0.9, 1.1))
+    assert [row[6] for row in rows(overhead)[:3]] == ["\N{EN DASH}", "0.945, 1.155", "0.990, 1.210"]
+    chart = ratios(overhead, "width")
+    assert chart is not None
+    drawn = [row for data in chart.to_dict()["datasets"].values() for row in data]
+    rings = [row["block"] for row in drawn if row.get("method") == "CEGM" and "block" in row]
+    assert rings == pytest.approx([0.99, 1.21] * 3)
+    assert {row["low"] for row in drawn if "low" in row} == {None}
+
+
+def test_methods_stand_in_the_one_order_whatever_the_file_says() -> None:
+    overhead = made()
+    expected = rows(overhead)
+    overhead["methods"] = ["cegm", "adamw", "muon"]
+    assert rows(overhead) == expected
+    assert compared(overhead) == ["cegm", "muon"]

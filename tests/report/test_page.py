@@ -237,3 +237,57 @@ def test_skipped_steps_and_spikes_are_counted_per_run(comparison: Path) -> None:
     rows = {row["name"]: row for row in tables.run_rows(folder)}
     assert (rows[first.name]["skipped"], rows[first.name]["spikes"]) == ("2", "1,234")
     assert rows[second.name]["spikes"] == words.NONE
+
+
+def test_three_seeds_are_drawn_one_by_one_and_five_have_an_interval(comparison: Path, page: Page, make: Any) -> None:
+    verdict = json.loads((comparison / "verdict.json").read_text())
+    pairs = next(one for one in verdict["measures"] if one["name"] == "bits_per_byte")["pairs"]
+    rows = page.rows("Difference between methods")
+    rings = [row["difference"] for row in rows if "difference" in row]
+    assert rings == [point for pair in pairs for point in pair["points"]]
+    assert len(rings) == 9
+    assert {row["low"] for row in rows if "low" in row} == {None}
+    points = tables.verdict_rows(verdict)[0]["interval"].split(", ")
+    assert [float(point.replace(words.MINUS, "-")) for point in points] == pytest.approx(pairs[0]["points"], abs=5e-5)
+    assert ", ".join(points) in page.words
+    assert "95 % intervals in brackets" not in page.words
+    five = Page(report.write(make(seeds=5, steps=40, layers=[])))
+    rows = five.rows("Difference between methods")
+    assert not [row for row in rows if "difference" in row]
+    assert all(row["low"] <= row["effect"] <= row["high"] for row in rows if "low" in row)
+    assert "95 % intervals in brackets" in five.words
+
+
+def test_without_adamw_the_page_names_muon_as_its_baseline(make: Any) -> None:
+    folder = make(methods=("muon", "normuon", "soap", "cegm"), seeds=2, steps=40, layers=[], failed=frozenset())
+    page = Page(report.write(folder))
+    assert "The baseline is Muon." in page.words
+    assert f"CEGM {words.MINUS} Muon" in page.words
+    assert f"CEGM {words.MINUS} SOAP" not in page.words
+    assert read(folder).methods == json.loads((folder / "verdict.json").read_text())["methods"]
+    head = next(line for line in report.table(folder).splitlines() if line.startswith("axis"))
+    assert head.split()[:6] == ["axis", "unit", "Muon", "SOAP", "NorMuon", "CEGM"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is not JSON"), ("[]", "must hold a JSON object"), ("{}", "lacks failed,")]
+)
+def test_a_damaged_verdict_is_named_in_one_line(comparison: Path, tmp_path: Path, text: str, message: str) -> None:
+    place = shutil.copytree(comparison, tmp_path / "copy")
+    (place / "verdict.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"verdict\.json {message}") as error:
+        report.write(place)
+    assert "\n" not in str(error.value)
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(comparison: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = report.write(comparison).read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cegm.train.durable.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.write(comparison)
+    assert (comparison / "report.html").read_bytes() == before
+    (comparison / "report.html.partial").unlink()

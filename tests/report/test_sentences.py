@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from cegm.report.judged import Judged
 from cegm.report.sentences import headline, sentences
-from verdicts import axis, folder_of, judged_on
+from verdicts import axis, folder_of, judged_on, with_few_seeds
 
 NONE = {"muon": "no evidence", "adamw": "no evidence"}
 
@@ -145,3 +148,87 @@ def test_a_method_alone_has_nothing_to_be_compared_with() -> None:
     verdict |= {"methods": ["cegm"], "measures": [{**m, "pairs": []} for m in verdict["measures"]]}
     assert headline(folder_of(verdict)).startswith("CEGM cannot be judged")
     assert set(told(verdict)) == {"warning"}
+
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def test_too_few_seeds_for_an_interval_are_told_one_by_one() -> None:
+    text = told(with_few_seeds(judged_on([]), (0.01, -0.01, 0.0)))["loss"]
+    assert text.startswith(
+        f"In a screening with 3 seeds, CEGM ends with a lower validation loss after equal steps than AdamW ({MINUS}0.1000 bits per "
+        f"byte, by seed {MINUS}0.0900, {MINUS}0.1100, {MINUS}0.1000); there is no evidence that CEGM differs in validation loss after "
+        f"equal steps from Muon ({MINUS}0.0200 bits per byte, by seed {MINUS}0.0100, {MINUS}0.0300, {MINUS}0.0200); "
+    )
+    assert "[" not in text
+    assert "go unseen" not in text, "nor is there anything that they would detect"
+    single = told(with_few_seeds(judged_on([]), (0.0,)))["loss"]
+    assert f"AdamW ({MINUS}0.1000 bits per byte, one seed)" in single
+
+
+def cost(kind: str, spread: dict[str, Any]) -> dict[str, Any]:
+    pairs = [{"pair": ["cegm", other], "n": 2, "effect": 2.0, "p": 0.5, "word": "worse", **spread} for other in NONE]
+    return {"name": kind, "effect": "ratio", "unit": "seconds", "family": "exploratory", "methods": {}, "pairs": pairs}
+
+
+def test_costs_have_their_interval_or_their_seeds() -> None:
+    verdict = judged_on([])
+    verdict["measures"] += [
+        cost("step_time", {"interval": None, "points": [1.0, 4.0]}),
+        cost("memory", {"interval": [1.5, 2.5], "points": [2.0] * 5}),
+        cost("optimizer_state", {"interval": None, "points": [2.0, 2.0], "p": None}),
+    ]
+    times = "\N{MULTIPLICATION SIGN}"
+    assert (
+        f"Compared with AdamW, CEGM takes 2.000 {times} the time per step (by seed 1.000, 4.000), 2.000 {times} the peak memory "
+        f"(95 % interval 1.500 to 2.500), 2.000 {times} the optimizer state."
+    ) in told(verdict)["cost"]
+
+
+@pytest.mark.parametrize("paired", [7, 8])
+def test_each_sentence_stands_by_the_seeds_of_its_own_pairs(paired: int) -> None:
+    """Here only the runs at equal seconds lost a seed: the headline is a claim, and the sentence that has both is none."""
+    own = judged_on([axis("noise", NONE)], screening=False)
+    equal, _ = axis("equal_seconds", NONE, unit="bits per byte", better="lower")
+    equal["family"] = "exploratory"
+    own["measures"].append(equal)
+    for measure in own["measures"]:
+        count = paired if measure is equal else 8
+        for pair in measure["pairs"]:
+            pair |= {"n": count, "screening": count < 8}
+    found = told(own)
+    assert not headline(folder_of(own)).startswith("In a screening")
+    assert found["loss"].startswith("In a screening with 7 to 8 seeds, ") is (paired == 7)
+    assert found["better"] == "On no axis is CEGM better than Muon or AdamW."
+
+
+def test_a_screening_of_the_axes_is_told_where_it_is_one() -> None:
+    verdict = judged_on(
+        [axis("noise", {"muon": "better", "adamw": "no evidence"}), axis("drift", NONE)], screening=False
+    )
+    for pair in next(measure for measure in verdict["measures"] if measure["name"] == "noise")["pairs"]:
+        pair["screening"] = pair["pair"][1] == "muon"
+    found = told(verdict)
+    assert found["better"].startswith("In this screening, CEGM is better than Muon at noise")
+    assert found["worse"].startswith("In this screening, on no axis")
+    assert found["open"].startswith("There is no evidence that CEGM differs from AdamW at noise")
+
+
+def test_a_method_that_failed_on_every_seed_is_named_first_of_all() -> None:
+    verdict = judged_on([axis("noise", NONE)], failed_methods=["muon"])
+    for measure in verdict["measures"]:
+        measure["pairs"][0] |= {"n": 0, "effect": None}
+    text = headline(folder_of(verdict))
+    assert text == (
+        "In a screening with 2 seeds, CEGM ends with a lower validation loss than AdamW; Muon failed on every seed."
+    )
+    assert told(verdict)["worse"] == "In this screening, on no axis is CEGM worse than AdamW.", "nobody beat Muon"
+    verdict["failed_methods"] = ["cegm"]
+    assert headline(folder_of(verdict)) == "CEGM cannot be judged: it failed on every seed."
+
+
+def test_the_baseline_is_the_one_of_the_order_whatever_the_verdict_lists_last() -> None:
+    rivals = {"muon": "better", "normuon": "no evidence", "soap": "no evidence"}
+    verdict = Judged(judged_on([axis("noise", rivals)], rivals))
+    assert verdict.verdict["methods"][-1] == "soap"
+    assert (verdict.subject, verdict.baseline) == ("cegm", "muon")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cegm import report
+from cegm.report.words import MINUS
 
 
 def test_the_table_is_aligned_and_complete(comparison: Path) -> None:
@@ -32,6 +33,44 @@ def test_every_axis_has_a_line_with_its_word(comparison: Path) -> None:
     assert rest[1:4] == [f"{100 * measure['methods'][m]['mean']:.1f}" for m in ("adamw", "muon", "cegm")]
     entry = next(entry for entry in measure["pairs"] if entry["pair"] == ["cegm", "adamw"])
     assert lines[head + 1].endswith(entry["word"])
+
+
+def test_the_column_of_the_axes_says_what_it_holds(comparison: Path, make: Any) -> None:
+    def heading(folder: Path) -> str:
+        return next(line for line in report.table(folder).splitlines() if line.startswith("axis"))
+
+    assert "each seed" in heading(comparison)
+    assert "interval" not in heading(comparison)
+    verdict = json.loads((comparison / "verdict.json").read_text())
+    measure = next(measure for measure in verdict["measures"] if measure["name"] == "retention")
+    points = next(entry for entry in measure["pairs"] if entry["pair"] == ["cegm", "adamw"])["points"]
+    assert len(points) == 3
+    told = ", ".join(f"{'+' if point > 0 else MINUS}{abs(100 * point):.1f}" for point in points)
+    assert told in report.table(comparison)
+    assert "95 % interval" in heading(make(seeds=5, steps=40, layers=[]))
+
+
+def test_a_method_of_which_every_run_failed_is_named_and_the_others_are_judged(make: Any) -> None:
+    failed = frozenset(("muon", seed, role) for seed in range(3) for role in ("main", "equal_seconds"))
+    text = report.table(make(steps=40, layers=[], failed=failed))
+    assert "CEGM ends with a lower validation loss than AdamW; Muon failed on every seed." in text
+    assert "Failed on every seed, and so not judged: muon." in " ".join(text.split())
+    assert "Nothing can be concluded" not in text
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(
+    comparison: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = tmp_path / "picture.svg"
+    path.write_text("as it was")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cegm.train.durable.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.export_picture(comparison, path)
+    assert path.read_text() == "as it was"
 
 
 def test_an_error_message_cannot_steer_the_terminal(make: Any) -> None:

@@ -87,6 +87,30 @@ def test_an_evaluation_from_before_tokens_were_counted_goes_on(tmp_path):
     assert run(tmp_path, [axis(lambda *_: pytest.fail("measured again"))])[0].tokens is None
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"settings": {}}', '{"settings": {}, "axes": 3}'])
+def test_a_damaged_record_of_an_evaluation_is_told_in_one_line(tmp_path, text):
+    run(tmp_path, [axis(lambda *_: [record()])])
+    (tmp_path / "evaluation.json").write_text(text)
+    with pytest.raises(ValueError, match=r"evaluation\.json is damaged; delete it") as error:
+        run(tmp_path, [axis(lambda *_: pytest.fail("measured again"))])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+def test_a_damaged_axis_is_measured_again(tmp_path, kept):
+    run(tmp_path, [axis(lambda *_: [record(score=0.0)])])
+    path = tmp_path / "axes" / "toy.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    assert [one.score for one in run(tmp_path, [axis(lambda *_: [record(score=1.0)])])[0].records] == [1.0]
+    assert run(tmp_path, [axis(lambda *_: pytest.fail("measured again"))])[0].records[0].score == 1.0
+
+
+def test_nothing_is_left_beside_what_was_written(tmp_path):
+    run(tmp_path, [axis(lambda *_: [record()])])
+    assert {path.name for path in tmp_path.rglob("*")} == {"axes", "toy.parquet", "evaluation.json", "items.parquet"}
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"items": 5}, {"source": "elsewhere"}, {"facts": {"weights": "x"}}])
 def test_another_examination_does_not_mix_in(tmp_path, change):
     run(tmp_path, [axis(lambda *_: [record()])])

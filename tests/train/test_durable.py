@@ -19,6 +19,7 @@ def test_a_file_is_replaced_in_one_move(tmp_path: Path) -> None:
     path.write_text("old")
     assert write_whole(path, "neu: ü") == path
     assert path.read_text(encoding="utf-8") == "neu: ü"
+    assert write_whole(path, b"\x00\xff").read_bytes() == b"\x00\xff"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cegm.spelling import nearest
@@ -29,6 +29,25 @@ METHODS = {
     "cegm": "cegm.optimizer:CEGM",
 }
 """Where each method lives; it is imported when it is used, because some need a library that the others do not."""
+
+SUBJECT = "cegm"
+
+
+def ordered(methods: Iterable[str]) -> list[str]:
+    """Methods in the one order in which they are judged and shown, however they were given.
+
+    Args:
+        methods: Their names.
+
+    Returns:
+        The subject first: CEGM, where it takes part. The baseline last: the first of `METHODS` that takes part, so AdamW,
+        and without it Muon. The others between them by name.
+    """
+    names = sorted(set(methods), key=lambda name: (name != SUBJECT, name))
+    rivals = [name for name in METHODS if name in names and name != SUBJECT]
+    if not rivals:
+        return names
+    return [*(name for name in names if name != rivals[0]), rivals[0]]
 
 
 def build_optimizer(method: str, model: nn.Module, **options: Any) -> Optimizer:

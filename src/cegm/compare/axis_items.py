@@ -91,8 +91,8 @@ def axis_levels(
     Returns:
         By axis, in order: `subset`, `level`, `chance` (None where guessing has no meaning), `items` of a run, `methods`
         with the mean, lowest and highest score over seeds, and `differences` of each pair with the mean over seeds of the
-        first minus the second and the ends of its 95 % interval (None with fewer than two seeds), over seeds and clusters
-        as in `item_statistics` and not adjusted for the number of levels.
+        first minus the second, the difference of each seed, and the ends of its 95 % interval (None where the seeds are too
+        few for one), over seeds and clusters as in `item_statistics` and not adjusted for the number of levels.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     if items.empty:
@@ -128,4 +128,5 @@ def _level(items: pd.DataFrame, methods: Sequence[str]) -> dict[str, Any]:
 
 def _difference(pair: Pair, both: pd.DataFrame) -> dict[str, Any]:
     effect = item_statistics.item_difference(both)
-    return {"pair": list(pair), "mean": effect.estimate, "low": effect.low, "high": effect.high}
+    ends = {"low": effect.low, "high": effect.high}
+    return {"pair": list(pair), "mean": effect.estimate, **ends, "points": list(effect.points)}

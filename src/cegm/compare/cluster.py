@@ -64,7 +64,7 @@ class Cluster:
         if self._ray is None:
             handler = signal.getsignal(signal.SIGTERM)
             self._ray, self._ours = connect(self._processes)
-            if threading.current_thread() is threading.main_thread():
+            if handler is not None and threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word
             self._agents = self._ray.remote(Agent)
             # All runs on GPUs or none: what is compared must not differ in what computed it.

@@ -91,11 +91,11 @@ def item_difference(items: pd.DataFrame) -> Difference:
         items: One row per paired item with columns `seed`, `level`, `cluster` and `difference` (first minus second).
 
     Returns:
-        The effect in the unit of `difference`. The p is the sign-flip over the per-seed differences; where all seeds
-        answer the same clusters, that p alone would take a lead on these very items for a lead on all such items
-        (simulated false positives at 8 and 12 seeds, with differences between clusters of standard deviation .2: .28
-        and .40 with 20 clusters of 8 items, .42 and .53 with 8 of 16), so the p is the larger one of it and that of the
-        two-way random effects (.04 to .06).
+        The effect in the unit of `difference`, as `statistics.summed_up` shows it. The p is the sign-flip over the
+        per-seed differences. Where all seeds answer the same clusters, that p alone would take a lead on these very items
+        for a lead on all such items (simulated false positives at 8 and 12 seeds, with differences between clusters of
+        standard deviation .2: .28 and .40 with 20 clusters of 8 items, .42 and .53 with 8 of 16), so the p is the larger
+        one of it and that of the two-way random effects (.04 to .06).
 
     Raises:
         ValueError: If there are no rows.
@@ -124,7 +124,7 @@ def item_difference(items: pd.DataFrame) -> Difference:
         (high - low) / 2 + float(stats.t.ppf(statistics.POWER, freedom)) * error,
     )
     p = max(statistics.sign_flip_p(per_seed), 2 * float(stats.t.sf(abs(estimate) / error, freedom)) if error else 0.0)
-    return Difference(estimate, low, high, p, seeds, detectable, method)
+    return statistics.summed_up(per_seed, (low, high), p, detectable, method)
 
 
 def _cluster_tables(items: pd.DataFrame) -> tuple[Array, Array]:

@@ -5,7 +5,8 @@ that decides it), `width`, `batch` (rows of a micro-batch) and `length` (tokens 
 shape, and each other one differs from it in one of these. It further has `parameters` and by method in `methods`:
 
 - `seconds`: of each block, per step, and their median `seconds_per_step`; `tokens_per_second` follows from it;
-- `ratio`: seconds over the reference's, geometric mean over the blocks, paired by turn, with `low` and `high`;
+- `ratio`: seconds over the reference's, geometric mean over the blocks, paired by turn, with `low` and `high`, null where
+  they are too few for an interval, and the `points` of all blocks;
 - `peak_bytes`: the most that tensors held at a time: weights, gradients, state, activations; `peak_ratio` to the reference;
 - `state_bytes` of the optimizer, and `state_bytes_per_matrix_weight` of the matrices alone, exact.
 
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from cegm.baselines import ordered
 from cegm.compare.config import CompareConfig
 from cegm.compare.plan import PlannedRun
 from cegm.compare.points import Advance, Point, measure_points
@@ -110,7 +112,7 @@ def _head(config: CompareConfig) -> dict[str, Any]:
 
 
 def _planned(config: CompareConfig, tokenizer: PreTrainedTokenizerBase) -> list[Shape]:
-    run = config.run(config.method_list[0], config.seed_list[0])
+    run = config.run(ordered(config.method_list)[0], config.seed_list[0])
     return shapes(Shape(model_width(run, tokenizer), run.per_device_train_batch_size, run.max_length))
 
 
@@ -169,7 +171,7 @@ def _pace(seconds: list[float], reference: list[float], tokens: int) -> dict[str
         "seconds": seconds,
         "seconds_per_step": usual,
         "tokens_per_second": tokens / usual,
-        "ratio": {"estimate": ratio.estimate, "low": ratio.low, "high": ratio.high},
+        "ratio": {"estimate": ratio.estimate, "low": ratio.low, "high": ratio.high, "points": ratio.points},
     }
 
 

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, Literal
 
 from cegm.compare.config import CompareConfig
+from cegm.strict import json_lines
 from cegm.train.config import RunConfig
 from cegm.train.durable import write_whole
 
@@ -134,8 +135,10 @@ def read_plan(folder: Path) -> list[PlannedRun]:
     path = folder / "plan.jsonl"
     if not path.exists():
         return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    return [PlannedRun(**{k: v for k, v in line.items() if k != "id"}) for line in lines]
+    try:
+        return [PlannedRun(**{k: v for k, v in line.items() if k != "id"}) for _, line in json_lines(path)]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to plan again") from None
 
 
 def write_plan(folder: Path, runs: list[PlannedRun]) -> None:

@@ -16,8 +16,9 @@ from cegm.compare.overhead import measure_overhead
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.compare.progress import Bars
 from cegm.compare.verdict import write_verdict
+from cegm.strict import json_lines, parquet_table
 from cegm.train.data import load_corpus
-from cegm.train.durable import sole_writer
+from cegm.train.durable import sole_writer, write_whole
 
 
 def compare(config: CompareConfig) -> Path:
@@ -36,7 +37,7 @@ def compare(config: CompareConfig) -> Path:
     with sole_writer(folder):
         with launching(config.launcher, config.processes) as launcher:
             _compare(config, folder, main, launcher)
-        write_verdict(folder)
+        write_verdict(folder, config.equal_seconds)
         if config.overhead:
             measure_overhead(config, folder)
         if config.drill:
@@ -84,16 +85,23 @@ def write_results(folder: Path, runs: list[PlannedRun], results: dict[str, dict[
     flat = [{name: json.dumps(v) if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
     # Unknown where the command was stopped after a run had ended and before it took note.
     counted = [{**row, "attempts": row.get("attempts")} for row in flat]
-    pd.DataFrame(counted).astype({"attempts": "Int64"}).to_parquet(folder / "results.parquet")
+    write_whole(folder / "results.parquet", pd.DataFrame(counted).astype({"attempts": "Int64"}).to_parquet())
     items: list[dict[str, Any]] = []
     for run in runs:
         path = folder / "runs" / run.name / "items.jsonl"
         if results[run.id]["status"] == "finished" and path.exists():
             own = {"id": run.id, "method": run.method, "seed": run.seed, "role": run.role}
-            items += [{**own, **json.loads(line)} for line in path.read_text(encoding="utf-8").splitlines()]
-    pd.DataFrame(items).to_parquet(folder / "items.parquet")
+            items += [{**own, **item} for item in _items(path)]
+    write_whole(folder / "items.parquet", pd.DataFrame(items).to_parquet())
+
+
+def _items(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [item for _, item in json_lines(path)]
+    except ValueError as error:
+        raise ValueError(f"{error}; delete {path.parent} to run it again") from None
 
 
 def all_finished(folder: Path) -> bool:
     """Whether no run of the comparison failed."""
-    return bool((pd.read_parquet(folder / "results.parquet")["status"] == "finished").all())
+    return bool((parquet_table(folder / "results.parquet")["status"] == "finished").all())

@@ -18,10 +18,12 @@ seeds   t                    percentile bootstrap  expanded percentile bootstrap
 ======  ===================  ====================  ==============================
 
 A bootstrap cannot leave the range of the seeds it resamples, and the mean lies outside the range of 3 seeds one time
-in four. Below `CLAIM_SEEDS` seeds the interval is therefore Student's t over seeds; from there on it is the bootstrap
-over seeds with expanded percentiles (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", arXiv
-1411.5279), which widens the percentiles by exactly what resampling n values understates. Strongly skewed differences
-(lognormal) are under-covered by every method at these sizes (.83 for t and .62 for the bootstrap at 3 seeds).
+in four. Below `CLAIM_SEEDS` seeds the interval is therefore Student's t over seeds. Below `INTERVAL_SEEDS` that is right,
+but so wide (two seeds: 12.7 standard errors to each side) that it tells less than the seeds themselves, which are shown in
+its place. From `CLAIM_SEEDS` on the interval is the bootstrap over seeds with expanded percentiles (Hesterberg 2015, "What
+Teachers Should Know About the Bootstrap", arXiv 1411.5279), which widens the percentiles by exactly what resampling n
+values understates. Strongly skewed differences (lognormal) are under-covered by every method at these sizes (.83 for t and
+.62 for the bootstrap at 3 seeds).
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ from statsmodels.stats.power import TTestPower
 CLAIM_SEEDS = 8
 """Seeds from which on a comparison may be called a claim (a two-sided sign-flip test over 8 seeds reaches .0078)."""
 
+INTERVAL_SEEDS = 5
+"""Paired seeds from which on an effect is shown with an interval; with fewer, its points are shown."""
+
 CONFIDENCE = 0.95
 POWER = 0.80
 EXACT_SEEDS = 13
@@ -56,13 +61,15 @@ class Difference:
 
     Attributes:
         estimate: The effect: a mean difference, or a ratio (see `paired_ratio`).
-        low: Lower end of the 95 % interval; None with fewer than two seeds.
-        high: Upper end of the 95 % interval; None with fewer than two seeds.
+        low: Lower end of the 95 % interval; None with fewer than `INTERVAL_SEEDS` seeds.
+        high: Upper end of the 95 % interval; None with fewer than `INTERVAL_SEEDS` seeds.
         p: Two-sided paired sign-flip p-value over seeds; None with fewer than two seeds.
         seeds: Number of paired seeds.
         smallest_detectable: Smallest true effect found with 80 % power at the two-sided 5 % level; None with fewer
-            than two seeds.
-        interval_method: How the interval was made, in words.
+            than `INTERVAL_SEEDS` seeds.
+        interval_method: How the interval was made, in words, or why there is none.
+        points: The effect on each seed, in their order.
+        beyond_chance: Whether the 95 % interval, shown or not, excludes "no difference"; never with a single seed.
     """
 
     estimate: float
@@ -72,6 +79,31 @@ class Difference:
     seeds: int
     smallest_detectable: float | None
     interval_method: str
+    points: tuple[float, ...]
+    beyond_chance: bool
+
+
+def summed_up(
+    points: Array, interval: tuple[float, float], p: float, smallest_detectable: float, method: str
+) -> Difference:
+    """A difference over two seeds or more as it is shown; the one place that decides between interval and points.
+
+    Args:
+        points: The difference on each seed.
+        interval: Ends of the 95 % interval of their mean.
+        p: Of the mean.
+        smallest_detectable: As `Difference` has it.
+        method: How the interval was made, in words.
+
+    Returns:
+        The mean with all of it, or, with fewer than `INTERVAL_SEEDS` seeds, with its points and p alone.
+    """
+    estimate, seeds = float(points.mean()), len(points)
+    each, beyond_chance = tuple(points.tolist()), interval[0] > 0 or interval[1] < 0
+    if seeds < INTERVAL_SEEDS:
+        method = f"none: below {INTERVAL_SEEDS} seeds each one is shown"
+        return Difference(estimate, None, None, p, seeds, None, method, each, beyond_chance)
+    return Difference(estimate, *interval, p, seeds, smallest_detectable, method, each, beyond_chance)
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
@@ -82,8 +114,8 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
         second: One finite value per seed, in the same order.
 
     Returns:
-        The mean difference, its 95 % interval (t below `CLAIM_SEEDS` seeds, else expanded percentile bootstrap), the
-        sign-flip p and the smallest detectable difference.
+        The mean difference as `summed_up` shows it, with a 95 % interval by t below `CLAIM_SEEDS` seeds, else by an
+        expanded percentile bootstrap, the sign-flip p and the smallest detectable difference.
 
     Raises:
         ValueError: If the two differ in length, are empty or are not finite.
@@ -91,18 +123,11 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
     differences = paired(first, second)
     count = len(differences)
     if count < 2:
-        return Difference(float(differences.mean()), None, None, None, count, None, "none: one seed has no spread")
+        (only,) = differences.tolist()
+        return Difference(only, None, None, None, count, None, "none: one seed has no spread", (only,), False)
     low, high, method = mean_interval(differences)
-    spread = float(differences.std(ddof=1))
-    return Difference(
-        estimate=float(differences.mean()),
-        low=low,
-        high=high,
-        p=sign_flip_p(differences),
-        seeds=count,
-        smallest_detectable=smallest_detectable_difference(spread, count),
-        interval_method=method,
-    )
+    smallest = smallest_detectable_difference(float(differences.std(ddof=1)), count)
+    return summed_up(differences, (low, high), sign_flip_p(differences), smallest, method)
 
 
 def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Difference:
@@ -129,7 +154,9 @@ def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Difference:
         p=logs.p,
         seeds=logs.seeds,
         smallest_detectable=None if logs.smallest_detectable is None else math.exp(logs.smallest_detectable),
-        interval_method=f"{logs.interval_method}, of log ratios",
+        interval_method=logs.interval_method if logs.low is None else f"{logs.interval_method}, of log ratios",
+        points=tuple(math.exp(point) for point in logs.points),
+        beyond_chance=logs.beyond_chance,
     )
 
 

@@ -17,6 +17,7 @@ import optuna
 import yaml
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from cegm.compare.execute import execute
 from cegm.compare.launch import Launcher, launching
@@ -49,7 +50,8 @@ def tune(config: TuneConfig) -> Path:
         Path of `tuned.yaml`.
 
     Raises:
-        ValueError: Something that would make every run of a method fail, found before the first starts.
+        ValueError: Something that would make every run of a method fail, found before the first starts, or a database of
+            trials that is damaged.
     """
     folder = Path(config.output_dir)
     require_possible(config.runs)
@@ -61,7 +63,7 @@ def tune(config: TuneConfig) -> Path:
 
 def _tune(config: TuneConfig, folder: Path, launcher: Launcher) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(config.storage or f"sqlite:///{folder.resolve() / 'optuna.db'}")
+    storage = _opened(config.storage, folder.resolve() / "optuna.db")
     searches = [_Search(config, method, space, storage) for method, space in config.spaces.items()]
     goal = config.trials
     with Bars([]) as bars:
@@ -73,6 +75,15 @@ def _tune(config: TuneConfig, folder: Path, launcher: Launcher) -> None:
                 search.widen()
             goal += math.ceil(config.trials / 3)
     write_found(folder, config, searches)
+
+
+def _opened(url: str, own: Path) -> optuna.storages.RDBStorage:
+    """Raises ValueError for a database of trials that is damaged or cannot be reached."""
+    try:
+        return optuna.storages.RDBStorage(url or f"sqlite:///{own}")
+    except SQLAlchemyError as error:
+        what, remedy = ("--storage", "give another URL") if url else (own, "delete it to search again")
+        raise ValueError(f"{what} cannot be used ({str(error).splitlines()[0]}); {remedy}") from None
 
 
 def _search(

@@ -6,13 +6,14 @@
 - Runs are paired by seed. Two runs are compared only if their hashes prove the same initial weights and, at equal
   steps, the same batches; otherwise that seed is refused for that pair, in one line.
 - With `CLAIM_SEEDS` planned seeds or more, "better" and "worse" need a sign-flip p of at most .05 after Holm, and an
-  interval that excludes "no difference". With
-  fewer, no such p can be reached, so the word says only whether the 95 % interval excludes "no difference", and the
-  verdict states that it is a screening, not a claim.
+  interval that excludes "no difference". With fewer, no such p can be reached, so the word says only whether the 95 %
+  interval excludes "no difference".
+- Whether a statement is a claim or a screening follows the seeds that could be paired, not those that were planned. An
+  interval is shown from `INTERVAL_SEEDS` paired seeds on, below them the effect on each seed.
 - Holm's families: the primary measure of each axis over all pairs; every other measure over its pairs, marked
   exploratory.
 - A failed run is listed, and a method is never called better than another on seeds where it failed and the other did
-  not.
+  not. A method of which every run failed is named, and the other pairs are judged without it.
 """
 
 from __future__ import annotations
@@ -25,19 +26,23 @@ from typing import Any
 
 import pandas as pd
 
+from cegm.baselines import SUBJECT, ordered
 from cegm.compare import secondary, statistics, survival
 from cegm.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.compare.measures import MEASURES, Measure, about, with_axes
 from cegm.compare.pairing import Pair, failed, finished, paired_seeds, refused
 from cegm.compare.plan import SAME_SECONDS
-from cegm.compare.statistics import CLAIM_SEEDS, Difference
+from cegm.compare.statistics import CLAIM_SEEDS, INTERVAL_SEEDS, Difference
+from cegm.strict import json_lines, parquet_table
 from cegm.train.durable import write_whole
 
 LEVEL = 0.05
 REFERENCE = "adamw"
 """Its mean final loss is the target of "steps to target", fixed without looking at any other method."""
 
-SUBJECT = "cegm"
+FEW = (
+    f"Below {INTERVAL_SEEDS} seeds an interval is too wide to tell much: the effect on each seed is shown in its place."
+)
 
 REQUIRED = (
     *("id", "method", "seed", "role", "status", "error", "attempts", "initial_hash", "batch_hash", "steps"),
@@ -45,43 +50,51 @@ REQUIRED = (
 )
 
 
-def write_verdict(folder: Path) -> Path:
+def write_verdict(folder: Path, equal_seconds: bool = True) -> Path:
     """Judges a comparison folder and writes `verdict.json` into it in one move.
 
     Args:
         folder: Comparison folder with `results.parquet`, `items.parquet` and `runs/`.
+        equal_seconds: Whether the comparison was asked for equal training time.
 
     Returns:
         Path of `verdict.json`.
 
     Raises:
-        ValueError: If the folder has no results.
+        ValueError: If the folder has no results, or a file in it is damaged.
     """
     if not (folder / "results.parquet").exists():
         raise ValueError(f"no results.parquet in {folder}: run `cegm compare` to the end, or name another folder")
-    results = pd.read_parquet(folder / "results.parquet")
-    items = pd.read_parquet(folder / "items.parquet") if (folder / "items.parquet").exists() else pd.DataFrame()
-    verdict = judge(results, items, read_curves(folder))
+    results = parquet_table(folder / "results.parquet")
+    items = parquet_table(folder / "items.parquet") if (folder / "items.parquet").exists() else pd.DataFrame()
+    verdict = judge(results, items, read_curves(folder), equal_seconds)
     return write_whole(folder / "verdict.json", json.dumps(verdict, indent=1, allow_nan=False))
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """Validation curves of all runs: columns `id`, `step`, `tokens`, `seconds`, `loss`, `bits_per_byte`."""
+    """Validation curves of all runs: columns `id`, `step`, `tokens`, `seconds`, `loss`, `bits_per_byte`.
+
+    Raises:
+        ValueError: If a line in the middle of a file is damaged.
+    """
     rows: list[dict[str, Any]] = []
     for path in sorted((folder / "runs").glob("*/metrics.jsonl")):
         run_id = path.parent.name.rsplit("-", 1)[-1]  # the folder's name ends with the id of the run
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if '"validation"' in line]
-        rows += [{"id": run_id, **json.loads(line)} for line in lines]
+        lines = json_lines(path, growing=True, having='"validation"')  # a run that was killed may have cut its last
+        rows += [{"id": run_id, **line} for _, line in lines]
     return pd.DataFrame(rows, columns=["id", "step", "tokens", "seconds", "loss", "bits_per_byte"])
 
 
-def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Any]:
+def judge(
+    results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame, equal_seconds: bool = True
+) -> dict[str, Any]:
     """Compares all pairs of methods on all measures.
 
     Args:
         results: One row per run: the fields of `result.json`.
         items: One row per scored item: `method`, `seed`, `role` and the fields of `cegm.tasks.axis.Record`; may be empty.
         curves: Validation curves as `read_curves` gives them; may be empty.
+        equal_seconds: Whether equal training time was asked for; if not, nothing is judged by it.
 
     Returns:
         The content of `verdict.json`: plain values only, no NaN.
@@ -90,7 +103,7 @@ def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> d
     results = results.reindex(columns=results.columns.union(list(REQUIRED)))
     target = _target(results)
     results = results.assign(steps_to_target=[_steps_to_target(run_id, curves, target) for run_id in results["id"]])
-    methods = _ordered(results["method"].unique().tolist())
+    methods = ordered(results["method"])
     pairs = list(itertools.combinations(methods, 2))
     main = results[results["role"] == "main"]
     paired = {pair: paired_seeds(main, pair) for pair in pairs}
@@ -100,13 +113,14 @@ def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> d
     measures = []
     for measure in declared:
         runs = _relevant(measure, results)
-        if measure.kind == "time" and not timed:
+        if (measure.kind == "time" and not timed) or (measure.name == "equal_seconds" and not equal_seconds):
             runs = runs.iloc[:0]
         own = primary[primary["axis"] == measure.name] if len(primary) else primary
         entries = [_pair(measure, pair, runs, own) for pair in pairs]
         measures.append({**about(measure), "methods": _summaries(measure, runs, own), "pairs": entries})
     _adjust(measures)
     planned = int(results["seed"].nunique())
+    fallen = [method for method in methods if method not in set(finished(main)["method"])]
     for measure, judged in zip(declared, measures, strict=True):
         for entry in judged["pairs"]:
             entry["word"] = _word(measure, entry, strict=planned >= CLAIM_SEEDS)
@@ -115,20 +129,16 @@ def judge(results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame) -> d
         "seeds": sorted(int(seed) for seed in results["seed"].unique()),
         "runs": {"planned": len(results), "finished": len(finished(results))},
         "failed": failed(results),
+        "failed_methods": fallen,
         "refused": refused(results, pairs),
         "target_loss": target,
-        **_standing(measures, planned),
+        **_standing(measures, planned, fallen),
         "measures": measures,
         "axes": axis_levels(items, methods, paired),
         "survival": secondary.survival_curves(main, methods) if timed else None,
         "no_loss": secondary.no_loss(main, paired),
         "cost_per_correct": secondary.cost_per_correct(main, primary),
     }
-
-
-def _ordered(methods: list[str]) -> list[str]:
-    """The subject first, the reference last, the others between them by name."""
-    return sorted(methods, key=lambda method: (method != SUBJECT, method == REFERENCE, method))
 
 
 def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
@@ -151,14 +161,18 @@ def _pair(measure: Measure, pair: Pair, runs: pd.DataFrame, items: pd.DataFrame)
     both = joined(items, pair, seeds) if measure.kind == "items" and len(items) else pd.DataFrame()
     effect = item_effect(both, seeds) if measure.kind == "items" else _effect(measure, runs, pair, seeds)
     failures = runs[(runs["status"] != "finished") & runs["method"].isin(pair)]
+    count = 0 if effect is None else effect.seeds
     tested = effect is not None and measure.kind != "count"
     return {
         "pair": list(pair),
-        "n": 0 if effect is None else effect.seeds,
+        "n": count,
+        "screening": count < CLAIM_SEEDS,
         "seeds": seeds,
         "failed": [{"method": row["method"], "seed": int(row["seed"])} for row in failures.to_dict("records")],
         "effect": None if effect is None else effect.estimate,
         "interval": None if effect is None or effect.low is None else [effect.low, effect.high],
+        "points": [] if effect is None else list(effect.points),
+        "beyond_chance": effect is not None and effect.beyond_chance,
         "p": effect.p if effect is not None and tested else None,
         "smallest_detectable": effect.smallest_detectable if effect is not None and tested else None,
         "method": None if effect is None else effect.interval_method if tested else "exact counts, no test",
@@ -231,18 +245,13 @@ def _adjust(measures: list[dict[str, Any]]) -> None:
 def _word(measure: Measure, entry: dict[str, Any], strict: bool) -> str:
     """The word for the first method of the pair: better, worse or no evidence.
 
-    `strict` asks for an adjusted p instead of an interval. It follows the planned seeds, not those that are left:
+    `strict` asks for an adjusted p beside an interval. It follows the planned seeds, not those that are left:
     losing a seed must not make it easier to win.
     """
     neutral = 1.0 if measure.kind in ("ratio", "count") else 0.0
-    interval = entry["interval"]
-    if interval is None:
-        decided = measure.kind == "count" and entry["effect"] is not None
-    elif measure.kind == "count" or not strict:
-        decided = interval[0] > neutral or interval[1] < neutral
-    else:
-        excluded = interval[0] > neutral or interval[1] < neutral
-        decided = excluded and entry["p_holm"] is not None and entry["p_holm"] <= LEVEL
+    decided = entry["effect"] is not None if measure.kind == "count" else entry["beyond_chance"]
+    if strict and measure.kind != "count":
+        decided = decided and entry["p_holm"] is not None and entry["p_holm"] <= LEVEL
     if not decided or math.isclose(entry["effect"], neutral, abs_tol=1e-12):
         return "no evidence"
     better = (entry["effect"] < neutral) == (measure.better == "lower")
@@ -252,26 +261,42 @@ def _word(measure: Measure, entry: dict[str, Any], strict: bool) -> str:
     return "better" if better else "worse"
 
 
-def _standing(measures: list[dict[str, Any]], planned: int) -> dict[str, Any]:
-    """Whether this is a claim or a screening, and the sentences that say so."""
-    seeds = min((entry["n"] for entry in measures[0]["pairs"]), default=0)
-    if seeds < 2:
+def _standing(measures: list[dict[str, Any]], planned: int, fallen: list[str]) -> dict[str, Any]:
+    """Whether this is a claim or a screening by the seeds that could be paired, and the sentences that say so."""
+    pairs = measures[0]["pairs"]
+    counts = sorted(entry["n"] for entry in pairs if entry["n"] > 1)
+    if not counts:
+        most = max((entry["n"] for entry in pairs), default=0)
+        text = f"Nothing can be concluded: {most} paired seeds leave no spread to judge by; run at least {CLAIM_SEEDS}."
+        return {"screening": True, "statement": " ".join([text, *_unjudged(pairs, fallen)])}
+    fewest, most, strict = counts[0], counts[-1], planned >= CLAIM_SEEDS
+    rule = "better and worse rest on sign-flip tests with p at most .05 after Holm"
+    of_planned = f"{fewest} of {planned} planned seeds can be paired everywhere"
+    if fewest >= CLAIM_SEEDS:
+        text = f"{of_planned}; {rule}. One model size and one token budget: nothing here is general."
+    elif strict:
         text = (
-            f"Nothing can be concluded: {seeds} paired seeds leave no spread to judge by; run at least {CLAIM_SEEDS}."
-        )
-    elif planned < CLAIM_SEEDS:
-        text = (
-            f"A screening with {seeds} paired seeds, not a claim: a claim takes at least {CLAIM_SEEDS}, and a two-sided "
-            f"sign-flip test over {seeds} seeds cannot go below p = {2 / 2**seeds:.2g}. Better and worse say only that a "
-            "95 % interval excludes no difference; the intervals are not adjusted for the number of comparisons."
+            f"A screening, not a claim, which takes at least {CLAIM_SEEDS} paired seeds: {of_planned}. As was planned for a "
+            f"claim, {rule}."
         )
     else:
         text = (
-            f"{seeds} of {planned} planned seeds can be paired everywhere; better and worse rest on sign-flip tests with p "
-            "at most .05 after Holm. One model size and one token budget: nothing here is general."
+            f"A screening with {fewest} paired seeds, not a claim: a claim takes at least {CLAIM_SEEDS}, and a two-sided "
+            f"sign-flip test over {fewest} seeds cannot go below p = {2 / 2**fewest:.2g}. Better and worse say only that a "
+            "95 % interval excludes no difference; the intervals are not adjusted for the number of comparisons."
         )
-        tests = sum(entry["p"] is not None for m in measures if m["family"] == "primary" for entry in m["pairs"])
-        if tests * 2 / 2**seeds > LEVEL:
-            needed = math.ceil(math.log2(2 * tests / LEVEL))
-            text += f" With {tests} primary comparisons no adjusted p can reach .05 here: that takes {needed} seeds."
-    return {"screening": seeds < CLAIM_SEEDS, "statement": text}
+    told = [text, *([FEW] if fewest < INTERVAL_SEEDS else []), *_unjudged(pairs, fallen)]
+    tests = sum(entry["p"] is not None for m in measures if m["family"] == "primary" for entry in m["pairs"])
+    if strict and tests * 2 / 2**most > LEVEL:
+        needed = math.ceil(math.log2(2 * tests / LEVEL))
+        told.append(f"With {tests} primary comparisons no adjusted p can reach .05 here: that takes {needed} seeds.")
+    return {"screening": fewest < CLAIM_SEEDS, "statement": " ".join(told)}
+
+
+def _unjudged(pairs: list[dict[str, Any]], fallen: list[str]) -> list[str]:
+    """What is missing from the verdict: methods of which every run failed, and other pairs without two seeds in common."""
+    told = [f"Failed on every seed, and so not judged: {', '.join(fallen)}."] if fallen else []
+    apart = [entry["pair"] for entry in pairs if entry["n"] < 2 and not set(entry["pair"]) & set(fallen)]
+    if apart:
+        told.append(f"Fewer than two paired seeds, and so no word: {', '.join(map(' against '.join, apart))}.")
+    return told

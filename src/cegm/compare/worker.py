@@ -47,8 +47,7 @@ def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
     summary = _train(folder, RunConfig(**{**planned.config, "output_dir": str(folder)}))
     outcomes = examine(folder, planned)
     items = [asdict(record) for outcome in outcomes for record in outcome.records]
-    with (folder / "items.jsonl").open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(item) + "\n" for item in items)
+    write_whole(folder / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))
     facts = asdict(summary)
     return {
         "id": planned.id,

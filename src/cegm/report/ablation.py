@@ -18,7 +18,8 @@ WIDTH = 130
 TITLE_WIDTH = 90
 """Characters of a line above the picture."""
 
-COLUMNS = ("change", "part", "effect", "[low, high]", "word", f"step {words.TIMES}", "B/weight")
+INTERVAL, EACH = "[low, high]", "[low, high] or each seed"
+COLUMNS = ("change", "part", "effect", INTERVAL, "word", f"step {words.TIMES}", "B/weight")
 
 
 def write(folder: Path) -> Path:
@@ -40,7 +41,7 @@ def render(ablation: Ablation) -> str:
     """The page as text."""
     chart = effect_chart.effects(ablation)
     meaning = (
-        "Small dots are seeds, large marks their mean, bars the 95 % interval; the dashed line is the base. "
+        "Small dots are seeds, large marks their mean, bars the 95 % interval where seeds are enough for one; the dashed line is the base. "
         "A change far outside is cut at the edge, with its number."
     )
     return page.template("ablation.html.j2").render(
@@ -74,20 +75,19 @@ def rows(ablation: Ablation) -> list[Record]:
     for arm in ablation.arms:
         found, cost = arm["difference"], arm["cost"]
         smallest = found and found["smallest_detectable"]
-        bounded = cost is not None and cost["low"] is not None
         told.append(
             {
                 "part": arm["part"],
                 "change": arm["name"],
                 "effect": words.NONE if found is None else signed(found["estimate"]),
-                "interval": words.NONE if found is None else effect_words.interval(found),
+                "interval": words.NONE if found is None else effect_words.spread(found),
                 "method": "" if found is None else found["interval_method"],
                 "p": tables.p_value(found and found["p"]),
                 "p_holm": tables.p_value(arm["p_holm"]),
                 "word": "not compared" if found is None else arm["word"],
                 "smallest": words.NONE if smallest is None else f"{smallest:.4f}",
                 "ratio": effect_words.ratio(cost),
-                "ratio_interval": f"{cost['low']:.3f} to {cost['high']:.3f}" if bounded else "",
+                "ratio_spread": "" if cost is None else effect_words.blocks(cost),
                 "state": effect_words.bytes_per_weight(arm),
                 "failed": ", ".join(arm["failed"]),
             }
@@ -150,7 +150,7 @@ def export_picture(folder: Path, path: Path) -> Path:
     chart = effect_chart.effects(ablation)
     if chart is None:
         raise ValueError(f"{folder} has no change to draw: its effects.json lists none")
-    small = "Small dots: seeds; large marks: their mean, with 95 % interval; dashed line: base."
+    small = "Small dots: seeds; large marks: their mean, with 95 % interval where seeds are enough for one; dashed line: base."
     title = alt.Title(
         textwrap.wrap(effect_words.headline(ablation), TITLE_WIDTH),
         subtitle=small,
@@ -174,7 +174,9 @@ def table(folder: Path) -> str:
         ValueError: If one of its files is damaged.
     """
     ablation = read_ablation(folder)
-    lines = [*aligned(_fitting([COLUMNS, *map(_cells, ablation.arms)]), {0, 1, 4}), ""]
+    few = any(arm["difference"] and arm["difference"]["low"] is None for arm in ablation.arms)
+    head = tuple(EACH if few and column == INTERVAL else column for column in COLUMNS)
+    lines = [*aligned(_fitting([head, *map(_cells, ablation.arms)]), {0, 1, 4}), ""]
     lines += _filled(effect_words.headline(ablation)) + _filled(effect_words.SIGN)
     for run in failed_runs(ablation):
         lines += _filled(f"failed: {run['change']}, seed {run['seed']}: {run['error']}")
@@ -183,16 +185,21 @@ def table(folder: Path) -> str:
 
 def _cells(arm: Record) -> tuple[str, ...]:
     found = arm["difference"]
-    low, high = (found["low"], found["high"]) if found else (None, None)
     return (
         arm["name"],
         arm["part"],
         words.NONE if found is None else signed(found["estimate"]),
-        words.NONE if low is None or high is None else f"[{signed(low):>7}, {signed(high):>7}]",
+        words.NONE if found is None else _spread(found),
         "not compared" if found is None else arm["word"],
         effect_words.ratio(arm["cost"]).removesuffix(f" {words.TIMES}"),
         effect_words.bytes_per_weight(arm),
     )
+
+
+def _spread(found: Record) -> str:
+    if found["low"] is None:
+        return effect_words.spread(found)
+    return f"[{signed(found['low']):>7}, {signed(found['high']):>7}]"
 
 
 def _fitting(cells: list[tuple[str, ...]]) -> list[tuple[str, ...]]:

@@ -52,7 +52,7 @@ def every_seed(folder: Folder, measure: str, title: str) -> style.Drawing | None
 
 
 def difference_points(folder: Folder, measure: str) -> list[Record]:
-    """Effect and interval of every pair, as the verdict states them."""
+    """Effect of every pair with its interval or, in its place, its points, as the verdict states them."""
     found = judged(folder)
     return [
         {
@@ -60,6 +60,7 @@ def difference_points(folder: Folder, measure: str) -> list[Record]:
             "effect": entry["effect"],
             "low": (entry["interval"] or [None, None])[0],
             "high": (entry["interval"] or [None, None])[1],
+            "seeds": {} if entry["interval"] else dict(zip(entry["seeds"], entry.get("points", ()), strict=False)),
         }
         for entry in (found.measure(measure) if found else {}).get("pairs", [])
         if entry["effect"] is not None
@@ -67,16 +68,22 @@ def difference_points(folder: Folder, measure: str) -> list[Record]:
 
 
 def differences(folder: Folder, measure: str, title: str) -> style.Drawing | None:
-    """Paired differences with 95 % intervals and a line at "no difference".
+    """Paired differences with their 95 % intervals, or a dot per seed where there is none, and a line at "no difference".
 
     Args:
         folder: What to draw.
         measure: Name of a measure in the verdict whose effect is a difference.
         title: Axis title.
     """
-    points = difference_points(folder, measure)
-    if not points:
+    pairs = difference_points(folder, measure)
+    if not pairs:
         return None
+    points = [{name: value for name, value in pair.items() if name != "seeds"} for pair in pairs]
+    seeds = [
+        {"pair": pair["pair"], "seed": seed, "difference": value}
+        for pair in pairs
+        for seed, value in pair["seeds"].items()
+    ]
     y = alt.Y("pair:N", title=None, sort=None, axis=alt.Axis(grid=False, ticks=False, domain=False, labelPadding=6))
     x = alt.X("effect:Q", title=title, scale=alt.Scale(padding=10))
     base: Any = alt.Chart(alt.InlineData(values=points)).encode(y=y)
@@ -86,9 +93,16 @@ def differences(folder: Folder, measure: str, title: str) -> style.Drawing | Non
         .encode(x="effect:Q")
     )
     numbers = [alt.Tooltip(f"{field}:Q", format=".4~g") for field in ("effect", "low", "high")]
-    bars = base.mark_rule(strokeWidth=3, color=style.MUTED).encode(x=alt.X("low:Q", title=title), x2="high:Q")
-    dots = base.mark_point(filled=True, size=110, color=style.INK, opacity=1).encode(x=x, tooltip=["pair:N", *numbers])
-    return alt.layer(zero, bars, dots)
+    bars = base.transform_filter("datum.low !== null").mark_rule(strokeWidth=3, color=style.MUTED)
+    means = base.mark_point(filled=True, size=110, color=style.INK, opacity=1)
+    rings: Any = alt.Chart(alt.InlineData(values=seeds)).mark_point(size=40, color=style.INK, opacity=0.7, yOffset=9)
+    tooltip = ["pair:N", "seed:N", alt.Tooltip("difference:Q", format=".4~g")]
+    return alt.layer(
+        zero,
+        bars.encode(x=alt.X("low:Q", title=title), x2="high:Q"),
+        means.encode(x=x, tooltip=["pair:N", *numbers]),
+        rings.encode(y=y, x=alt.X("difference:Q", title=title), tooltip=tooltip),
+    )
 
 
 def steps_to_target(folder: Folder) -> style.Drawing | None:

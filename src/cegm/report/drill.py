@@ -9,6 +9,7 @@ from typing import Any
 
 import altair as alt
 
+from cegm.baselines import ordered
 from cegm.report import style, words
 from cegm.report.curves import MOST_POINTS, thinned
 from cegm.report.folder import Record
@@ -51,7 +52,7 @@ def chart(drill: Record) -> style.Drawing | None:
     points = curve_points(drill)
     if not points:
         return None
-    methods = [method for method in drill["methods"] if any(p["method"] == style.name(method) for p in points)]
+    methods = [method for method in ordered(drill["methods"]) if any(p["method"] == style.name(method) for p in points)]
     most, least = max(p["high"] for p in points), min(p["low"] for p in points)
     ticks = [tick for tick in TICKS if 2 * least <= tick <= 2 * most or abs(tick) <= drill["healed"]]
     scale = alt.Scale(type="symlog", constant=drill["healed"], nice=False)
@@ -97,12 +98,12 @@ def curve_points(drill: Record) -> list[Record]:
 
 
 def _grouped(drill: Record) -> dict[Key, list[Record]]:
-    """Curves of all seeds; spikes first, then without and with clipping, then methods."""
+    """Curves of all seeds; spikes first, then without and with clipping, then methods, the subject last as in all such tables."""
     groups: dict[Key, list[Record]] = defaultdict(list)
     for point in drill["points"]:
         for curve in point.get("curves", ()):
             groups[curve["spike"], CLIPPINGS[curve["clip"] > 0], point["method"]].append(curve)
-    order = [list(drill["spikes"]), list(CLIPPINGS), drill["methods"]]
+    order = [list(drill["spikes"]), list(CLIPPINGS), [*reversed(ordered(drill["methods"]))]]
     return dict(
         sorted(groups.items(), key=lambda item: [one.index(part) for one, part in zip(order, item[0], strict=True)])
     )

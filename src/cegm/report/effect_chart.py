@@ -57,6 +57,7 @@ def effect_rows(ablation: Ablation) -> list[Record]:
                 "ratio": cost.get("estimate"),
                 "ratio_low": cost.get("low"),
                 "ratio_high": cost.get("high"),
+                "blocks": [] if cost.get("low") is not None else cost.get("points", []),
                 "state": arm["state_bytes_per_weight"],
             }
         )
@@ -206,12 +207,16 @@ def _costs(rows: list[Record]) -> Any:
         return alt.X(f"{field}:Q", title="time, base = 1", scale=scale, axis=alt.Axis(format=".2~f", tickCount=2))
 
     spans = [row for row in timed if row["ratio_low"] is not None]
+    blocks = [
+        {"rank": row["rank"], "change": row["change"], "block": block} for row in timed for block in row["blocks"]
+    ]
     numbers = [alt.Tooltip(f"{field}:Q", format=".3f") for field in ("ratio", "ratio_low", "ratio_high")]
     return _panel(
         rows,
         COST,
         one.mark_rule(color=style.INK, strokeDash=[4, 3]).encode(x=x("one")),
         _chart(spans, rows).mark_rule(strokeWidth=1.5, color=style.MUTED).encode(x=x("ratio_low"), x2="ratio_high:Q"),
+        _chart(blocks, rows).mark_point(size=20, color=style.MUTED).encode(x=x("block")),
         _chart(timed, rows)
         .mark_point(filled=True, shape="square", size=26, color="#0072B2", opacity=1)
         .encode(x=x("ratio"), tooltip=["change:N", *numbers]),

@@ -13,11 +13,11 @@ CONTROLS = "controls"
 SIGN = "An effect is the loss of the change minus that of the base: negative = lower loss than base = better."
 
 
-def interval(difference: Record) -> str:
-    """The ends of the 95 % interval; a dash with one seed."""
-    if difference["low"] is None:
-        return words.NONE
-    return f"{signed(difference['low'])} to {signed(difference['high'])}"
+def spread(difference: Record) -> str:
+    """The ends of the 95 % interval, or where seeds are too few for one the effect on each; a dash with one seed."""
+    if difference["low"] is not None:
+        return f"{signed(difference['low'])} to {signed(difference['high'])}"
+    return ", ".join(map(signed, difference["points"])) if difference["seeds"] > 1 else words.NONE
 
 
 def headline(ablation: Ablation) -> str:
@@ -103,7 +103,7 @@ def answer(arms: list[Record]) -> str:
         return f"One seed cannot tell ({told})."
     clauses = []
     for word in ("better", "worse"):
-        chosen = [_with_interval(arm) for arm in judged if arm["word"] == word]
+        chosen = [_with_spread(arm) for arm in judged if arm["word"] == word]
         if chosen:
             clauses.append(f"{word}: {'; '.join(chosen)}")
     undecided = [arm for arm in judged if arm["word"] == "no evidence"]
@@ -140,7 +140,7 @@ def controls(ablation: Ablation) -> list[str]:
         found, label = arm["difference"], f"{arm['name']}{_gloss(ablation, arm, arms)}"
         if found is None:
             told.append(f"Base was not compared with {label}: no seed finished under both.")
-        elif found["low"] is None:
+        elif found["seeds"] < 2:
             told.append(f"Base ends {_apart(-found['estimate'])} {label} on one seed, which cannot tell.")
         elif arm["word"] in ("better", "worse"):
             word = "worse" if arm["word"] == "better" else "better"
@@ -148,7 +148,7 @@ def controls(ablation: Ablation) -> list[str]:
         else:
             told.append(
                 f"No evidence that base differs from {label}: it ends {_apart(-found['estimate'])} it "
-                f"({_turned(found)}; {_unseen(found)})."
+                f"({'; '.join(filter(None, (_turned(found), _unseen(found))))})."
             )
     return told
 
@@ -164,6 +164,13 @@ def base_loss(ablation: Ablation) -> str:
 def ratio(cost: Record | None) -> str:
     """Seconds of a step over those of the base."""
     return words.NONE if cost is None else f"{cost['estimate']:.3f} {TIMES}"
+
+
+def blocks(cost: Record) -> str:
+    """The ends of the interval of `ratio`, or where blocks are too few for one the ratio of each."""
+    if cost["low"] is not None:
+        return f"{cost['low']:.3f} to {cost['high']:.3f}"
+    return ", ".join(f"{point:.3f}" for point in cost.get("points", ()))
 
 
 def bytes_per_weight(arm: Record) -> str:
@@ -195,6 +202,8 @@ def _apart(difference: float) -> str:
 
 
 def _turned(found: Record) -> str:
+    if found["low"] is None:
+        return f"base minus control, by seed {', '.join(signed(-point) for point in found['points'])}"
     ends = f"{signed(-found['high'])} to {signed(-found['low'])}"
     return f"base minus control, 95 % interval {ends}, {_count(found['seeds'], 'seed')}"
 
@@ -203,21 +212,23 @@ def _largest(arms: list[Record]) -> str:
     largest = max(arms, key=lambda arm: abs(arm["difference"]["estimate"]))
     found = largest["difference"]
     name = f" of {largest['name']}" if len(arms) > 1 else ""
-    return f"{'largest effect' if name else 'effect'}{name} {signed(found['estimate'])}; {_unseen(found)}"
+    size = f"{'largest effect' if name else 'effect'}{name} {signed(found['estimate'])}"
+    return "; ".join(filter(None, (size, _unseen(found) or f"by seed {spread(found)}")))
 
 
 def _unseen(found: Record) -> str:
-    return f"smallest detectable {found['smallest_detectable']:.4f}"
+    smallest = found["smallest_detectable"]
+    return "" if smallest is None else f"smallest detectable {smallest:.4f}"
 
 
-def _with_interval(arm: Record) -> str:
+def _with_spread(arm: Record) -> str:
     found = arm["difference"]
     seeds = f", {_count(len(arm['failed']), 'run')} failed" if arm["failed"] else ""
-    return f"{arm['name']} {signed(found['estimate'])} ({interval(found)}{seeds})"
+    return f"{arm['name']} {signed(found['estimate'])} ({'by seed ' * (found['low'] is None)}{spread(found)}{seeds})"
 
 
 def _judged(arms: list[Record]) -> list[Record]:
-    return [arm for arm in arms if arm["difference"] and arm["difference"]["low"] is not None]
+    return [arm for arm in arms if arm["difference"] and arm["difference"]["seeds"] > 1]
 
 
 def _seeds(arms: list[Record]) -> str:

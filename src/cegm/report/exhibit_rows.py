@@ -26,7 +26,7 @@ class Row:
         guess: Chance, or what the control of the row gets.
         cells: A value per method, the baseline first and the subject last.
         difference: Subject minus baseline.
-        interval: Its 95 % interval.
+        interval: Its 95 % interval, or the difference of each seed.
         word: Word of the verdict; empty where nothing was judged.
         claimed: What the paper claims, from baseline to CEGM, and the gain; empty for none.
         whole: Whether it sums up the exhibit.
@@ -268,7 +268,7 @@ def _whole(name: str, axis: str, verdict: Judged) -> Row:
         words.axis_value(measure, fmean(chances)) if known else words.NONE,
         tuple(words.axis_value(measure, own.get(method, {}).get("mean")) for method in order(verdict)),
         words.NONE if entry is None else words.effect(measure, entry["effect"]),
-        words.NONE if entry is None else words.bounds(measure, entry),
+        words.NONE if entry is None else words.spread(measure, entry),
         "" if entry is None else entry["word"],
         whole=True,
     )
@@ -284,15 +284,21 @@ def _level(name: str, part: str, axis: str, entries: list[Record], verdict: Judg
 
     found = [_difference(entry, verdict) for entry in entries]
     known = [each for each in found if each is not None]
-    interval = (known[0].get("low"), known[0].get("high")) if len(known) == len(entries) == 1 else (None, None)
+    spread = words.spread(measure, _as_judged(known[0])) if len(known) == len(entries) == 1 else words.NONE
     return Row(
         name,
         part,
         _guess(axis, entries, verdict),
         tuple(mean(method) for method in order(verdict)),
         words.effect(measure, fmean(each["mean"] for each in known)) if len(known) == len(entries) else words.NONE,
-        words.bounds(measure, {"interval": None if None in interval else interval}),
+        spread,
     )
+
+
+def _as_judged(difference: Record) -> Record:
+    """The spread of a level as a pair of the verdict has it."""
+    ends = [difference.get("low"), difference.get("high")]
+    return {"interval": None if None in ends else ends, "points": difference.get("points", [])}
 
 
 def _difference(entry: Record, verdict: Judged) -> Record | None:

@@ -85,6 +85,11 @@ def _first_measure(claim: Claim, verdict: Judged) -> Record:
     return next(verdict.measure(name) for name in claim.axes or (STEPS,) if verdict.taken(name))
 
 
+def _spread(measure: Record, entry: Record) -> str:
+    shown = words.spread(measure, entry)
+    return "" if shown == words.NONE else f" ({'' if entry['interval'] else 'by seed '}{shown})"
+
+
 def _rivals(claim: Claim, verdict: Judged) -> list[str]:
     """The subject against every method but the baseline."""
     told = []
@@ -94,8 +99,7 @@ def _rivals(claim: Claim, verdict: Judged) -> list[str]:
             entry, measure = verdict.entry(name, other), verdict.measure(name)
             if entry is not None:
                 topic = f"{measure['title'].lower()} " if len(claim.axes) > 1 else ""
-                interval = "" if entry["interval"] is None else f" ({words.bounds(measure, entry)})"
-                parts.append(f"{topic}{words.difference(measure, entry)}{interval}, {entry['word']}")
+                parts.append(f"{topic}{words.difference(measure, entry)}{_spread(measure, entry)}, {entry['word']}")
         if parts:
             told.append(f"{style.name(verdict.subject)} minus {style.name(other)}: {'; '.join(parts)}.")
     return told

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cegm.baselines import ordered
 from cegm.report import shapes
-from cegm.strict import json_value, read_text, yaml_value
+from cegm.strict import json_lines, json_object, read_text, yaml_value
 from cegm.train import verification
 
 Record = dict[str, Any]
 
-METHOD_ORDER = ("cegm", "muon", "adamw")
-
+VERDICT = "verdict.json"
+VERDICT_KEYS = frozenset({"methods", "runs", "failed", "refused", "target_loss", "screening", "statement", "measures"})
 EFFECTS = "effects.json"
+EFFECTS_KEYS = frozenset({"measure", "seeds", "claim", "costs", "base", "parts", "arms"})
 OVERHEAD = "overhead.json"
 DRILL = "drill.json"
 MEASURED = {
@@ -81,10 +83,8 @@ class Folder:
 
     @property
     def methods(self) -> list[str]:
-        """All methods of the folder, the subject first and the reference last."""
-        names = {run.method for run in self.runs}
-        known = [method for method in METHOD_ORDER if method in names]
-        return known[:-1] + sorted(names - set(METHOD_ORDER)) + known[-1:]
+        """All methods of the folder, in the order of `cegm.baselines.ordered`."""
+        return ordered(run.method for run in self.runs)
 
 
 @dataclass
@@ -120,10 +120,7 @@ def read_ablation(path: Path) -> Ablation:
         ValueError: If one of its files is damaged.
     """
     file = path / EFFECTS
-    effects = _json(read_text(file), file)
-    missing = {"measure", "seeds", "claim", "costs", "base", "parts", "arms"} - set(effects)
-    if missing:
-        raise ValueError(f"{file} lacks {', '.join(sorted(missing))}; run the ablation again to write it anew")
+    effects = _whole(file, EFFECTS_KEYS, "run the ablation again to write it anew")
     plan = _lines(path / "plan.jsonl", shapes.plan)
     return Ablation(path, effects, plan[0].get("config", {}) if plan else {})  # the base on the first seed comes first
 
@@ -135,8 +132,8 @@ def read(path: Path) -> Folder:
         ValueError: If the folder is neither, or one of its files is damaged (file and line are named).
     """
     if (path / "plan.jsonl").exists() or (path / "runs").is_dir():
-        verdict = path / "verdict.json"
-        judged = _json(read_text(verdict), verdict) if verdict.exists() else None
+        again = "compare again to write it anew"
+        judged = _whole(path / VERDICT, VERDICT_KEYS, again) if (path / VERDICT).exists() else None
         measured = [_measured(path / name, keys) for name, keys in MEASURED.items()]
         return Folder(path, True, _planned_runs(path), judged, *measured)
     if (path / "metrics.jsonl").exists():
@@ -147,11 +144,14 @@ def read(path: Path) -> Folder:
 def _measured(file: Path, keys: frozenset[str]) -> Record | None:
     if not file.exists():
         return None
-    found = _json(read_text(file), file)
+    return _whole(file, keys, f"delete it and compare again with --{file.stem}")
+
+
+def _whole(file: Path, keys: frozenset[str], remedy: str) -> Record:
+    found = json_object(file, nan_is_null=True)
     missing = keys - set(found)
     if missing:
-        lacks = ", ".join(sorted(missing))
-        raise ValueError(f"{file} lacks {lacks}; delete it and compare again with --{file.stem}")
+        raise ValueError(f"{file} lacks {', '.join(sorted(missing))}; {remedy}")
     return found
 
 
@@ -161,7 +161,7 @@ def _planned_runs(path: Path) -> list[Run]:
     plan = _lines(path / "plan.jsonl", shapes.plan)
     if not plan:
         results = [folder / "result.json" for folder in found]
-        plan = [shapes.plan(_json(read_text(file), file), str(file)) for file in results if file.exists()]
+        plan = [shapes.plan(json_object(file, nan_is_null=True), str(file)) for file in results if file.exists()]
     return [_planned_run(line, folders.get(line["id"])) for line in plan]
 
 
@@ -173,7 +173,7 @@ def _planned_run(line: Record, folder: Path | None) -> Run:
     _read_logs(run, folder)
     file = folder / "result.json"
     if file.exists():
-        run.result = shapes.result(_json(read_text(file), file), str(file))
+        run.result = shapes.result(json_object(file, nan_is_null=True), str(file))
         run.status = "finished" if run.result.get("status") == "finished" else "failed"
         run.error = run.result.get("error")
     return run
@@ -188,7 +188,7 @@ def _single_run(path: Path) -> Run:
         run.status, run.result = "finished", final
     result = path / "result.json"
     if result.exists():  # a run of a comparison: it has been examined too
-        run.result |= shapes.result(_json(read_text(result), result), str(result))
+        run.result |= shapes.result(json_object(result, nan_is_null=True), str(result))
     return run
 
 
@@ -222,26 +222,8 @@ def _require_as_logged(folder: Path) -> None:
 def _lines(path: Path, check: Callable[[Record, str], Record]) -> list[Record]:
     if not path.exists():
         return []
-    texts = read_text(path).split("\n")
-    records = []
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            continue
-        try:
-            records.append(check(_json(text, path, number), f"{path} line {number}"))
-        except ValueError:
-            if number < len(texts):  # a last line without its newline was cut off when the run died
-                raise
-    return records
-
-
-def _json(text: str, path: Path, line: int | None = None) -> Record:
-    """Parses an object; NaN and infinities become None, since neither JSON nor a chart has them."""
-    place = str(path) if line is None else f"{path} line {line}"
-    value = json_value(text, place, nan_is_null=True)
-    if not isinstance(value, dict):
-        raise ValueError(f"{place} must hold a JSON object, got {type(value).__name__}")
-    return value
+    # NaN and infinities become None, since neither JSON nor a chart has them.
+    return [check(record, place) for place, record in json_lines(path, growing=True, nan_is_null=True)]
 
 
 def finite(value: Any) -> float | None:

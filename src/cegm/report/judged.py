@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cegm.baselines import ordered
 from cegm.report.folder import Folder, Record, Run
 
 LOSS = "bits_per_byte"
@@ -25,8 +26,8 @@ class Judged:
 
     @property
     def methods(self) -> list[str]:
-        """The subject first, the baseline last."""
-        return list(self.verdict["methods"])
+        """In the order of `cegm.baselines.ordered`: the subject first, the baseline last."""
+        return ordered(self.verdict["methods"])
 
     @property
     def subject(self) -> str:
@@ -37,6 +38,15 @@ class Judged:
     def baseline(self) -> str:
         """The method that stands in the place of the paper's baseline; the subject itself where it is alone."""
         return self.methods[-1]
+
+    @property
+    def failed(self) -> list[str]:
+        """Methods that failed on every seed."""
+        return list(self.verdict.get("failed_methods", []))
+
+    def is_screening(self, entries: list[Record]) -> bool:
+        """Whether any of these pairs has too few seeds for a claim."""
+        return any(entry.get("screening", self.verdict["screening"]) for entry in entries)
 
     def measure(self, name: str) -> Record:
         """A measure, or an empty record where it was not taken."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import altair as alt
 
+from cegm.baselines import ordered
 from cegm.report import style, words
 from cegm.report.dots import MEBIBYTE
 from cegm.report.folder import Record
@@ -19,7 +20,7 @@ COLUMNS = (
     ("Step", "milliseconds"),
     ("Throughput", "tokens per second"),
     ("Time", "over the reference's"),
-    ("95 % interval", ""),
+    ("95 % interval", "or every block"),
     ("Peak memory", "MiB of tensors"),
     ("Memory", "over the reference's"),
     ("State", "bytes per matrix weight"),
@@ -41,19 +42,26 @@ def along(overhead: Record, axis: str) -> list[Record]:
 
 def compared(overhead: Record) -> list[str]:
     """Methods beside the reference."""
-    return [method for method in overhead["methods"] if method != overhead["reference"]]
+    return [method for method in ordered(overhead["methods"]) if method != overhead["reference"]]
 
 
 def ratios(overhead: Record, axis: str) -> style.Drawing | None:
-    """Time of a step over the reference's along one axis, with its interval; None where no two points make a line."""
+    """Time of a step over the reference's along one axis, with its interval or its blocks; None where no two points make a line."""
     points = along(overhead, axis)
     methods = compared(overhead)
     if len(points) < 2 or not methods:
         return None
+    names = ("estimate", "low", "high")
+    measured_at = [(method, point[axis], point["methods"][method]["ratio"]) for method in methods for point in points]
     data = [
-        {"method": style.name(method), "at": point[axis], **point["methods"][method]["ratio"]}
-        for method in methods
-        for point in points
+        {"method": style.name(method), "at": at, **{name: ratio[name] for name in names}}
+        for method, at, ratio in measured_at
+    ]
+    blocks = [
+        {"method": style.name(method), "at": at, "block": block}
+        for method, at, ratio in measured_at
+        if ratio["low"] is None
+        for block in ratio["points"]
     ]
     x = alt.X(
         "at:Q",
@@ -64,12 +72,15 @@ def ratios(overhead: Record, axis: str) -> style.Drawing | None:
     title = f"time of a step over {style.name(overhead['reference'])}'s"
     base: Any = alt.Chart(alt.InlineData(values=data)).encode(x=x, color=style.colour(methods))
     y = alt.Y("estimate:Q", title=title, scale=alt.Scale(zero=False, padding=8))
-    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
+    bars = base.transform_filter("datum.low !== null").mark_rule(strokeWidth=2)
+    bars = bars.encode(y=alt.Y("low:Q", title=title), y2="high:Q")
+    rings: Any = alt.Chart(alt.InlineData(values=blocks)).mark_point(size=40, opacity=0.8)
+    rings = rings.encode(x=x, y=alt.Y("block:Q", title=title), color=style.colour(methods))
     lines = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=style.dash(methods))
-    numbers = [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("estimate", "low", "high")]
+    numbers = [alt.Tooltip(f"{name}:Q", format=".3f") for name in names]
     tooltip = ["method:N", alt.Tooltip("at:Q", title=AXES[axis]), *numbers]
     marks = base.mark_point(filled=True, size=60, opacity=1).encode(y=y, shape=style.shape(methods), tooltip=tooltip)
-    return alt.layer(_reference(overhead), bars, lines, marks)
+    return alt.layer(_reference(overhead), bars, rings, lines, marks)
 
 
 def _reference(overhead: Record) -> alt.LayerChart:
@@ -83,13 +94,14 @@ def _reference(overhead: Record) -> alt.LayerChart:
 def rows(overhead: Record) -> list[list[str]]:
     """A row per shape and method, in the order of `COLUMNS`."""
     return [
-        _row(method, point, point["methods"][method]) for point in measured(overhead) for method in overhead["methods"]
+        _row(method, point, point["methods"][method])
+        for point in measured(overhead)
+        for method in reversed(ordered(overhead["methods"]))
     ]
 
 
 def _row(method: str, point: Record, own: Record) -> list[str]:
     ratio = own["ratio"]
-    exact = ratio["low"] == ratio["high"]
     return [
         style.name(method),
         str(point["width"]),
@@ -97,8 +109,16 @@ def _row(method: str, point: Record, own: Record) -> list[str]:
         f"{1000 * own['seconds_per_step']:,.1f}",
         f"{own['tokens_per_second']:,.0f}",
         f"{ratio['estimate']:.3f}",
-        words.NONE if exact else f"{ratio['low']:.3f} to {ratio['high']:.3f}",
+        _spread(ratio),
         f"{own['peak_bytes'] / MEBIBYTE:,.1f}",
         f"{own['peak_ratio']:.3f}",
         f"{own['state_bytes_per_matrix_weight']:.2f}",
     ]
+
+
+def _spread(ratio: Record) -> str:
+    """The ends of the interval, or every block where they are too few for one; a dash for the reference beside itself."""
+    ends = [ratio["low"], ratio["high"]] if ratio["low"] is not None else ratio["points"]
+    if len(set(ends)) == 1:
+        return words.NONE
+    return (", " if ratio["low"] is None else " to ").join(f"{end:.3f}" for end in ends)

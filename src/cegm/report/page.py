@@ -19,8 +19,10 @@ from cegm.report.exhibit_figures import retention
 from cegm.report.figures import Figure, figure
 from cegm.report.folder import Folder, read
 from cegm.report.picture import VEGA_LITE
+from cegm.train.durable import write_whole
 
 FILE_NAME = "report.html"
+WITHIN = "Mean within seeds, with its 95 % interval, or a ring for each seed where they are too few for one."
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,7 @@ def write(comparison_dir: Path) -> Path:
 
 def save(page: str, path: Path) -> Path:
     """Writes a page whole or not at all."""
-    beside = path.with_suffix(".html.partial")
-    beside.write_text(page, encoding="utf-8")
-    return beside.replace(path)
+    return write_whole(path, page)
 
 
 def template(name: str) -> jinja2.Template:
@@ -158,9 +158,7 @@ def _final(folder: Folder) -> list[Figure]:
     meaning = "Each mark is one seed, the upright bar is the mean, and thin lines join runs of the same seed."
     chart = dots.every_seed(folder, "bits_per_byte", "bits per byte; lower is better")
     found = figure("Final validation loss", meaning, chart, 200)
-    meaning = (
-        "Mean within seeds, with its 95 % interval. Left of the dashed line favours the first; across it, nothing."
-    )
+    meaning = f"{WITHIN} Left of the dashed line favours the first; across it, nothing."
     chart = dots.differences(folder, "bits_per_byte", "bits per byte, first minus second")
     return found + figure("Difference between methods", meaning, chart, 200)
 
@@ -169,7 +167,7 @@ def _equal_seconds(folder: Folder) -> list[Figure]:
     meaning = "Every method trains as long as CEGM does, with more or fewer steps. Each mark is one seed."
     chart = dots.every_seed(folder, "equal_seconds", "bits per byte; lower is better")
     found = figure("Loss at equal seconds", meaning, chart, 200)
-    meaning = "Mean within seeds, with its 95 % interval. Left of the dashed line favours the first."
+    meaning = f"{WITHIN} Left of the dashed line favours the first."
     chart = dots.differences(folder, "equal_seconds", "bits per byte, first minus second")
     return found + figure("Difference at equal seconds", meaning, chart, 200)
 
@@ -197,7 +195,8 @@ def _overhead(folder: Folder) -> list[Section]:
         return []
     reference = style.name(found["reference"])
     meaning = (
-        f"The whole training step, with its 95 % interval. Above the dashed line it takes longer than {reference}'s."
+        "The whole training step, with its 95 % interval, or a ring for each block of steps where they are too few for one. "
+        f"Above the dashed line it takes longer than {reference}'s."
     )
     figures = [
         drawn

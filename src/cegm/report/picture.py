@@ -10,6 +10,7 @@ import vl_convert
 
 from cegm.report import curves, dots, style
 from cegm.report.folder import read
+from cegm.train.durable import write_whole
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """Version of Vega-Lite that altair writes, as vl-convert names it."""
@@ -57,7 +58,5 @@ def save(chart: Any, path: Path) -> Path:
     spec: dict[str, Any] = chart.to_dict()
     spec["padding"] = 12
     if path.suffix == ".svg":
-        path.write_text(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=style.CONFIG), encoding="utf-8")
-    else:
-        path.write_bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, config=style.CONFIG, scale=2))
-    return path
+        return write_whole(path, vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=style.CONFIG))
+    return write_whole(path, vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, config=style.CONFIG, scale=2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from cegm.baselines import ordered
 from cegm.report import style, words
 from cegm.report.claims import claims
 from cegm.report.folder import Folder, Record
@@ -63,6 +64,8 @@ def headline(folder: Folder) -> str:
         return "This comparison has not been judged yet: it holds no verdict."
     subject = style.name(verdict.subject)
     found = [entry for other in verdict.methods[1:] if (entry := verdict.entry(LOSS, other))]
+    if verdict.subject in verdict.failed:
+        return f"{subject} cannot be judged: it failed on every seed."
     if not found:
         return f"{subject} cannot be judged: no other method shares a finished, properly paired run with it."
     clauses = []
@@ -76,8 +79,9 @@ def headline(folder: Folder) -> str:
         told.append(
             f"there is no evidence of a difference in validation loss between {subject} and {listed(undecided, 'or')}"
         )
-    seeds = min(entry["n"] for entry in found)
-    return _begun(_standing(verdict, seeds) + "; ".join(told) + ".")
+    if verdict.failed:
+        told.append(f"{listed([style.name(method) for method in verdict.failed], 'and')} failed on every seed")
+    return _begun(_standing(verdict, found) + "; ".join(told) + ".")
 
 
 def sentences(folder: Folder) -> list[Sentence]:
@@ -92,9 +96,12 @@ def sentences(folder: Folder) -> list[Sentence]:
     return told + _warnings(verdict.verdict)
 
 
-def _standing(verdict: Judged, seeds: int) -> str:
-    """What a statement begins with as long as it is no claim."""
-    return f"in a screening with {seeds} seed{'s' * (seeds != 1)}, " if verdict.verdict["screening"] else ""
+def _standing(verdict: Judged, entries: list[Record]) -> str:
+    """What a statement begins with unless every pair that it speaks of has seeds enough for a claim."""
+    if not verdict.is_screening(entries):
+        return ""
+    fewest, most = (end(entry["n"] for entry in entries) for end in (min, max))
+    return f"in a screening with {fewest if fewest == most else f'{fewest} to {most}'} seed{'s' * (most != 1)}, "
 
 
 def _begun(text: str) -> str:
@@ -107,8 +114,8 @@ def _losses(verdict: Judged) -> list[Sentence]:
     clauses = [clause for name in LOSSES for clause in _loss(name, others, verdict)]
     if not others or not clauses:
         return []
-    seeds = [entry["n"] for other in others if (entry := verdict.entry(LOSS, other))]
-    return [Sentence("loss", _begun(_standing(verdict, min(seeds, default=0)) + "; ".join(clauses) + "."))]
+    entries = [entry for name in LOSSES for other in others if (entry := verdict.entry(name, other))]
+    return [Sentence("loss", _begun(_standing(verdict, entries) + "; ".join(clauses) + "."))]
 
 
 def _loss(name: str, others: list[str], verdict: Judged) -> list[str]:
@@ -135,11 +142,11 @@ def _loss(name: str, others: list[str], verdict: Judged) -> list[str]:
 
 
 def _detail(measure: Record, entry: Record, verdict: Judged) -> str:
-    """Size, interval, and for "no evidence" what might be there all the same."""
-    size = words.difference(measure, entry)
-    if entry["interval"] is None:
+    """Size, interval or points, and for "no evidence" what might be there all the same."""
+    size, spread = words.difference(measure, entry), words.spread(measure, entry)
+    if spread == words.NONE:
         return f"{size}, one seed"
-    size += f" [{words.bounds(measure, entry)}]"
+    size += f" [{spread}]" if entry["interval"] else f", by seed {spread}"
     if entry["word"] != "no evidence":
         return size
     smallest = words.effect(measure, entry["smallest_detectable"] or 0.0)
@@ -164,7 +171,9 @@ def _axes(verdict: Judged) -> list[Sentence]:
     if not verdict.axes:
         return [Sentence("open", "No axis of the paper was measured.")]
     subject = style.name(verdict.subject)
-    screening = "in this screening, " if verdict.verdict["screening"] else ""
+    judged_against = [other for other in others if any(verdict.entry(axis, other) for axis in verdict.axes)]
+    if not judged_against:
+        return []
     told: list[Sentence] = []
     for word in ("better", "worse"):
         groups = _grouped(verdict, word)
@@ -173,9 +182,9 @@ def _axes(verdict: Judged) -> list[Sentence]:
             + listed([_named(verdict, axis, rivals) for axis in axes], "and")
             for rivals, axes in groups.items()
         ]
-        none = f"on no axis is {subject} {word} than {listed([style.name(other) for other in others], 'or')}"
+        none = f"on no axis is {subject} {word} than {listed([style.name(other) for other in judged_against], 'or')}"
         text = f"{subject} is {word} {', and '.join(clauses)}" if clauses else none
-        told.append(Sentence(word, _begun(f"{screening}{text}.")))
+        told.append(Sentence(word, _begun(f"{_screening(verdict, groups)}{text}.")))
     groups = _grouped(verdict, "no evidence")
     if groups:
         clauses = [
@@ -183,8 +192,16 @@ def _axes(verdict: Judged) -> list[Sentence]:
             for rivals, axes in groups.items()
         ]
         text = f"there is no evidence that {subject} differs {', nor '.join(clauses)}"
-        told.append(Sentence("open", _begun(f"{screening}{text}.")))
+        told.append(Sentence("open", _begun(f"{_screening(verdict, groups)}{text}.")))
     return told
+
+
+def _screening(verdict: Judged, groups: dict[tuple[str, ...], list[str]]) -> str:
+    """What a sentence on axes begins with, by the pairs that it speaks of: those of the groups, or without any, all."""
+    named = groups or {tuple(verdict.methods[1:]): verdict.axes}
+    pairs = [(axis, other) for rivals, axes in named.items() for axis in axes for other in rivals]
+    entries = [entry for pair in pairs if (entry := verdict.entry(*pair))]
+    return "in this screening, " if verdict.is_screening(entries) else ""
 
 
 def _grouped(verdict: Judged, word: str) -> dict[tuple[str, ...], list[str]]:
@@ -273,11 +290,9 @@ def _cost(verdict: Judged, other: str) -> str:
     ):
         entry = verdict.entry(name, other)
         if entry is not None:
-            exact = entry["p"] is None
-            parts.append(
-                f"{entry['effect']:.3f} {words.TIMES} {topic}"
-                + ("" if exact else f" (95 % interval {words.bounds({'effect': 'ratio'}, entry)})")
-            )
+            spread = words.NONE if entry["p"] is None else words.spread({"effect": "ratio"}, entry)
+            known = f" ({'95 % interval' if entry['interval'] else 'by seed'} {spread})" if spread != words.NONE else ""
+            parts.append(f"{entry['effect']:.3f} {words.TIMES} {topic}{known}")
     subject = style.name(verdict.subject)
     return f"Compared with {style.name(other)}, {subject} takes {', '.join(parts)}." if parts else ""
 
@@ -287,7 +302,7 @@ def _overhead(overhead: Record) -> list[Sentence]:
     points = [point for point in overhead["points"] if "methods" in point]
     told = [
         Sentence("cost", _range(points, method, overhead["reference"]))
-        for method in overhead["methods"]
+        for method in ordered(overhead["methods"])
         if points and method != overhead["reference"]
     ]
     for point in overhead["points"]:

@@ -23,18 +23,19 @@ NAMES = {
     "schedule_free": "Schedule-free",
 }
 
-# Okabe-Ito; the first three differ in lightness too.
+# Okabe-Ito, a brown and a grey; the first three differ in lightness too.
 LOOKS: dict[str, tuple[str, list[int], str]] = {
     "cegm": ("#D55E00", [1, 0], "circle"),
     "muon": ("#009E73", [8, 3], "triangle-up"),
     "adamw": ("#0072B2", [2, 2], "square"),
+    "normuon": ("#CC79A7", [8, 3, 2, 3], "diamond"),
+    "newton_muon": ("#E69F00", [5, 5], "cross"),
+    "soap": ("#56B4E9", [1, 3], "triangle-down"),
+    "shampoo": ("#000000", [12, 4], "triangle-left"),
+    "mac": ("#8C6D46", [4, 2, 1, 2], "triangle-right"),
+    "schedule_free": ("#7F7F7F", [10, 2, 2, 2], "wedge"),
 }
-SPARE_LOOKS: list[tuple[str, list[int], str]] = [
-    ("#CC79A7", [8, 3, 2, 3], "diamond"),
-    ("#E69F00", [5, 5], "cross"),
-    ("#56B4E9", [1, 3], "triangle-down"),
-    ("#000000", [12, 4], "triangle-left"),
-]
+SPARE_LOOKS = list(LOOKS.values())[3:]
 
 WORDS: dict[str, tuple[str, str]] = {
     "better": ("#009E73", "triangle-up"),
@@ -78,7 +79,7 @@ def name(method: str) -> str:
 
 
 def looks(methods: list[str]) -> list[tuple[str, list[int], str]]:
-    """Colour, dash and shape of each method; methods without a fixed look share the spare ones in order."""
+    """Colour, dash and shape of each method, the same in every chart; names that are no method's share the spare ones in order."""
     spare = iter(SPARE_LOOKS * (1 + len(methods) // len(SPARE_LOOKS)))
     return [LOOKS[method] if method in LOOKS else next(spare) for method in methods]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from cegm.report import style, words
 from cegm.report.folder import Folder, Record, Run, finite
+from cegm.report.judged import Judged
 
 LONGEST_TEXT = 400
 """Characters of an error or a configuration value that are shown; the folder has the rest."""
@@ -47,7 +48,7 @@ def verdict_rows(verdict: Record) -> list[Record]:
                     "note": f"{words.effect_unit(measure)}; {measure['better']} is better; {measure['family']}",
                     "pair": f"{first} against {second}",
                     "effect": words.effect(measure, entry["effect"]) if measured else "not measured",
-                    "interval": words.NONE if entry["p"] is None else words.bounds(measure, entry),
+                    "interval": words.NONE if entry["p"] is None else words.spread(measure, entry),
                     "p": p_value(entry["p"]),
                     "p_holm": p_value(entry["p_holm"]),
                     "n": entry["n"],
@@ -154,6 +155,7 @@ def _counted(number: object) -> str:
 
 def checkpoint_rows(verdict: Record) -> list[list[str]]:
     """McNemar's test of the subject's checkpoint against another method's, by axis and seed."""
+    subject = Judged(verdict).subject
     return [
         [
             measure["title"],
@@ -166,7 +168,7 @@ def checkpoint_rows(verdict: Record) -> list[list[str]]:
         for measure in verdict["measures"]
         for entry in measure["pairs"]
         for test in entry.get("mcnemar") or ()
-        if entry["pair"][0] == verdict["methods"][0]
+        if entry["pair"][0] == subject
     ]
 
 

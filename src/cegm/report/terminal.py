@@ -42,7 +42,9 @@ def _axes(verdict: Judged | None) -> list[str]:
         return []
     order = list(reversed(verdict.methods))
     gap = f"{style.name(verdict.subject)} {words.MINUS} {style.name(verdict.baseline)}"
-    head = ("axis", "unit", *map(style.name, order), gap, "95 % interval", "verdict")
+    entries = [entry for axis in verdict.axes if (entry := verdict.entry(axis, verdict.baseline))]
+    spread = "95 % interval" if any(entry["interval"] for entry in entries) else "each seed"
+    head = ("axis", "unit", *map(style.name, order), gap, spread, "verdict")
     rows = [(axis, *_axis(verdict, axis, order)) for axis in verdict.axes]
     return ["", *aligned([head, *rows], {0, 1, len(head) - 1})]
 
@@ -52,7 +54,7 @@ def _axis(verdict: Judged, axis: str, order: list[str]) -> tuple[str, ...]:
     means = [measure["methods"].get(method, {}).get("mean") for method in order]
     found = (words.NONE, words.NONE, "not measured")
     if entry is not None:
-        found = (words.effect(measure, entry["effect"]), words.bounds(measure, entry), entry["word"])
+        found = (words.effect(measure, entry["effect"]), words.spread(measure, entry), entry["word"])
     return (words.unit(measure), *(words.axis_value(measure, mean) for mean in means), *found)
 
 

@@ -30,12 +30,14 @@ def signed(number: float, digits: int = 4) -> str:
     return ("" if float(shown.replace(",", "")) == 0 else MINUS if number < 0 else "+") + shown
 
 
-def bounds(measure: Record, entry: Record) -> str:
-    """The ends of the 95 % interval."""
-    if entry["interval"] is None:
+def spread(measure: Record, entry: Record) -> str:
+    """The ends of the 95 % interval, or where seeds are too few for one the effect on each; a dash with one seed."""
+    shown = [
+        effect(measure, number).removesuffix(f" {TIMES}") for number in entry["interval"] or entry.get("points", ())
+    ]
+    if len(shown) < 2:
         return NONE
-    low, high = (effect(measure, bound).removesuffix(f" {TIMES}") for bound in entry["interval"])
-    return f"{low} to {high}"
+    return " to ".join(shown) if entry["interval"] else ", ".join(shown)
 
 
 def effect_unit(measure: Record) -> str:

@@ -20,8 +20,10 @@ from typing import Any
 
 import pandas as pd
 
+from cegm.strict import json_object, parquet_table
 from cegm.tasks.axis import Axis, NotMeasured, Record, Source
 from cegm.tasks.examinee import Examinee
+from cegm.train.durable import write_whole
 
 STATE = "evaluation.json"
 ITEMS = "items.parquet"
@@ -91,7 +93,7 @@ def evaluate(
         watch: Called with the name and number of each axis as it begins.
 
     Raises:
-        ValueError: The folder holds an examination of something else.
+        ValueError: The folder holds an examination of something else, or the record of it is damaged.
     """
     (folder / "axes").mkdir(parents=True, exist_ok=True)
     settings = {**facts, "source": str(source), "items": items, "seed": seed}
@@ -103,12 +105,12 @@ def evaluate(
         outcome = _kept(axis, path, states)
         if outcome is None:
             outcome = measure(examinee, axis, source, items, seed)
-            _write(pd.DataFrame([asdict(record) for record in outcome.records]), path)
+            write_whole(path, pd.DataFrame([asdict(record) for record in outcome.records]).to_parquet())
             states[axis.name] = outcome.state()
             _save(folder, settings, states)
         outcomes.append(outcome)
     rows = [asdict(record) for outcome in outcomes for record in outcome.records]
-    _write(pd.DataFrame(rows), folder / ITEMS)
+    write_whole(folder / ITEMS, pd.DataFrame(rows).to_parquet())
     return outcomes
 
 
@@ -116,34 +118,32 @@ def _states(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     path = folder / STATE
     if not path.exists():
         return {}
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    if kept["settings"] != settings:
+    try:
+        kept = json_object(path)
+        other, found = kept["settings"] != settings, dict(kept["axes"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged; delete it to examine the model again") from None
+    if other:
         raise ValueError(
             f"{folder} holds an evaluation of another model or with other settings; use another output_dir"
         )
-    found: dict[str, Any] = kept["axes"]
     return found
 
 
 def _kept(axis: Axis, path: Path, states: dict[str, Any]) -> Outcome | None:
-    """A finished axis of an interrupted examination; one that was not measured is tried again."""
+    """A finished axis of an interrupted examination; one that was not measured, or is damaged, is measured again."""
     state = states.get(axis.name)
-    if state is None or state["reason"] or not path.exists():
+    try:
+        if state is None or state["reason"] or not path.exists():
+            return None
+        records = [Record(*row) for row in parquet_table(path).itertuples(index=False)]
+        return Outcome(axis.name, records, "", tuple(state["warnings"]), state["seconds"], state.get("tokens"))
+    except (ValueError, KeyError, TypeError):
         return None
-    records = [Record(*row) for row in pd.read_parquet(path).itertuples(index=False)]
-    return Outcome(axis.name, records, "", tuple(state["warnings"]), state["seconds"], state.get("tokens"))
 
 
 def _save(folder: Path, settings: dict[str, Any], states: dict[str, Any]) -> None:
-    beside = folder / f"{STATE}.partial"
-    beside.write_text(json.dumps({"settings": settings, "axes": states}, indent=1), encoding="utf-8")
-    beside.replace(folder / STATE)
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    beside = path.with_name(f"{path.name}.partial")
-    frame.to_parquet(beside)
-    beside.replace(path)
+    write_whole(folder / STATE, json.dumps({"settings": settings, "axes": states}, indent=1))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ except ImportError:  # not on Windows, where nobody is kept out
     fcntl = None  # type: ignore[assignment]
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Writes a file beside and moves it into place, so that nobody ever reads half of it."""
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Writes a file beside and moves it into place, so that nobody ever reads half of it; text in UTF-8."""
     beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     sync(beside)
     return beside.replace(path)
 
