@@ -24,9 +24,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from cegm.context.aggregate import effective_rank, recur
 from cegm.context.hierarchy import Sharers
-from cegm.context.layers import NEVER_CALLED, EntanglementLayer, Recorder
+from cegm.context.layers import EntanglementLayer, Recorder
 from cegm.context.scores import Scores
-from cegm.context.taps import watch
+from cegm.context.taps import is_plain, watch
 from cegm.groups import Assignment, Matrix, block_of, of_expert
 from cegm.mapping.flow import flow, spectral_radius
 from cegm.mapping.spectrum import context_map
@@ -124,7 +124,8 @@ class Contexts:
             )
             for _ in range(assignment.experts)
         ]
-        recorder = self._recorders[parameter] = Recorder(assignment.name, parameter, layers)
+        plain = all(is_plain(place) for place in assignment.places)
+        recorder = self._recorders[parameter] = Recorder(assignment.name, parameter, layers, plain)
         for place in assignment.places:
             watch(place, recorder, assignment.transposed)
 
@@ -249,10 +250,9 @@ class Contexts:
         means = [(expert, each) for expert, each in collected if each is not None]
         if len(recorder.layers) > 1:  # an expert whose tokens the loss does not reach keeps what it has
             means = [(expert, each) for expert, each in means if bool(recorder.layers[expert].mass_carrier.grad)]
-        recorder.clear()
         if not means and bool(local(parameter.grad).any()):
             self._warn_unseen(recorder)
-        recorder.trouble, recorder.is_late = NEVER_CALLED, False
+        recorder.rest()
         if not self._owners.owns(parameter):
             return []
         # Ranks average their gradients, so each one's are as many times as large as there are ranks.

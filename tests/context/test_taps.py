@@ -307,6 +307,16 @@ def test_transforms_work_on_steps_that_record_and_add_nothing_to_them(transform,
         assert torch.equal(p, q)
 
 
+def test_a_compiled_forward_of_its_own_says_that_it_shows_nothing():
+    model = nn.Sequential(nn.Linear(4, 6), Renamed(6, 4))
+    optimizer = CEGM(model, refresh_every=1)
+    torch.compile(model, backend="aot_eager")(torch.ones(3, 4)).square().sum().backward()
+    with pytest.warns(UserWarning, match=r"1\.weight .* compiled"):
+        optimizer.step()
+    assert "demand_map" in optimizer.state[model[0].weight]
+    assert "demand_map" not in optimizer.state[model[1].weight]
+
+
 def test_gradients_made_by_a_transform_say_once_why_there_are_no_contexts():
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 4))
     optimizer, x = CEGM(model), torch.randn(5, 4)

@@ -23,6 +23,7 @@ from cegm.context.taps import Observer, in_transform, is_batched
 from cegm.sharding import is_sharded
 
 NEVER_CALLED = "its layer was never called"
+COMPILED = "its layer was never called, or compiled: torch.compile does not show what a forward of its own does"
 EVALUATES = "its layer is in eval mode, where contexts are not recorded (call model.train() before training)"
 TRANSFORMED = (
     "its layer was called inside torch.func, vmap, a trace or forward-mode differentiation, which show no contexts"
@@ -182,6 +183,7 @@ class Recorder(Observer):
         name: Name of the parameter, for messages.
         parameter: The weight.
         layers: One per matrix that is stacked in it, in their order.
+        is_plain: Whether it meets its contexts in a layer that nobody has overridden.
 
     Attributes:
         recording: Whether backward passes are recorded now.
@@ -189,11 +191,13 @@ class Recorder(Observer):
         trouble: Why the last call could not be recorded, for messages.
     """
 
-    def __init__(self, name: str, parameter: Tensor, layers: Sequence[EntanglementLayer]) -> None:
+    def __init__(
+        self, name: str, parameter: Tensor, layers: Sequence[EntanglementLayer], is_plain: bool = True
+    ) -> None:
         super().__init__()
         self.name, self.parameter, self.layers = name, parameter, layers
         self.recording = self.is_late = False
-        self.trouble = NEVER_CALLED
+        self.trouble = self._at_rest = NEVER_CALLED if is_plain else COMPILED
         # The gradient of a sharded weight is missing between micro-batches that are not yet summed over ranks.
         self._sees_gradients = not is_sharded(parameter)
 
@@ -222,6 +226,11 @@ class Recorder(Observer):
     def _was_given_up(self) -> bool:
         """Whether somebody threw the gradient away that belongs to what was recorded, as `model.zero_grad()` does."""
         return self._sees_gradients and self.parameter.grad is None and any(layer.recorded for layer in self.layers)
+
+    def rest(self) -> None:
+        """After a step that recorded: nothing has happened yet in the next one."""
+        self.clear()
+        self.trouble, self.is_late = self._at_rest, False
 
     def clear(self) -> None:
         """Forgets what was recorded for a step that was given up."""
