@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cegm import streams
+
 USER_ERROR = 2
 SOME_RUNS_FAILED = 1
 SOME_DAMAGED = 1
@@ -37,8 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when done, 1 when a comparison has failed runs or a run folder is damaged, 2 when the user has to change something.
     """
     signal.signal(signal.SIGTERM, _stop)
+    with streams.readable():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        code = _dispatch(arguments)
+        print(end="", flush=True)  # here, where a full disk behind it ends in one line
+        return code
     except (ValueError, OSError, ImportError) as error:
         return _report(error)
     except RuntimeError as error:

@@ -73,7 +73,7 @@ def write(comparison_dir: Path) -> Path:
 def save(page: str, path: Path) -> Path:
     """Writes a page whole or not at all."""
     beside = path.with_suffix(".html.partial")
-    beside.write_text(page, encoding="utf-8")
+    beside.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name of a file need not be text
     return beside.replace(path)
 
 
