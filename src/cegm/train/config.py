@@ -18,6 +18,7 @@ from cegm import strict
 from cegm.baselines import METHODS
 from cegm.loss_options import check as check_loss_options
 from cegm.spelling import nearest
+from cegm.train import trackers
 from cegm.train.guard import ON_NONFINITE
 
 FRESH_MODELS = ("tiny", "small", "reader")
@@ -125,7 +126,10 @@ class RunConfig:
         None, "checkpoint folder to go on from, or 'latest' for the newest whole one in output_dir"
     )
     resume_without_optimizer: bool = option(False, "resume also when the optimizer's state is lost; it starts afresh")
-    report_to: str = option("none", "none, wandb, tensorboard, trackio, ...")
+    report_to: str = option(
+        trackers.NONE,
+        "trackers that hear of the metrics too, comma-separated: none, wandb, tensorboard, mlflow, trackio, ... or all",
+    )
     threads: int = option(0, "torch threads; 0 leaves torch's choice")
     progress: bool = option(True, "show a progress bar when the terminal can")
     dry_run: bool = option(False, "print configuration, groups, tokens, time and memory; train nothing, write nothing")
@@ -158,6 +162,7 @@ class RunConfig:
                 "sharding=fsdp goes with neither lora_r nor beta, which need whole weights; use sharding=ddp"
             )
         check_loss_options(self.beta, self.kernel, self.stop_gradient)
+        trackers.listed(self.report_to)
         for name in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps", "eval_rows"):
             _check_at_least(name, getattr(self, name), 2 if name == "max_length" else 1)
         for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "lora_r", "eval_steps"):

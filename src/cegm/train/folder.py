@@ -56,6 +56,11 @@ class RunFolder:
         return self.checkpoints / WRITING
 
     @property
+    def tensorboard(self) -> Path:
+        """What `report_to=tensorboard` writes, unless its own environment variable says where."""
+        return self.root / "tensorboard"
+
+    @property
     def model(self) -> Path:
         """The trained model."""
         return self.root / "model"
