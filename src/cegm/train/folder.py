@@ -143,7 +143,8 @@ def write_card(model: Path, config: RunConfig, facts: dict[str, Any]) -> None:
         f"Every setting is in `config.yaml` of the run folder, every measurement in `metrics.jsonl`.\n\n"
         f"| | |\n|---|---|\n{rows}\n\nNo evaluation beyond the validation loss above was made; do not rely on what the model says.\n"
     )
-    (model / "README.md").write_text(text, encoding="utf-8")
+    # The name of a file need not be text.
+    (model / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def hardware() -> str:

@@ -86,6 +86,8 @@ def train(config: RunConfig) -> RunSummary:
     with folder.held() if is_main_process() else nullcontext():
         with folder.undone_on_error() if is_main_process() else nullcontext():
             run = _Run(config, folder, parts, arguments, resumption)
+        if is_main_process() and not config.is_fresh:
+            print(config.pace)
         return run.go()
 
 
