@@ -69,7 +69,7 @@ def write_parts(place: Path) -> None:
     write_model(place / "model", width=32, layers=2, positions=64, dropout=0.1)
     words = ["the", "river", "carries", "a", "small", "boat", "past", "old", "houses", "at", "night"]
     order = torch.randint(len(words), (2000,), generator=torch.Generator().manual_seed(7))
-    (place / "text.txt").write_text(" ".join(words[index] for index in order.tolist()))
+    (place / "text.txt").write_text(" ".join(words[index] for index in order.tolist()), encoding="utf-8")
 
 
 def configuration(place: Path, folder: Path, resume: bool, sharding: str = "ddp") -> RunConfig:
@@ -114,7 +114,7 @@ class Steps(TrainerCallback):
         self.path = path
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{state.global_step}\n")
 
 
@@ -136,7 +136,7 @@ def with_transformers(place: Path, folder: Path, resume: bool, fault: dict[str, 
     last = get_last_checkpoint(str(folder)) if resume else None
     trainer.train(resume_from_checkpoint=last)
     (folder / "losses.json").write_text(
-        json.dumps([line["loss"] for line in trainer.state.log_history if "loss" in line])
+        json.dumps([line["loss"] for line in trainer.state.log_history if "loss" in line]), encoding="utf-8"
     )
     finite = all(bool(p.isfinite().all()) for p in trainer.model.parameters())
     return {"weights": weights_hash(trainer.model), "finite": finite}
@@ -242,7 +242,7 @@ def _run(
         found: dict[str, Any] = {"ended": True, **SIDES[side](place, folder, resume, fault)}
     except Exception as error:
         found = {"ended": False, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-    said.write_text(json.dumps({**found, "warned": warned[:3], "seconds": time.monotonic() - begun}))
+    said.write_text(json.dumps({**found, "warned": warned[:3], "seconds": time.monotonic() - begun}), encoding="utf-8")
     os._exit(0 if found["ended"] else 1)  # a gloo that lost its peer must not wait at the end
 
 
@@ -265,6 +265,6 @@ def outcome(
             process.kill()
             process.join()
         said = place / f"said-{number}.json"
-        told = json.loads(said.read_text()) if said.exists() else {"ended": False}
+        told = json.loads(said.read_text(encoding="utf-8")) if said.exists() else {"ended": False}
         found.append({**told, "status": process.exitcode, "hanging": hanging})
     return found[0] if ranks == 1 else {"ranks": found}

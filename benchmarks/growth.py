@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("logs", type=Path, nargs="+", help="logs of step_cost.py")
     parser.add_argument("--output", type=Path, help="picture, .svg or .png; the table goes beside it as .csv")
     arguments = parser.parse_args()
-    lines = [json.loads(line) for path in arguments.logs for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for path in arguments.logs for line in path.read_text(encoding="utf-8").splitlines()]
     found = curves(lines)
     if not found:
         raise SystemExit(f"no axis has {LEAST_POINTS} sizes that differ in it alone; give step_cost.py a list")

@@ -43,13 +43,15 @@ def main() -> None:
         metrics = run / "metrics.jsonl"
         if not metrics.exists():  # died before its first line; results.csv has the error
             continue
-        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+        lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
         for line in lines:
             line.pop("layers", None)  # nine tenths of the bytes; the page of the comparison has them
         training = [line for line in lines if line["kind"] == "train"]
         dropped = {id(line) for index, line in enumerate(training) if index % arguments.every}
         lines = [line for line in lines if id(line) not in dropped]
-        (place / "metrics" / f"{run.name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (place / "metrics" / f"{run.name}.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+        )
     report.export_picture(source, place / "picture.svg")
     if arguments.page:
         shutil.copyfile(source / "report.html", place / "report.html")

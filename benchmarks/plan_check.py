@@ -69,7 +69,7 @@ def machine_file(folder: Path, flops: float, bandwidth: float) -> Path:
         "memory_bandwidth": bandwidth, "node_bandwidth": None, "network_bandwidth": None, "price_per_device_hour": None,
     }  # fmt: skip
     path = folder / "machine.yaml"
-    path.write_text(yaml.safe_dump({"core": entry}))
+    path.write_text(yaml.safe_dump({"core": entry}), encoding="utf-8")
     return path
 
 
@@ -178,13 +178,13 @@ def main() -> None:
             "processor": str(torch.cpu.get_capabilities().get("cpu_name", platform.machine())),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
-        with arguments.output.open("w") as log:
+        with arguments.output.open("w", encoding="utf-8") as log:
             for shape in SHAPES:
                 names = dict(zip(("model", "rows", "tokens"), shape, strict=True))
                 for method, own in measure(shape, arguments.rounds).items():
                     log.write(json.dumps({**names, "method": method, **own, **head}) + "\n")
                 log.flush()
-    print(table([json.loads(line) for line in arguments.output.read_text().splitlines()]))
+    print(table([json.loads(line) for line in arguments.output.read_text(encoding="utf-8").splitlines()]))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def read(paths: list[Path]) -> pd.DataFrame:
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
-    first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    first, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [
         {
             **{name: line[name] for name in ("method", "seed")},

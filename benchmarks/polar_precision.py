@@ -60,7 +60,7 @@ def main() -> None:
         lines.append(compared(*shape, arguments.turns))
         print(f"{shape[0]:>5} x {shape[1]:<5} bfloat16 takes {lines[-1]['ratio']:.2f} times as long")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({**told, "shapes": lines}, indent=1) + "\n")
+    arguments.output.write_text(json.dumps({**told, "shapes": lines}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

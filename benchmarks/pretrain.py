@@ -121,7 +121,7 @@ def run_seed(arguments: argparse.Namespace, settings: dict[str, Any], seed: int,
         newest = sorted(lines[-len(contestants) :], key=lambda line: line["validation"])
         shown = "  ".join(f"{line['method']} {line['validation']:.4f}" for line in newest)
         print(f"seed {seed} step {contestants[0].step}/{arguments.steps}  {shown}", flush=True)
-    with arguments.output.open("a") as log:
+    with arguments.output.open("a", encoding="utf-8") as log:
         log.writelines(json.dumps(line) + "\n" for line in lines)
 
 
@@ -164,13 +164,13 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
-    settings = json.loads(arguments.settings.read_text())
+    settings = json.loads(arguments.settings.read_text(encoding="utf-8"))
     settings = {name: settings[name] for name in arguments.methods.split(",")} if arguments.methods else settings
     first = header(arguments, settings)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     if not arguments.output.exists():
-        arguments.output.write_text(json.dumps(first) + "\n")
-    lines = [json.loads(line) for line in arguments.output.read_text().splitlines()]
+        arguments.output.write_text(json.dumps(first) + "\n", encoding="utf-8")
+    lines = [json.loads(line) for line in arguments.output.read_text(encoding="utf-8").splitlines()]
     if lines[0] != json.loads(json.dumps(first)):
         raise SystemExit(f"{arguments.output} was written with other settings; choose another file")
     done = {line["seed"] for line in lines[1:]}

@@ -219,7 +219,7 @@ def steps_done(side: str, folder: Path) -> int:
     """The last step that was noted before the run ended."""
     log = folder / ("metrics.jsonl" if side == "cegm" else "steps.txt")
     done = 0
-    for text in log.read_text().split("\n")[:-1] if log.exists() else []:
+    for text in log.read_text(encoding="utf-8").split("\n")[:-1] if log.exists() else []:
         done = max(done, json.loads(text).get("step") or 0 if side == "cegm" else int(text))
     return done
 
@@ -283,8 +283,8 @@ def table(lines: list[Line]) -> str:
 
 def put_table(page: Path, lines: list[Line]) -> None:
     """Replaces what stands between the markers of a page."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{table(lines)}\n{END}{rest.partition(END)[2]}")
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{table(lines)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def run() -> None:
@@ -307,7 +307,7 @@ def run() -> None:
     }
     settings = {"steps": faults.STEPS, "save_steps": SAVE, "kills": KILLS, "seed": arguments.seed, "versions": versions}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text("".join(json.dumps(line) + "\n" for line in [settings, *lines]))
+    arguments.output.write_text("".join(json.dumps(line) + "\n" for line in [settings, *lines]), encoding="utf-8")
     if arguments.table:
         put_table(arguments.table, lines)
     print(table(lines))

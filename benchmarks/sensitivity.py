@@ -30,7 +30,7 @@ def read(paths: list[Path]) -> pd.DataFrame:
     """One row per finished run: method, seed, rate, final loss."""
     rows, common = [], {}
     for path in paths:
-        first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+        first, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         rest = {name: value for name, value in first.items() if name != "rate"}
         if common and rest != common:
             raise SystemExit(f"{path} differs from {paths[0]} in more than --rate; give logs of one job")

@@ -32,7 +32,7 @@ MOST_SAMPLES = 400
 def sample(process: int, run: Path) -> dict[str, Any] | None:
     """Resident memory, open handles and the last logged step of a process; None when it is gone or has not begun."""
     try:
-        status = Path(f"/proc/{process}/status").read_text()
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
         handles = len(os.listdir(f"/proc/{process}/fd"))
         with (run / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
@@ -68,7 +68,7 @@ def slope(seen: list[dict[str, Any]], key: str) -> dict[str, float]:
 
 def judged(run: Path, steps: int, every: int, seen: list[dict[str, Any]]) -> dict[str, Any]:
     """What the log of the soak says, each from what was observed."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     logged = [line["step"] for line in lines if line["kind"] == "train"]
     findings = verification.verify(run)
     return {
@@ -93,7 +93,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         write_model(Path(place) / "model", width=16, layers=1, positions=32)
-        (Path(place) / "text.txt").write_text("the river carries a small boat past old houses at night\n" * 2000)
+        (Path(place) / "text.txt").write_text(
+            "the river carries a small boat past old houses at night\n" * 2000, encoding="utf-8"
+        )
         run = Path(place) / "run"
         options = {
             "model_name_or_path": Path(place) / "model", "data": Path(place) / "text.txt", "output_dir": run, "max_length": 16,
@@ -109,7 +111,7 @@ def main() -> None:
     settings = {name: value for name, value in vars(arguments).items() if name != "output"}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     lines = [{"soak": settings, "samples": len(seen)}, *kept, {"judged": found}]
-    arguments.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments.output.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     print(json.dumps(found, indent=1))
 
 

@@ -222,7 +222,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.touch()
-    done = [json.loads(line) for line in arguments.output.read_text().splitlines()]
+    done = [json.loads(line) for line in arguments.output.read_text(encoding="utf-8").splitlines()]
     if "muon" not in arguments.methods.split(","):
         raise SystemExit("every cost is told against Muon's; add muon to --methods")
     sizes = {key(line, list(line["methods"])) for line in done}
@@ -234,7 +234,7 @@ def main() -> None:
             sizes.add(key({**vars(arguments), **size}, arguments.methods.split(",")))
             line = measure(arguments, size)
             show(line)
-            with arguments.output.open("a") as log:
+            with arguments.output.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
 
 

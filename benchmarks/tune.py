@@ -124,7 +124,7 @@ def main() -> None:
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     summary = {"shared": shared, "tuning_seeds": TUNING_SEEDS, "winners": winners, "trials": records}
-    arguments.output.write_text(json.dumps(summary, indent=1) + "\n")
+    arguments.output.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     for method, values in winners.items():
         print(f"{method}: {json.dumps(values)}  {best(records, method)['final_loss']:.4f}")
 

@@ -215,8 +215,13 @@ def test_dead_model_stops_with_exit_code_2(
         broken.model.layers[0].self_attn.q_proj.weight[0, 0] = float("nan")
     broken.save_pretrained(tmp_path / "broken")
     byte_tokenizer().save_pretrained(tmp_path / "broken")
-    printed = refused([*words, "--model_name_or_path", str(tmp_path / "broken")], capsys)
-    assert "non-finite weight model.layers.0.self_attn.q_proj.weight at step 1, rows " in printed
+    assert main([*words, "--model_name_or_path", str(tmp_path / "broken")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith("adamw from trained weights: learning rate 2e-05")
+    assert printed.err.startswith(
+        "cegm: error: non-finite weight model.layers.0.self_attn.q_proj.weight at step 1, rows "
+    )
+    assert printed.err.count("\n") == 1
     assert '"event": "non_finite"' in (tmp_path / "run" / "audit.jsonl").read_text()
 
 
@@ -226,7 +231,8 @@ def test_dry_run_prints_and_writes_nothing(
     assert main([*words, "--method", "cegm", "--dry_run"]) == 0
     printed = capsys.readouterr().out
     for part in (
-        "learning_rate: 0.003",
+        "learning_rate: 5.0e-05",
+        "aux_lr: 2.0e-05",
         "self_attn.q_proj.weight",
         "2 steps, 128 tokens",
         "estimated time:",

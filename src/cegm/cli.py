@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cegm import streams
+
 USER_ERROR = 2
 SOME_RUNS_FAILED = 1
 SOME_DAMAGED = 1
@@ -38,9 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when done, 1 when a comparison has failed runs or a run folder is damaged, 2 when the user has to change something.
     """
+    with _stopped_by_term(), streams.readable():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        with _stopped_by_term():
-            return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        code = _dispatch(arguments)
+        print(end="", flush=True)  # here, where a full disk behind it ends in one line
+        return code
     except (ValueError, OSError, ImportError) as error:
         return _report(error)
     except RuntimeError as error:

@@ -2,6 +2,7 @@ import pytest
 
 pytest.importorskip("yaml")
 
+from cegm.baselines import METHODS, RATES
 from cegm.compare.config import CompareConfig, from_values, tuned_settings
 
 
@@ -67,3 +68,20 @@ def test_what_cannot_run_is_refused_in_one_line(values, message):
     with pytest.raises(ValueError, match=message) as error:
         from_values(values)
     assert "\n" not in str(error.value)
+
+
+def test_from_trained_weights_every_method_has_its_own_default_and_not_what_fresh_models_were_tuned_to():
+    methods = ",".join(METHODS)
+    config = from_values({"model_name_or_path": "some/model", "methods": methods, "muon.learning_rate": 0.25})
+    rates = {method: config.run(method, 0).learning_rate for method in METHODS}
+    assert rates == {method: 0.25 if method == "muon" else RATES[method].trained for method in METHODS}
+    assert config.run("cegm", 0).optimizer_options == {}
+    adapted = from_values({"model_name_or_path": "some/model", "lora_r": "8"})
+    assert adapted.run("cegm", 0).learning_rate == RATES["cegm"].adapters
+
+
+def test_settings_that_the_user_tuned_hold_for_trained_weights_too(tmp_path):
+    path = tmp_path / "tuned.yaml"
+    path.write_text("seeds: [1000]\nsettings:\n  soap: {learning_rate: 0.07}\n")
+    config = from_values({"model_name_or_path": "some/model", "methods": "soap", "tuned": str(path)})
+    assert config.run("soap", 0).learning_rate == 0.07

@@ -173,9 +173,16 @@ def test_every_new_try_is_told_in_the_log_and_to_the_user(tmp_path, runs, capsys
     assert result["error"] == "no output (exit code 2)"
 
 
-def test_the_step_of_a_running_run_is_read_from_its_log(tmp_path, runs):
-    folder = tmp_path / "runs" / runs[0].name
+def test_the_watcher_sees_the_step_of_a_running_run(tmp_path, runs):
+    folder, seen = tmp_path / "runs" / runs[0].name, []
     folder.mkdir(parents=True)
-    assert execute.current_step(tmp_path, runs[0]) == 0
     (folder / "metrics.jsonl").write_text('{"kind": "train", "step": 10}\n{"kind": "train", "step": 20}\n{"kind": "tr')
-    assert execute.current_step(tmp_path, runs[0]) == 20
+
+    def watch(running, finished):
+        seen.extend(step for _, step in running)
+        if seen:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute(tmp_path, runs[:1], Endless(), watch)
+    assert seen == [20]

@@ -38,6 +38,7 @@ def test_the_process_of_a_run_gets_its_folder_its_line_one_thread_and_a_pipe(tmp
     launch.LocalLauncher(1).start(tmp_path, planned)
     assert seen["command"][1:4] == ["-m", "cegm.compare.worker", str(tmp_path / "runs" / planned.name)]
     assert seen["env"]["OMP_NUM_THREADS"] == "1"
+    assert seen["env"]["PYTHONIOENCODING"] == "utf-8"
     assert seen["stdin"] == launch.subprocess.PIPE
     assert seen["stdout"].name == seen["stderr"].name == str(tmp_path / "runs" / planned.name / "log.txt")
 
@@ -48,6 +49,16 @@ def test_the_log_of_an_earlier_try_is_continued(tmp_path):
         assert process.wait(60) == 0
         process.close()
     assert (tmp_path / "log.txt").read_text() == "try 1\ntry 2\n"
+
+
+def test_the_log_of_a_run_is_utf_8_whatever_the_terminal_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code = "from cegm import streams\nwith streams.readable(): print('\\N{MINUS SIGN} \\N{LATIN SMALL LETTER E WITH ACUTE}')"
+    monkeypatch.setattr(launch, "WORKER", ["-c", code])
+    process = launch.LocalProcess(tmp_path, {"id": "a"})
+    assert process.wait(60) == 0
+    process.close()
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "\N{MINUS SIGN} \N{LATIN SMALL LETTER E WITH ACUTE}\n"
 
 
 def test_waiting_ends_when_the_time_is_over(tmp_path):

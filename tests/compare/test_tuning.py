@@ -2,7 +2,7 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from cegm.baselines import METHODS
+from cegm.baselines import METHODS, RATES
 from cegm.compare.config import CompareConfig, from_names
 from cegm.compare.tuning import KNOBS, Space, TuneConfig, read_spaces, settings
 
@@ -101,3 +101,25 @@ def test_a_broken_file_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="is not valid YAML") as error:
         read_spaces(str(path), ["muon"])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("rank", "kind"), [(0, "trained"), ("8", "adapters")])
+def test_a_search_from_trained_weights_lies_about_their_default(rank, kind):
+    given = {"model_name_or_path": "some/model", "lora_r": rank, "max_steps": 5}
+    fresh, trained = (TuneConfig(methods=",".join(METHODS), shared=shared) for shared in ({"max_steps": 5}, given))
+    for method in METHODS:
+        before, space = fresh.spaces[method], trained.spaces[method]
+        rate = getattr(RATES[method], kind)
+        assert space.start == {**before.start, "learning_rate": rate}
+        assert space.ranges["learning_rate"][0] < rate < space.ranges["learning_rate"][1] < 0.01
+        assert {**space.ranges, "learning_rate": before.ranges["learning_rate"]} == before.ranges
+        (run,) = trained.planned(method, space.start)
+        assert run.config["aux_lr"] == RATES["adamw"].trained
+
+
+def test_a_declared_space_holds_for_trained_weights_as_it_stands(tmp_path):
+    path = tmp_path / "space.yaml"
+    ranges = "learning_rate: [0.1, 9], weight_decay: [0.5, 2], one_minus_momentum: [0.1, 0.9]"
+    path.write_text(f"muon: {{start: {{learning_rate: 1, weight_decay: 1, one_minus_momentum: 0.5}}, {ranges}}}")
+    config = TuneConfig(methods="muon", space=str(path), shared={"model_name_or_path": "some/model"})
+    assert config.spaces["muon"].ranges["learning_rate"] == (0.1, 9.0)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cegm import report
+from cegm import cli, report
 from cegm.report.words import MINUS
+from cegm.streams import PLAIN
 
 
 def test_the_table_is_aligned_and_complete(comparison: Path) -> None:
@@ -77,6 +80,18 @@ def test_an_error_message_cannot_steer_the_terminal(make: Any) -> None:
     folder = make(seeds=1, steps=40, error="\x1b[31mred\x07", failed=frozenset({("muon", 0, "main")}))
     assert "\x1b" not in report.table(folder)
     assert "[31mred" in report.table(folder)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_comparison_is_told_on_any_terminal(comparison: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("cegm.compare.run.compare", lambda config: comparison)
+    monkeypatch.setattr(report, "write", lambda folder: folder / "report.html")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert cli.main(["compare"]) == 1  # a run of it failed
+    told = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    shown = (sign if sign.encode(encoding, "ignore") else PLAIN[sign] for sign in report.table(comparison))
+    assert told.startswith("".join(shown))
 
 
 @pytest.mark.parametrize(("name", "start"), [("picture.svg", b"<svg"), ("picture.png", b"\x89PNG")])

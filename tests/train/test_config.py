@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cegm.baselines import METHODS, option_names
+from cegm.baselines import METHODS, RATES, option_names
 from cegm.train.config import OPTIMIZER_OPTIONS, RunConfig, from_mapping, read_yaml
 
 
@@ -36,6 +36,56 @@ def test_text_and_typed_values_mean_the_same() -> None:
 def test_configuration_survives_yaml() -> None:
     config = RunConfig(method="muon", aux_lr=1e-3, optimizer_options={"momentum": 0.9, "aux_betas": (0.8, 0.9)})
     assert from_mapping(yaml.safe_load(yaml.safe_dump(config.to_dict())), "file") == config
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fresh_model_begins_at_the_rate_of_fresh_models(method: str) -> None:
+    config = RunConfig("reader", method=method)
+    assert (config.learning_rate, config.aux_lr, config.weight_decay, config.warmup_steps) == (3e-3, None, 0.1, 0.05)
+    assert config.lr_scheduler_type == ("constant_with_warmup" if method == "schedule_free" else "cosine")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_trained_weights_go_on_far_below_that(method: str) -> None:
+    whole, adapted = (RunConfig("some/model", method=method, lora_r=rank) for rank in (0, 8))
+    assert (whole.learning_rate, adapted.learning_rate) == (RATES[method].trained, RATES[method].adapters)
+    assert whole.learning_rate < adapted.learning_rate < 1e-3
+    for config in (whole, adapted):
+        assert (config.aux_lr, config.weight_decay, config.warmup_steps) == (RATES["adamw"].trained, 0.0, 10)
+        assert from_mapping(yaml.safe_load(yaml.safe_dump(config.to_dict())), "file") == config
+
+
+@pytest.mark.parametrize("name", ["tiny", "some/model"])
+def test_what_is_given_wins_over_every_default(name: str) -> None:
+    given = {"learning_rate": 0.5, "weight_decay": 0.25, "warmup_steps": 3, "lr_scheduler_type": "linear"}
+    config = RunConfig(name, method="muon", **given)  # type: ignore[arg-type]
+    assert {option: getattr(config, option) for option in given} == given
+    assert config.aux_lr is None  # a rate that is given holds for all weights
+    assert RunConfig(name, aux_lr=0.125).aux_lr == 0.125
+    zero = RunConfig(name, learning_rate=0.0, warmup_steps=0, weight_decay=0.0)
+    assert (zero.learning_rate, zero.warmup_steps, zero.weight_decay) == (0.0, 0, 0.0)
+
+
+def test_the_pace_of_a_run_says_what_was_resolved() -> None:
+    assert RunConfig("some/model", method="muon").pace == (
+        "muon from trained weights: learning rate 5e-05 (2e-05 outside matrices), cosine after a warm-up of 10 steps, weight decay 0"
+    )
+    assert RunConfig(learning_rate=0.01, warmup_steps=0.1).pace == (
+        "cegm from random weights: learning rate 0.01, cosine after a warm-up of 10% of the steps, weight decay 0.1"
+    )
+
+
+def test_schedule_free_takes_no_other_schedule() -> None:
+    with pytest.raises(ValueError, match="use constant_with_warmup"):
+        RunConfig(method="schedule_free", lr_scheduler_type="cosine")
+
+
+@pytest.mark.parametrize("name", ["output_dir", "model_name_or_path"])
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_trained(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}='a.udcff' is not UTF-8"):
+        from_mapping({name: "a\udcff"}, "command line")
+    assert getattr(from_mapping({name: "caf\xe9"}, "command line"), name) == "caf\xe9"
+    assert from_mapping({"data": "a\udcff"}, "command line").data == "a\udcff"  # which only Python reads
 
 
 def test_flat_option_wins_over_nested_one() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cegm.spelling import nearest
@@ -48,6 +49,39 @@ def ordered(methods: Iterable[str]) -> list[str]:
     if not rivals:
         return names
     return [*(name for name in names if name != rivals[0]), rivals[0]]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Peak learning rates of a method where none is given.
+
+    Attributes:
+        trained: Of weights that have been trained.
+        adapters: Of LoRA adapters beside them.
+        fresh: Of weights that begin at random.
+    """
+
+    trained: float
+    adapters: float
+    fresh: float = 3e-3
+
+
+RATES = {
+    "adamw": Rates(2e-5, 2e-4),
+    "muon": Rates(5e-5, 5e-4),
+    "normuon": Rates(5e-5, 5e-4),
+    "newton_muon": Rates(5e-5, 5e-4),
+    "soap": Rates(5e-5, 2e-4),
+    "shampoo": Rates(5e-5, 5e-4),
+    "mac": Rates(2e-5, 2e-4),
+    "schedule_free": Rates(2e-5, 2e-4),
+    "cegm": Rates(5e-5, 5e-4),
+}
+"""What `cegm train` and `cegm compare` begin with.
+
+Trained models of 0.4 to 3.5 million parameters bear at least five times these rates for 60 steps before the loss of their own text
+rises by .01 nats (docs/peers.md, benchmarks/trained_defaults.py). What a model bears falls with its size, hence the distance.
+"""
 
 
 def build_optimizer(method: str, model: nn.Module, **options: Any) -> Optimizer:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from cegm import strict
 from cegm.baselines import METHODS
 from cegm.spelling import nearest
-from cegm.train.config import WORLD, RunConfig, convert, from_mapping, option
+from cegm.train.config import FRESH_MODELS, WORLD, RunConfig, convert, from_mapping, option
 
 Config = TypeVar("Config")
 
@@ -89,7 +89,12 @@ class CompareConfig:
         _ = self.examination
 
     def _tuned_settings(self) -> Mapping[str, dict[str, Any]]:
-        """Of every method, and on seeds that are not compared; a method may instead have a learning rate from the user."""
+        """Of every method, and on seeds that are not compared; a method may instead have a learning rate from the user.
+
+        Those of the package were found for models that begin at random; from trained weights every method has its own default.
+        """
+        if not self.tuned and not begins_at_random(self.shared):
+            return {}
         found, seeds = tuned_settings(self.tuned, "world" if self.shared.get("data", WORLD) == WORLD else "text")
         for method in self.method_list:
             if method not in found and "learning_rate" not in {**self.shared, **self.own.get(method, {})}:
@@ -148,6 +153,11 @@ def require_launcher(name: str) -> None:
         raise ValueError(f"launcher {name!r} does not exist; {nearest(name, LAUNCHERS)}")
     if name == "ray" and find_spec("ray") is None:
         raise ValueError("launcher ray needs a package that is not installed: pip install 'cegm[ray]'")
+
+
+def begins_at_random(shared: Mapping[str, Any]) -> bool:
+    """Whether runs that share these options start from a fresh model."""
+    return shared.get("model_name_or_path", RunConfig.model_name_or_path) in FRESH_MODELS
 
 
 def listed(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from cegm.compare.launch import LOG, LOST, Launcher, Process
 from cegm.compare.plan import PlannedRun
+from cegm.compare.progress import StepReader
 from cegm.train.durable import write_whole
 
 ATTEMPTS = 2
@@ -69,6 +70,7 @@ def execute(folder: Path, runs: list[PlannedRun], launcher: Launcher, watch: Wat
     results = {run.id: found for run in runs if (found := result_of(folder, run))}
     waiting = [_Try(run) for run in runs if run.id not in results]
     running: list[tuple[_Try, Process]] = []
+    logs = {run.id: StepReader(folder / "runs" / run.name / "metrics.jsonl") for run in runs}
     try:
         while waiting or running:
             while waiting and len(running) < launcher.slots():
@@ -86,7 +88,7 @@ def execute(folder: Path, runs: list[PlannedRun], launcher: Launcher, watch: Wat
                     waiting.insert(0, trying.after(code))
                 else:
                     results[trying.planned.id] = result
-            watch([(trying.planned, current_step(folder, trying.planned)) for trying, _ in running], results)
+            watch([(trying.planned, logs[trying.planned.id].step()) for trying, _ in running], results)
     finally:
         for _, process in running:  # interrupted: leave no process behind; the plan goes on from here next time
             process.stop()
@@ -133,17 +135,3 @@ def _last_words(run_folder: Path, code: int) -> str:
 
 def _how(code: int) -> str:
     return "its machine or worker was lost" if code == LOST else f"exit code {code}"
-
-
-def current_step(folder: Path, planned: PlannedRun) -> int:
-    """The last step that a running run has logged; 0 before the first."""
-    try:
-        tail = (folder / "runs" / planned.name / "metrics.jsonl").read_bytes()[-20_000:].splitlines()
-    except OSError:
-        return 0
-    for line in reversed(tail):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return 0

@@ -20,6 +20,16 @@ LOST = 75
 
 GRACE_SECONDS = 10.0
 
+WORKER = ["-m", "cegm.compare.worker"]
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONIOENCODING": "utf-8",  # of the log, whatever the terminal's
+}
+"""What a run's process sees differently."""
+
 
 class Process(Protocol):
     """A run that was started somewhere."""
@@ -55,8 +65,8 @@ class LocalProcess:
 
     def __init__(self, run_folder: Path, line: dict[str, Any], directory: str | None = None) -> None:
         run_folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "cegm.compare.worker", str(run_folder), json.dumps(line)]
+        environment = {**os.environ, **ENVIRONMENT}
+        command = [sys.executable, *WORKER, str(run_folder), json.dumps(line)]
         with (run_folder / LOG).open("ab") as log:
             # The worker ends when this pipe does, so that none outlives a killed comparison and trains beside its successor.
             self._process = subprocess.Popen(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cegm.compare.config import CompareConfig
+from cegm.compare.config import CompareConfig, begins_at_random
 from cegm.compare.drill import measure_drill
 from cegm.compare.execute import execute
 from cegm.compare.launch import Launcher, launching
@@ -33,6 +33,8 @@ def compare(config: CompareConfig) -> Path:
     folder = Path(config.output_dir)
     main = plan_main(config)
     require_possible(config)
+    if not begins_at_random(config.shared):
+        print("\n".join(config.run(method, config.seed_list[0]).pace for method in config.method_list))
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
         with launching(config.launcher, config.processes) as launcher:
@@ -63,8 +65,10 @@ def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launch
 def require_possible(config: CompareConfig) -> None:
     """Raises ValueError for axes, text, model or options that would make every run of a method, or the drill, fail."""
     from cegm.train.model import load_model, load_tokenizer
+    from cegm.train.prepare import quieten
     from cegm.train.trainer import build
 
+    quieten()
     if config.examination["axes"]:
         from cegm.tasks.axes import chosen
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cegm.baselines import METHODS
-from cegm.compare.config import CompareConfig, listed, read_declared
+from cegm.baselines import METHODS, RATES
+from cegm.compare.config import CompareConfig, begins_at_random, listed, read_declared
 from cegm.compare.plan import PlannedRun
 from cegm.spelling import nearest
 from cegm.train.config import option
@@ -53,6 +53,18 @@ class Space:
     ranges: dict[str, Range]
     start: dict[str, float]
     fixed: dict[str, Any]
+
+    def of_trained(self, method: str, adapters: bool) -> Space:
+        """The space with its learning rates about the method's default for trained weights, as they lay about that for fresh ones."""
+        rate = RATES[method].adapters if adapters else RATES[method].trained
+        low, high = self.ranges["learning_rate"]
+        factor = rate / self.start["learning_rate"]
+        return replace(
+            self,
+            ranges={**self.ranges, "learning_rate": (factor * low, factor * high)},
+            start={**self.start, "learning_rate": rate},
+            fixed={**self.fixed, "aux_lr": RATES["adamw"].trained},
+        )
 
     def under(self, shared: Mapping[str, Any]) -> Space:
         """The space with its fixed options as the user wants them."""
@@ -108,6 +120,9 @@ class TuneConfig:
             if name in self.shared:
                 raise ValueError(f"{name!r} is what the search sets; give its range in a file with --space")
         declared = read_spaces(self.space, listed(self.methods))
+        if not self.space and not begins_at_random(self.shared):
+            adapters = str(self.shared.get("lora_r", 0)) != "0"
+            declared = {method: space.of_trained(method, adapters) for method, space in declared.items()}
         self.spaces = {method: space.under(self.shared) for method, space in declared.items()}
         self.runs = CompareConfig(
             output_dir=self.output_dir,

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from cegm import streams
 from cegm.compare.config import HELD_OUT
 from cegm.compare.plan import PlannedRun
 from cegm.train.checkpoints import numbered
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 ORPHANED = 3
 EXAMINATION_SEED = 0
 
-LEFT_BY_TRAINING = ("config.yaml", "metrics.jsonl", "audit.jsonl", "model", "checkpoints", "items.jsonl")
+LEFT_BY_TRAINING = (
+    "config.yaml", "metrics.jsonl", "audit.jsonl", "model", "checkpoints", "items.jsonl", "tensorboard",
+)  # fmt: skip
 
 
 def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
@@ -135,6 +138,11 @@ def by_length(items: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Entry point of the process; a user error ends it with one line and exit code 2."""
     _end_with_parent()
+    with streams.readable():
+        _work()
+
+
+def _work() -> None:
     folder, line = Path(sys.argv[1]), json.loads(sys.argv[2])
     planned = PlannedRun(**{name: value for name, value in line.items() if name != "id"})
     try:

@@ -74,7 +74,7 @@ def write(comparison_dir: Path) -> Path:
 
 def save(page: str, path: Path) -> Path:
     """Writes a page whole or not at all."""
-    return write_whole(path, page)
+    return write_whole(path, page.encode("utf-8", errors="backslashreplace"))  # a name of a file need not be text
 
 
 def template(name: str) -> jinja2.Template:

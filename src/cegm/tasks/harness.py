@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from cegm import streams
 from cegm.spelling import nearest
 from cegm.tasks import ambiguity, consistency, depth, noise, reasoning, retention, senses, steps
 from cegm.tasks.asking import Item
@@ -216,6 +217,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when done, 2 when the user has to change something.
     """
+    with streams.readable():
+        return _write(arguments)
+
+
+def _write(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cegm.tasks.harness", description="Write the axes as tasks.")
     parser.add_argument("folder", type=Path, help="new folder, for --include_path of lm_eval")
     parser.add_argument("--axes", default="all", help=f"comma-separated: {', '.join(QUESTIONS)} [all]")

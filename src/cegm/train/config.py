@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cegm import strict
-from cegm.baselines import METHODS
+from cegm.baselines import METHODS, RATES
 from cegm.loss_options import check as check_loss_options
 from cegm.spelling import nearest
+from cegm.train import trackers
 from cegm.train.guard import ON_NONFINITE
 
 FRESH_MODELS = ("tiny", "small", "reader")
@@ -30,6 +32,9 @@ LARGEST = 2**63 - 1
 
 LARGEST_SEED = 2**32 - 1
 """NumPy takes no larger one."""
+
+MODEL_FOLDERS = ("model_name_or_path", "output_dir")
+"""Options whose folders are opened by code that takes every name for UTF-8."""
 
 OPTIMIZER_OPTIONS: dict[str, tuple[Any, str]] = {
     "preset": (str, "options of CEGM to start from: recommended, paper or lite"),
@@ -95,16 +100,26 @@ class RunConfig:
         None, f"optimizer steps; wins over num_train_epochs ({DEFAULT_STEPS} if neither is given)"
     )
     num_train_epochs: float | None = option(None, "passes over the data")
-    learning_rate: float = option(3e-3, "peak learning rate of the matrices")
-    aux_lr: float | None = option(None, "peak learning rate of embeddings, head and vectors (default: learning_rate)")
-    weight_decay: float = option(0.1, "decoupled weight decay")
+    learning_rate: float = option(
+        None, "peak learning rate of the matrices (default: the method's, which is far lower for trained weights)"
+    )
+    aux_lr: float | None = option(
+        None,
+        "peak learning rate of embeddings, head and vectors (default: learning_rate, or adamw's for trained weights)",
+    )
+    weight_decay: float = option(None, "decoupled weight decay (default: 0.1; 0 for trained weights)")
     max_grad_norm: float = option(1.0, "norm that raw gradients together are clipped to; 0 switches clipping off")
     on_nonfinite: str = option("stop", "when loss or gradient is not finite: stop, or skip a few such steps")
     beta: float = option(0.0, "weight of the entanglement loss; the logged training loss is then the total; 0 is off")
     kernel: str = option("cosine", "of the entanglement loss, between context and gradient: cosine, rbf or dot")
     stop_gradient: str = option("none", "side of that kernel held constant: none, context or gradient")
-    warmup_steps: float = option(0.05, "steps of warm-up, or below 1 the fraction of all steps")
-    lr_scheduler_type: str = option("cosine", "schedule of both learning rates: cosine, linear, constant, ...")
+    warmup_steps: float = option(
+        None, "steps of warm-up, or below 1 the fraction of all steps (default: 0.05; 10 steps for trained weights)"
+    )
+    lr_scheduler_type: str = option(
+        None,
+        "schedule of both learning rates: linear, constant, ... (default: cosine; schedule_free wants constant_with_warmup)",
+    )
     bf16: bool = option(False, "bfloat16 autocast")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
     sharding: str = option(
@@ -125,14 +140,42 @@ class RunConfig:
         None, "checkpoint folder to go on from, or 'latest' for the newest whole one in output_dir"
     )
     resume_without_optimizer: bool = option(False, "resume also when the optimizer's state is lost; it starts afresh")
-    report_to: str = option("none", "none, wandb, tensorboard, trackio, ...")
+    report_to: str = option(
+        trackers.NONE,
+        "trackers that hear of the metrics too, comma-separated: none, wandb, tensorboard, mlflow, trackio, ... or all",
+    )
     threads: int = option(0, "torch threads; 0 leaves torch's choice")
     progress: bool = option(True, "show a progress bar when the terminal can")
     dry_run: bool = option(False, "print configuration, groups, tokens, time and memory; train nothing, write nothing")
     optimizer_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_choice("method", self.method, tuple(METHODS))
+        for name, value in self._defaults().items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
         self.validate()
+
+    def _defaults(self) -> dict[str, Any]:
+        """What is taken where nothing is given: weights that were trained must not lose what they know."""
+        rates = RATES[self.method]
+        schedule = {"lr_scheduler_type": "constant_with_warmup" if self.method == "schedule_free" else "cosine"}
+        if self.is_fresh:
+            return {"learning_rate": rates.fresh, "weight_decay": 0.1, "warmup_steps": 0.05, **schedule}
+        # A rate that was given holds for all weights, as it does for fresh ones.
+        aux: dict[str, Any] = {"aux_lr": RATES["adamw"].trained} if self.learning_rate is None else {}
+        rate = rates.adapters if self.lora_r else rates.trained
+        return {**aux, "learning_rate": rate, "weight_decay": 0.0, "warmup_steps": 10.0, **schedule}
+
+    @property
+    def pace(self) -> str:
+        """How fast the run learns, in words."""
+        aux = "" if self.aux_lr in (None, self.learning_rate) else f" ({self.aux_lr:g} outside matrices)"
+        warmup = f"{self.warmup_steps:g} steps" if self.warmup_steps >= 1 else f"{self.warmup_steps:.0%} of the steps"
+        return (
+            f"{self.method} from {'random' if self.is_fresh else 'trained'} weights: learning rate {self.learning_rate:g}{aux}, "
+            f"{self.lr_scheduler_type} after a warm-up of {warmup}, weight decay {self.weight_decay:g}"
+        )
 
     @property
     def is_fresh(self) -> bool:
@@ -146,7 +189,6 @@ class RunConfig:
 
     def validate(self) -> None:
         """Checks every value; see the class for what it raises."""
-        _check_choice("method", self.method, tuple(METHODS))
         _check_choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.method == "schedule_free" and not self.lr_scheduler_type.startswith("constant"):
             raise ValueError(
@@ -158,6 +200,7 @@ class RunConfig:
                 "sharding=fsdp goes with neither lora_r nor beta, which need whole weights; use sharding=ddp"
             )
         check_loss_options(self.beta, self.kernel, self.stop_gradient)
+        trackers.listed(self.report_to)
         for name in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps", "eval_rows"):
             _check_at_least(name, getattr(self, name), 2 if name == "max_length" else 1)
         for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "lora_r", "eval_steps"):
@@ -262,10 +305,15 @@ def convert(name: str, value: Any, kind: Any) -> Any:
             return None
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
     try:
-        return _convert(value, kind)
+        converted = _convert(value, kind)
     except (KeyError, TypeError, ValueError, OverflowError):
         expected = "two numbers, such as 0.9,0.95" if typing.get_origin(kind) is tuple else kind.__name__
         raise ValueError(f"{name}={value!r} is not of type {expected}") from None
+    if name in MODEL_FOLDERS and os.fsencode(converted) != converted.encode("utf-8", "replace"):
+        raise ValueError(
+            f"{name}={value!r} is not UTF-8, as tokenizers and weights need it; give another name, or set a UTF-8 locale such as LC_ALL=C.UTF-8"
+        )
+    return converted
 
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

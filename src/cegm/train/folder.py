@@ -56,6 +56,11 @@ class RunFolder:
         return self.checkpoints / WRITING
 
     @property
+    def tensorboard(self) -> Path:
+        """What `report_to=tensorboard` writes, unless its own environment variable says where."""
+        return self.root / "tensorboard"
+
+    @property
     def model(self) -> Path:
         """The trained model."""
         return self.root / "model"
@@ -138,7 +143,8 @@ def write_card(model: Path, config: RunConfig, facts: dict[str, Any]) -> None:
         f"Every setting is in `config.yaml` of the run folder, every measurement in `metrics.jsonl`.\n\n"
         f"| | |\n|---|---|\n{rows}\n\nNo evaluation beyond the validation loss above was made; do not rely on what the model says.\n"
     )
-    (model / "README.md").write_text(text, encoding="utf-8")
+    # The name of a file need not be text.
+    (model / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def hardware() -> str:

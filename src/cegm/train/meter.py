@@ -140,7 +140,7 @@ def peak_resident_bytes() -> int:
     """Peak resident set of this process."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count what the parent had before exec
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        line = next(line for line in status.read_bytes().splitlines() if line.startswith(b"VmHWM:"))
         return int(line.split()[1]) * 1024
     import resource
 

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel, PrinterCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 from trl.trainer.sft_config import SFTConfig
 
+from cegm.train import trackers
 from cegm.train.audit import AuditLog
 from cegm.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
 from cegm.train.config import RunConfig
@@ -84,11 +86,14 @@ def train(config: RunConfig) -> RunSummary:
     with folder.held() if is_main_process() else nullcontext():
         with folder.undone_on_error() if is_main_process() else nullcontext():
             run = _Run(config, folder, parts, arguments, resumption)
+        if is_main_process() and not config.is_fresh:
+            print(config.pace)
         return run.go()
 
 
 def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
     """The run's settings in the words of TRL; what nobody asked for is switched off."""
+    reports = trackers.listed(config.report_to)
     return SFTConfig(
         output_dir=str(folder.writing),
         per_device_train_batch_size=config.per_device_train_batch_size,
@@ -105,8 +110,8 @@ def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
         bf16=config.bf16,
         gradient_checkpointing=config.gradient_checkpointing,
         max_length=config.max_length,
-        report_to=config.report_to,
-        logging_strategy="no" if config.report_to == "none" else "steps",
+        report_to=reports,
+        logging_strategy="steps" if reports else "no",
         logging_steps=config.logging_steps or 500,
         logging_nan_inf_filter=False,  # it would show 0.0 over a dead run
         save_strategy="steps" if config.save_steps else "no",
@@ -176,6 +181,9 @@ class _Run:
         self.trainer.add_callback(self.validation)
         if self.bar is not None:
             self.trainer.add_callback(self.bar)
+        for callback in self.trainer.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(self.folder.tensorboard)
 
     def go(self) -> RunSummary:
         """Trains to the end and returns how it ended."""
