@@ -76,7 +76,14 @@ def test_costs_are_ratios_of_interleaved_blocks(tmp_path, monkeypatch):
     cost.measure_costs(config, tmp_path, rounds=1)
     a = "gradient_power=0"
     assert order[:6] == [a, "base", a, "base", "base", a]
-    assert cost.read_ratios(tmp_path) == pytest.approx({a: 0.5, "beta=0.1, kernel=rbf": 1.5})
+    found = cost.read_costs(config, tmp_path, rounds=1)["ratios"]
+    assert {name: ratio["estimate"] for name, ratio in found.items()} == pytest.approx(
+        {a: 0.5, "beta=0.1, kernel=rbf": 1.5}
+    )
     order.clear()
     cost.measure_costs(config, tmp_path, rounds=1)
     assert order == [], "what was timed is not timed again"
+    other = AblationConfig(changes=str(changes), seeds="1", shared={**SMALL, "weight_decay": 0.3})
+    assert cost.read_costs(other, tmp_path, rounds=1)["ratios"] == {}, (
+        "the names of the arms are the same, the runs are not"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from cegm.compare.ablation import AblationConfig
 from cegm.compare.config import CompareConfig
-from cegm.compare.cost import measure_costs, read_ratios
+from cegm.compare.cost import measure_costs, read_costs
 from cegm.compare.effects import write_effects
 from cegm.compare.execute import execute
 from cegm.compare.launch import Launcher, launching
@@ -38,12 +38,15 @@ def _ablate(config: AblationConfig, folder: Path, launcher: Launcher) -> None:
     results = _execute(config, folder, launcher)
     if config.costs:
         measure_costs(config, folder)
-        config.add_equal_seconds(read_ratios(folder))
+        ratios = read_costs(config, folder)["ratios"]
+        config.add_equal_seconds({name: ratio["estimate"] for name, ratio in ratios.items()})
         results = _execute(
             config, folder, launcher
         )  # the arms just added; the results of the others are only read again
+    if not all(run.id in results for run in config.plan()):
+        raise ValueError("text or model was changed while the ablation ran; give the same command again")
     write_results(folder, config.plan(), results)
-    write_effects(folder, config, results)
+    write_effects(folder, config, results, read_costs(config, folder))
 
 
 def _execute(config: AblationConfig, folder: Path, launcher: Launcher) -> dict[str, dict[str, Any]]:

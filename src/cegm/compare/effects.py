@@ -18,18 +18,18 @@ COSTS = "costs.json"
 EFFECTS = "effects.json"
 
 
-def write_effects(folder: Path, config: AblationConfig, results: Mapping[str, Mapping[str, Any]]) -> Path:
+def write_effects(
+    folder: Path, config: AblationConfig, results: Mapping[str, Mapping[str, Any]], costs: Mapping[str, Any]
+) -> Path:
     """`effects.json` of an ablation folder, in one move.
 
     Args:
-        folder: Ablation folder; its `costs.json`, if there is one, is put beside the effects.
+        folder: Ablation folder.
         config: The ablation.
         results: `result.json` of its runs by id; failed ones included.
+        costs: As `cost.read_costs` reads them.
     """
-    costs = folder / COSTS
-    measured = json.loads(costs.read_text(encoding="utf-8")) if costs.exists() else {}
-    found = effects(config, results, measured)
-    return write_whole(folder / EFFECTS, json.dumps(found, indent=1, allow_nan=False))
+    return write_whole(folder / EFFECTS, json.dumps(effects(config, results, costs), indent=1, allow_nan=False))
 
 
 def effects(

@@ -14,6 +14,7 @@ from trl.trainer.sft_config import SFTConfig
 from cegm.train.audit import AuditLog
 from cegm.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
 from cegm.train.config import RunConfig
+from cegm.train.contents import model_hash
 from cegm.train.durable import move_whole, sha256
 from cegm.train.folder import RunFolder, write_card, write_config
 from cegm.train.health import NonFiniteError
@@ -204,6 +205,7 @@ class _Run:
         if resumption is not None and self.folder.holds_run:
             self.metrics.cut_to(resumption.state["metrics_bytes"], resumption.state["metrics_hash"])
         self._hashes = {"data": self.parts.corpus.digest(), "initial_weights": self.parts.initial_hash}
+        self._model = model_hash(self.config.model_name_or_path) if self.config.save_steps else None
         write_config(
             self.folder, self.config, self._hashes, self._model_facts(), self._token_facts(), self.parts.left_out
         )
@@ -229,6 +231,7 @@ class _Run:
         return {
             **described(self.config),
             "data": self._hashes["data"],
+            "model": self._model,
             "processes": self.trainer.args.world_size,
             "metrics_bytes": self.metrics.size(),
             "metrics_hash": self.metrics.hash(),
