@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cegm import world
+from cegm.files import text_files
 
 WORLD = Path("world")
 WORLD_DOCUMENTS = {"train": 20_000, "validation": 1_000}
@@ -21,7 +22,7 @@ def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if path == WORLD:
         parts = {s: "\n".join(itertools.islice(world.documents(0, s), n)) for s, n in WORLD_DOCUMENTS.items()}
         return tuple(np.frombuffer(part.encode(), dtype=np.uint8) for part in parts.values())
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".md"))
+    files = [path] if path.is_file() else text_files(path)[0]
     if not files:
         raise SystemExit(f"{path} holds no .txt or .md file")
     texts = [np.frombuffer(file.read_bytes(), dtype=np.uint8) for file in files]

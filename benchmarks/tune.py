@@ -19,7 +19,7 @@ from typing import Any
 
 from cegm.compare.execute import execute
 from cegm.compare.launch import LocalLauncher
-from cegm.compare.plan import PlannedRun
+from cegm.compare.plan import PlannedRun, plan_run
 from cegm.train.config import from_mapping
 
 AUX_LEARNING_RATE = 0.003
@@ -53,8 +53,7 @@ def trial(method: str, learning_rate: float, momentum: float, seed: int, shared:
         "threads": 1,
         "progress": False,
     }
-    config = from_mapping(values, "tuning")
-    return PlannedRun(method, seed, "main", config.to_dict(), {"axes": []})
+    return plan_run(from_mapping(values, "tuning"), "main", {"axes": []})
 
 
 def search(arguments: argparse.Namespace, shared: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from cegm.optimizer import CEGM
 
 __version__ = "0.1.0"
+
+MEANING = 2
+"""Of a run: raised with every change of this package after which the same inputs give other results; results are named by it, too."""
+
 __all__ = ["CEGM", "EntanglementLoss", "__version__", "explain"]
 
 _HOMES = {"CEGM": "cegm.optimizer", "EntanglementLoss": "cegm.loss", "explain": "cegm.explanation"}

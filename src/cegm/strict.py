@@ -86,7 +86,8 @@ def json_value(text: str, place: str, nan_is_null: bool = False) -> Any:
         constants: Any = (lambda _: None) if nan_is_null else None
         return json.loads(text, object_pairs_hook=_distinct, parse_constant=constants)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not JSON: {error.msg}") from None
+        line = f" in line {error.lineno}" if error.lineno > 1 else ""
+        raise ValueError(f"{place} is not JSON: {error.msg}{line}") from None
     except RecursionError:
         raise ValueError(f"{place} is not JSON: it is nested too deeply") from None
     except ValueError as error:

@@ -9,7 +9,7 @@ pytest.importorskip("yaml")
 
 from cegm.compare import execute
 from cegm.compare.config import from_values
-from cegm.compare.launch import LOST
+from cegm.compare.launch import CHANGED, LOST
 from cegm.compare.plan import plan_main
 from pretended import PretendedProcess, Sleeper
 
@@ -160,6 +160,29 @@ def test_a_run_has_two_tries_of_its_own_and_three_lost_ones(tmp_path, runs, code
     assert (result["status"], result["attempts"]) == (status, tries)
     assert not launcher.codes
     assert launcher.closed == tries
+
+
+def test_what_was_changed_ends_the_command_and_its_processes(tmp_path, runs):
+    """No other try would help, and a search must not take it for a bad point."""
+    started = []
+
+    class Mixed:
+        def slots(self):
+            return 2
+
+        def start(self, folder, planned):
+            run_folder = folder / "runs" / planned.name
+            if not started:
+                started.append(Sleeper(run_folder, planned.line()))
+                return started[0]
+            run_folder.mkdir(parents=True)
+            (run_folder / "log.txt").write_text("cegm: warning: a note\ndata a.txt was changed\n")
+            return Scripted.Ended(Scripted(), CHANGED)
+
+    with pytest.raises(ValueError, match=r"^data a\.txt was changed$"):
+        execute.execute(tmp_path, runs, Mixed(), quiet)
+    assert started[0].poll() is not None
+    assert not list(tmp_path.glob("runs/*/result.json"))
 
 
 def test_every_new_try_is_told_in_the_log_and_to_the_user(tmp_path, runs, capsys):

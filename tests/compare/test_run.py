@@ -1,6 +1,7 @@
 """One real comparison from the command line to the page, and what a repetition of it does."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from cegm.compare import run  # noqa: E402
 from cegm.compare.config import from_values  # noqa: E402
 from cegm.compare.plan import read_plan  # noqa: E402
 from cegm.compare.run import write_results  # noqa: E402
+from cegm.report.folder import MEASURED, read  # noqa: E402
 
 SENTENCES = [
     "the miller opened the door",
@@ -132,6 +134,51 @@ def test_repeating_it_runs_nothing(comparison, monkeypatch):
     before = (folder / "results.parquet").read_bytes()
     assert main(arguments) == 0
     assert (folder / "results.parquet").read_bytes() == before
+
+
+def test_the_same_text_under_another_name_is_the_same_comparison(comparison, monkeypatch, tmp_path):
+    folder, arguments = comparison
+    monkeypatch.setattr("cegm.compare.launch.LocalLauncher.start", lambda *_: pytest.fail("a finished run was started"))
+    moved = tmp_path / "moved.TXT"
+    moved.write_bytes(Path(arguments[2]).read_bytes())
+    before = (folder / "results.parquet").read_bytes()
+    assert main([*arguments, "--data", str(moved)]) == 0
+    assert (folder / "results.parquet").read_bytes() == before
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize("measured", ["overhead.json", "drill.json"])
+def test_what_was_measured_beside_other_runs_is_not_shown_and_this_is_told(comparison, capsys, measured):
+    folder, arguments = comparison
+    content = {name: [] for name in MEASURED[measured]}
+    (folder / measured).write_text(json.dumps({**content, "inputs": {"meaning": 0}}))
+    try:
+        assert main(arguments) == 0
+        assert f"{folder / measured} is of another text or model and not shown" in capsys.readouterr().err
+        seen = read(folder)
+        assert seen.overhead is seen.drill is None
+    finally:
+        (folder / measured).unlink()
+
+
+def test_another_text_under_the_same_name_is_another_comparison(comparison, monkeypatch):
+    """Nothing of the old one is shown: its runs are started anew."""
+    folder, arguments = comparison
+    text, before = Path(arguments[2]), {path.name for path in (folder / "runs").iterdir()}
+    content, started = text.read_text(), []
+
+    def start(_, place, planned):
+        started.append(planned.name)
+        raise ValueError("enough seen")
+
+    monkeypatch.setattr("cegm.compare.launch.LocalLauncher.start", start)
+    text.write_text(content.replace("miller", "Miller"))
+    try:
+        assert main(arguments) == 2
+    finally:
+        text.write_text(content)
+    assert started
+    assert not set(started) & before
 
 
 def test_a_run_whose_tries_nobody_counted_is_a_run_like_any_other(comparison):

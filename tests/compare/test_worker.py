@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ pytest.importorskip("trl")
 import models
 from cegm.compare import worker
 from cegm.compare.config import from_values
+from cegm.compare.launch import CHANGED
 from cegm.compare.plan import plan_main
 from cegm.tasks import depth
 
@@ -77,3 +79,25 @@ def test_the_tokens_that_an_axis_read_are_kept_with_its_seconds(finished_run):
 def test_means_by_length():
     items = [{"level": 512, "score": c, "continuous": s, "chance": 0.25} for c, s in ((1, 2.0), (0, -1.0))]
     assert worker.by_length(items) == {"512": {"accuracy": 0.5, "score": 0.5, "chance": 0.25, "items": 2}}
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_run_whose_text_was_changed_has_no_result(finished_run, monkeypatch, capsys, when):
+    folder, planned = finished_run
+    run = planned(4_000)
+
+    def change(*_):
+        (folder / "text.txt").write_text("other words " * 400)
+
+    if when == "before":
+        change()
+    monkeypatch.setattr(worker, "_train", change if when == "while" else lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(worker, "_end_with_parent", lambda: None)
+    monkeypatch.setattr("sys.argv", ["worker", str(folder), json.dumps(run.line())])
+    with pytest.raises(SystemExit) as ended:
+        worker.main()
+    assert ended.value.code == CHANGED
+    assert not (folder / "result.json").exists()
+    assert capsys.readouterr().err.startswith(
+        f"data {folder / 'text.txt'} was changed or removed after this run had been planned"
+    )

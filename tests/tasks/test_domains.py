@@ -131,7 +131,6 @@ def test_domains_that_are_not_there_are_told_and_the_others_measured(tmp_path):
     assert {r.form for r in records} == {"real"}
     assert len(told) == 5  # four domains and the home text
     letter(tmp_path, ("chat_irc", "data", "dev", "0.ascii.txt"), "[10:00] <anna\n")
-    domains.domain.cache_clear()
     with pytest.raises(NotMeasured):
         AXIS.measured(Oracle(), tmp_path, 3, 0)
 

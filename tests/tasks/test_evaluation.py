@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import warnings
 
 import pandas as pd
@@ -23,8 +24,8 @@ def record(subset="", level=0.0, score=1.0, item="0", chance=0.25, readable=True
     return Record("toy", "generated", subset, item, item, level, score, 2 * score, chance, readable)
 
 
-def axis(measured, name="toy", primary=()):
-    return Axis(name, "Toy", "Table 0", "share of toys", "accuracy", "higher", "", "none", measured, primary)
+def axis(measured, name="toy", primary=(), sets=()):
+    return Axis(name, "Toy", "Table 0", "share of toys", "accuracy", "higher", "", "none", measured, primary, sets)
 
 
 def run(folder, axes, examinee=None, **changes):
@@ -118,6 +119,35 @@ def test_another_examination_does_not_mix_in(tmp_path, change):
         run(tmp_path, [axis(lambda *_: [record()])], **change)
 
 
+def test_the_settings_that_differ_are_named(tmp_path):
+    run(tmp_path, [axis(lambda *_: [record()])])
+    with pytest.raises(ValueError, match="an evaluation with other weights, seed; use") as raised:
+        run(tmp_path, [axis(lambda *_: [record()])], seed=3, facts={"weights": "x"})
+    assert "items" not in str(raised.value)
+
+
+def test_an_axis_is_measured_again_when_the_sets_that_it_reads_were_changed(tmp_path):
+    calls = []
+    for name in ("mine", "other"):
+        (tmp_path / "sets" / name).mkdir(parents=True)
+
+    def counted(_, source, *__):
+        calls.append(source)
+        return [record()]
+
+    def again(source):
+        run(tmp_path / "out", [axis(counted, sets=("mine",))], source=str(source))
+        return len(calls)
+
+    (tmp_path / "sets" / "mine" / "a.txt").write_text("one")
+    assert [again(tmp_path / "sets"), again(tmp_path / "sets")] == [1, 1]
+    (tmp_path / "sets" / "other" / "a.txt").write_text("not read")
+    (tmp_path / "sets").rename(tmp_path / "moved")
+    assert again(tmp_path / "moved") == 1
+    (tmp_path / "moved" / "mine" / "a.txt").write_text("two")
+    assert [again(tmp_path / "moved"), again(tmp_path / "moved")] == [2, 2]
+
+
 def test_a_mistake_of_ours_is_no_missing_measurement():
     def wrong(*_):
         raise ZeroDivisionError
@@ -195,6 +225,19 @@ def test_from_the_command_line_and_twice_the_same(model_folder, tmp_path, capsys
     shown = capsys.readouterr().out
     assert "ambiguity" in shown
     assert "Figure 5" in shown
+
+
+def test_a_model_is_known_by_its_files(model_folder, tmp_path, capsys):
+    model, moved = tmp_path / "model", tmp_path / "moved"
+    shutil.copytree(model_folder, model)
+    arguments = ["--axes", "steps", "--items", "4", "--output_dir", str(tmp_path / "out")]
+    assert main(["evaluate", str(model), *arguments]) == 0
+    model.rename(moved)
+    assert main(["evaluate", str(moved), *arguments]) == 0
+    settings = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps({**settings, "rms_norm_eps": 0.1}))
+    assert main(["evaluate", str(moved), *arguments]) == 2
+    assert "holds an evaluation with other model; use another output_dir" in capsys.readouterr().err
 
 
 def test_nothing_measured_is_a_failure_and_random_weights_are_refused(model_folder, tmp_path, capsys):

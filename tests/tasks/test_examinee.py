@@ -8,10 +8,12 @@ import torch
 pytest.importorskip("transformers")
 
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers.modeling_outputs import CausalLMOutput
 
 from cegm.tasks.axis import NotMeasured
 from cegm.tasks.examinee import Choice, Examinee
 from cegm.train.model import byte_tokenizer, fresh_config, word_tokenizer
+from openers import OPENINGS, TEMPLATES, opener
 
 CHOICES = [
     Choice("the wind", (" bends", " falls asleep", " x")),
@@ -183,3 +185,46 @@ def test_too_long_a_question_is_not_measured(model):
 def test_too_little_text_to_study_is_not_measured(model):
     with pytest.raises(NotMeasured, match="give more text"):
         next(Examinee(model, byte_tokenizer()).studied(["short"], (0,)))
+
+
+class Listener(torch.nn.Module):
+    """Remembers every row it was given, its copies included, and says that any token may follow."""
+
+    heard: list = []  # noqa: RUF012  # shared on purpose
+
+    def __init__(self):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, input_ids, output_hidden_states=False, **_):
+        self.heard.extend(input_ids.tolist())
+        logits = self.level * torch.ones(*input_ids.shape, 300)
+        hidden = torch.arange(input_ids.shape[1]).float()[None, :, None].expand(len(input_ids), -1, 2)
+        return CausalLMOutput(logits=logits, hidden_states=(hidden,) if output_hidden_states else None)
+
+
+@pytest.mark.parametrize("how", TEMPLATES)
+def test_whatever_is_asked_begins_as_the_tokenizer_begins_a_text(how):
+    tokenizer, first = opener(how), list(OPENINGS.get(how, ()))
+    examinee = Examinee(Listener(), tokenizer)
+    Listener.heard.clear()
+    examinee.choose(CHOICES)
+    examinee.embed(["a crow"])
+    (read,) = examinee.read(["ab c"])
+    assert all(row[: len(first)] == first for row in Listener.heard)
+    assert [(token.start, token.end) for token in read] == [(n, n + 1) for n in range(0 if first else 1, 4)]
+    mean = examinee.embed(["abcd"])[0, 0]
+    assert mean == len(first) + 1.5, "the opening itself is no part of a text"
+
+
+@pytest.mark.parametrize("how", TEMPLATES)
+def test_texts_that_are_studied_begin_alike(how):
+    tokenizer, first = opener(how), list(OPENINGS.get(how, ()))
+    Listener.heard.clear()
+    list(Examinee(Listener(), tokenizer).studied(["one", "other", "third"], (1,), length=6, rows=2))
+    expected = [
+        t
+        for text in ("one", "other", "third")
+        for t in [*first, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    ]
+    assert [token for row in Listener.heard for token in row] == expected[:12]

@@ -11,7 +11,8 @@ import datasets
 import pytest
 
 from cegm.train.config import RunConfig
-from cegm.train.data import Corpus, load_corpus
+from cegm.train.cutting import NEAR
+from cegm.train.data import HELD_OUT, Corpus, load_corpus
 
 
 def load(path: Path | str, **given: Any) -> Corpus:
@@ -43,6 +44,65 @@ def test_folder_reads_txt_and_md_below_it(tmp_path: Path) -> None:
     assert len(corpus.train) + len(corpus.validation) == 12
     assert not set(corpus.train) & set(corpus.validation)
     assert all("#" not in text and "*" not in text for text in corpus.train)
+
+
+def test_what_a_folder_holds_besides_its_texts_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    for name in ("A.TXT", "b.txt", ".cache/c.txt", "d.pdf", "e.jsonl"):
+        (tmp_path / name).write_text(f"{name} " * 40)
+    (tmp_path / "blank.md").write_text(" \n")
+    (tmp_path / "again.txt").symlink_to(tmp_path / "b.txt")
+    corpus = load(tmp_path)
+    assert [text.split()[0] for text in corpus.train] == ["A.TXT", "b.txt"]
+    assert sorted(name for names in corpus.left_out.values() for name in names) == [
+        ".cache", "again.txt", "blank.md", "d.pdf", "e.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_folder_whose_texts_are_all_left_out_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "row"}')
+    with pytest.raises(ValueError, match=r"holds no text in \.txt or \.md files; it has 1 rows, .*rows\.jsonl"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.JSONL", "a.Json"])
+def test_the_case_of_a_suffix_means_nothing(tmp_path: Path, name: str) -> None:
+    rows = [{"text": f"row {number}"} for number in range(20)]
+    assert load(write_rows(tmp_path / name, rows)).digest() == load(write_rows(tmp_path / "a.jsonl", rows)).digest()
+    (tmp_path / "B.MD").write_text("# Title\n\n" + "*word* filler " * 40)
+    assert "*" not in load(tmp_path / "B.MD").train[0]
+    with pytest.raises(ValueError, match="does not exist"):
+        load(tmp_path / "missing.TXT")
+
+
+def test_documents_that_are_held_out_too_are_counted(tmp_path: Path) -> None:
+    rows = [{"text": f"document {index % 15} " * 5} for index in range(30)]  # every document twice
+    corpus = load(write_rows(tmp_path / "a.jsonl", rows))
+    assert len(corpus.train) + len(corpus.validation) + len(corpus.left_out[HELD_OUT]) == 30
+    assert corpus.left_out[HELD_OUT]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "天地玄黄宇宙洪荒" * 200,
+        "天地玄黄宇宙洪荒" * 200 + "\n",
+        "สวัสดี" * 300,
+        "word " * 300 + "last",
+        "x" * 5000,
+        "two words",
+    ],
+)
+@pytest.mark.parametrize("fraction", [0.05, 0.5])
+def test_the_end_of_a_text_is_held_out_whatever_its_script(tmp_path: Path, text: str, fraction: float) -> None:
+    text = f"^{text}"  # or its halves might be the same
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    corpus = load(tmp_path / "a.txt", validation_fraction=fraction)
+    (train,), (held_out,) = corpus.train, corpus.validation
+    assert train.rstrip() == text[: len(train)].rstrip()
+    assert text.endswith(held_out)
+    assert len(train) + len(held_out) >= len(text.strip()) - 1
+    assert abs(len(held_out) - fraction * len(text)) <= min(NEAR, 0.7 * len(text))
 
 
 def _message(role: str, index: int) -> dict[str, str]:

@@ -23,6 +23,24 @@ def test_a_folder_that_was_there_before_stays(tmp_path):
     assert not folder.writing.exists()
 
 
+def test_an_interruption_leaves_nothing_either(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), folder.held(), folder.undone_on_error():
+        (folder.writing / "half").mkdir(parents=True)
+        folder.metrics.write_text("half")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_to_stay_stays(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(ValueError, match="late"), folder.held(), folder.undone_on_error() as keep:
+        folder.config.write_text("whole")
+        keep()
+        raise ValueError("late")
+    assert folder.config.read_text() == "whole"
+
+
 def test_a_folder_that_is_held_is_refused_and_what_lies_in_it_stays(tmp_path):
     folder = RunFolder(tmp_path)
     with folder.held():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ pytest.importorskip("trl")
 
 from cegm.train.checkpoints import OPTIMIZER, WRITING, seal
 from cegm.train.config import RunConfig
+from cegm.train.contents import model_hash
 from cegm.train.folder import RunFolder
 from cegm.train.prepare import start
 from cegm.train.resume import MAY_DIFFER, RUN_STATE, Resumption, described, find
@@ -176,6 +179,27 @@ def test_what_only_decides_what_is_seen_may_change(run_config: Make, latest: Run
     found(latest).require_same(run_config(**seen, data="moved.txt", output_dir="elsewhere"), "text", 1)
     parts = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
     found(latest).require_same(run_config(**parts), "text", 2)  # the same rows per step, by two processes
+
+
+def test_a_model_is_known_by_what_its_folder_holds(run_config: Make, model_folder: str, tmp_path: Path) -> None:
+    mine, moved = tmp_path / "mine", tmp_path / "moved"
+    for place in (mine, moved):
+        shutil.copytree(model_folder, place)
+    config = run_config(model_name_or_path=str(mine))
+    write(config, 2, model=model_hash(str(mine)))
+    for place in (mine, moved):
+        found(replace(config, resume_from_checkpoint="latest")).require_same(
+            replace(config, model_name_or_path=str(place)), "text", 1
+        )
+    settings = json.loads((mine / "tokenizer_config.json").read_text())
+    (mine / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 7}))
+    with pytest.raises(ValueError, match=r"was made from another model than .*mine holds now"):
+        found(replace(config, resume_from_checkpoint="latest")).require_same(config, "text", 1)
+    shutil.copyfile(mine / "tokenizer_config.json", moved / "tokenizer_config.json")
+    with pytest.raises(ValueError, match="model_name_or_path"):
+        found(replace(config, resume_from_checkpoint="latest")).require_same(
+            replace(config, model_name_or_path=str(moved)), "text", 1
+        )
 
 
 def test_options_of_the_optimizer_survive_as_they_are(run_config: Make) -> None:

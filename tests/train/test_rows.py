@@ -11,6 +11,8 @@ from transformers import AutoTokenizer
 from cegm.train.data import Corpus
 from cegm.train.model import END, byte_tokenizer
 from cegm.train.rows import training_rows, validation_rows
+from openers import END as END_ID
+from openers import OPENINGS, TEMPLATES, opener
 
 TEXT = "Grüße, 世界! 🌍 some words\n\n  and  spaces <pad "
 
@@ -91,3 +93,46 @@ def test_bytes_of_words_cover_the_text_between_them() -> None:
     rows = validation_rows(Corpus("text", [], ["ab ü  ab \n"]), tokenizer, 4, 9)
     assert rows.tokens.tolist() == [[2, 3, 2, 1]]
     assert rows.bytes == len(" ü  ab \n".encode())
+
+
+@pytest.mark.parametrize("how", TEMPLATES)
+def test_every_document_begins_as_its_tokenizer_begins_a_text(how: str) -> None:
+    """Also one that is cut into pieces, and there only."""
+    tokenizer, first = opener(how), OPENINGS.get(how, ())
+    documents = ["short", "Letters " + "letters " * 700, "始" + "語" * 2000]
+    rows = training_rows(Corpus("text", documents, []), tokenizer, 2, None, seed=0)
+    found = tuple(token for row in rows["input_ids"] for token in row)
+    text = sum(len(document.encode()) for document in documents)
+    assert 0 <= text + 3 * (len(first) + 1) - len(found) < 2
+    assert sum(token > 3 for token in found) in (text, text - 1)
+    for document in documents:
+        begins = (*first, *tokenizer(document[:5], add_special_tokens=False)["input_ids"])
+        assert sum(found[place : place + len(begins)] == begins for place in range(len(found))) == 1
+
+
+@pytest.mark.parametrize("how", TEMPLATES)
+def test_validation_documents_begin_alike_and_their_bytes_are_those_of_the_text(how: str) -> None:
+    tokenizer, first = opener(how), list(OPENINGS.get(how, ()))
+    documents = [TEXT * 2, "and more", TEXT]
+    rows = validation_rows(Corpus("text", [], documents), tokenizer, 8, 100)
+    expected = [
+        token
+        for text in documents
+        for token in [*first, *tokenizer(text, add_special_tokens=False)["input_ids"], END_ID]
+    ]
+    assert rows.tokens.reshape(-1).tolist() == expected[: rows.tokens.size]
+    assert len(expected) - rows.tokens.size < 8
+    assert rows.bytes == int((rows.tokens[:, 1:] > 3).sum()), "one byte per token of text, none for any other"
+
+
+def test_without_an_opening_rows_are_what_they_always_were() -> None:
+    """The first rows of a text with words of 1 to 9 letters, by a hash from before documents had openings."""
+    import hashlib
+    import random
+
+    draw = random.Random(11)
+    documents = [" ".join("".join(draw.choices("abcdeü", k=draw.randint(1, 9))) for _ in range(3000)) for _ in range(4)]
+    rows = np.asarray(training_rows(Corpus("text", documents, []), byte_tokenizer(), 16, 400, seed=5)["input_ids"])
+    held_out = validation_rows(Corpus("text", [], documents), byte_tokenizer(), 16, 50)
+    digest = hashlib.sha256(rows.astype("<i8").tobytes() + held_out.tokens.astype("<i8").tobytes()).hexdigest()
+    assert (digest[:16], held_out.bytes) == ("9323605c76d9f851", 750)

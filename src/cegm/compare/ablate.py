@@ -42,6 +42,8 @@ def _ablate(config: AblationConfig, folder: Path, launcher: Launcher) -> None:
         results = _execute(
             config, folder, launcher
         )  # the arms just added; the results of the others are only read again
+    if not all(run.id in results for run in config.plan()):
+        raise ValueError("text or model was changed while the ablation ran; give the same command again")
     write_results(folder, config.plan(), results)
     write_effects(folder, config, results)
 

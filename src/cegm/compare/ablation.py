@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cegm.compare.config import CompareConfig, read_declared
-from cegm.compare.plan import SAME_SECONDS, PlannedRun
+from cegm.compare.plan import SAME_SECONDS, PlannedRun, plan_run
 from cegm.spelling import nearest
 from cegm.train.config import DEFAULT_STEPS, option
 
@@ -98,8 +98,7 @@ class AblationConfig:
 
     def planned(self, arm: Arm, seed: int) -> PlannedRun:
         """The run of one arm on one seed."""
-        run = self._runs.run(METHOD, seed, **arm.changes)
-        return PlannedRun(METHOD, seed, "main", run.to_dict(), {"axes": []})
+        return plan_run(self._runs.run(METHOD, seed, **arm.changes), "main", {"axes": []})
 
     def plan(self) -> list[PlannedRun]:
         """All arms on all seeds; seeds first, so that an interrupted ablation has whole seeds."""

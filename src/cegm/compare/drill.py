@@ -1,8 +1,8 @@
 """How each method recovers from one bad step: the same run with and without it, from the same weights on the same batches.
 
 `drill.json` holds `how` (in words), `hardware`, `methods`, `spikes` (names of the bad steps), `after` (steps that were
-watched), `healed` (nats per token) and `points`, one per seed and method with `id` (a hash of all that decides it), `method`,
-`seed` and `curves`, one per spike and clipping:
+watched), `healed` (nats per token), `inputs` (hashes of text and model) and `points`, one per seed and method with `id` (a
+hash of all that decides it), `method`, `seed` and `curves`, one per spike and clipping:
 
 - `spike`: `gradient` (the step's own, times 1000) or `tokens` (those of a random batch);
 - `clip`: the norm to which gradients were clipped, from the first step on; 0 is no clipping;
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from cegm.compare.config import CompareConfig
 from cegm.compare.learner import Learner
-from cegm.compare.plan import PlannedRun
+from cegm.compare.plan import inputs_of_training, plan_run
 from cegm.compare.points import Advance, Point, measure_points
 from cegm.report.folder import DRILL
 from cegm.train.config import RunConfig
@@ -89,7 +89,7 @@ def _runs(config: CompareConfig) -> list[RunConfig]:
 def _identity(run: RunConfig) -> str:
     """Hash of all that decides a point; the numbers of steps are part of the run."""
     decisive = {"drill": [BEFORE, STRENGTH, HEALED, SMOOTH, LAST]}
-    return PlannedRun(run.method, run.seed, "main", run.to_dict(), decisive).id
+    return plan_run(run, "main", decisive).id
 
 
 def _head(config: CompareConfig) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _head(config: CompareConfig) -> dict[str, Any]:
         f"mean excess of {SMOOTH} steps stays below {HEALED:g} nats per token; what is left is the mean of the last {LAST} steps"
     )
     facts = {"methods": config.method_list, "spikes": SPIKES, "after": AFTER, "healed": HEALED}
-    return {"how": how, "hardware": hardware(), **facts}
+    return {"how": how, "hardware": hardware(), **facts, "inputs": inputs_of_training(config)}
 
 
 def _point(run: RunConfig) -> Point:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cegm.compare.launch import LOG, LOST, Launcher, Process
+from cegm.compare.launch import CHANGED, LOG, LOST, Launcher, Process
 from cegm.compare.plan import PlannedRun
 from cegm.compare.progress import StepReader
 from cegm.train.durable import write_whole
@@ -66,6 +66,9 @@ def execute(folder: Path, runs: list[PlannedRun], launcher: Launcher, watch: Wat
 
     Returns:
         Results by run id; a run that failed twice has `status` failed and its last words as `error`.
+
+    Raises:
+        ValueError: What a run reads was changed after it had been planned.
     """
     results = {run.id: found for run in runs if (found := result_of(folder, run))}
     waiting = [_Try(run) for run in runs if run.id not in results]
@@ -101,6 +104,8 @@ def _settle(folder: Path, ended: _Try, code: int) -> dict[str, Any] | None:
     """The result of a process that ended, or None when it is to be tried again."""
     result = result_of(folder, ended.planned)
     run_folder = folder / "runs" / ended.planned.name
+    if code == CHANGED:
+        raise ValueError(_last_words(run_folder))
     if result is None and ended.after(code).is_allowed:
         _tell(run_folder, ended, code)
         return None
@@ -111,7 +116,7 @@ def _settle(folder: Path, ended: _Try, code: int) -> dict[str, Any] | None:
             "seed": ended.planned.seed,
             "role": ended.planned.role,
             "status": "failed",
-            "error": _last_words(run_folder, code),
+            "error": f"{_last_words(run_folder)} ({_how(code)})",
         }
     result["attempts"] = ended.attempt
     write_whole(run_folder / "result.json", json.dumps(result, indent=1))
@@ -127,10 +132,10 @@ def _tell(run_folder: Path, ended: _Try, code: int) -> None:
         log.write(line + "\n")
 
 
-def _last_words(run_folder: Path, code: int) -> str:
+def _last_words(run_folder: Path) -> str:
     lines = (run_folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     own = [line for line in lines if not line.endswith(AGAIN)]
-    return f"{own[-1] if own else 'no output'} ({_how(code)})"
+    return own[-1] if own else "no output"
 
 
 def _how(code: int) -> str:

@@ -18,6 +18,9 @@ LOG = "log.txt"
 LOST = 75
 """What stands for an exit code when a run did not end by itself: its machine, or what held it there, is gone."""
 
+CHANGED = 76
+"""Exit code of a run whose text or model is not what it was when the run was planned: no other try, and no other run, would help."""
+
 GRACE_SECONDS = 10.0
 
 WORKER = ["-m", "cegm.compare.worker"]

@@ -1,8 +1,9 @@
 """What a method costs: whole training steps beside AdamW's over widths, batches and lengths, with memory and throughput.
 
-`overhead.json` holds `how` (in words), `hardware`, `reference`, `methods` and `points`. A point has `id` (a hash of all
-that decides it), `width`, `batch` (rows of a micro-batch) and `length` (tokens of a row); the first is the comparison's own
-shape, and each other one differs from it in one of these. It further has `parameters` and by method in `methods`:
+`overhead.json` holds `how` (in words), `hardware`, `reference`, `methods`, `inputs` (hashes of text and model) and `points`.
+A point has `id` (a hash of all that decides it), `width`, `batch` (rows of a micro-batch) and `length` (tokens of a row); the
+first is the comparison's own shape, and each other one differs from it in one of these. It further has `parameters` and by
+method in `methods`:
 
 - `seconds`: of each block, per step, and their median `seconds_per_step`; `tokens_per_second` follows from it;
 - `ratio`: seconds over the reference's, geometric mean over the blocks, paired by turn, with `low` and `high`, null where
@@ -30,7 +31,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cegm.baselines import ordered
 from cegm.compare.config import CompareConfig
-from cegm.compare.plan import PlannedRun
+from cegm.compare.plan import inputs_of_training, plan_run
 from cegm.compare.points import Advance, Point, measure_points
 from cegm.compare.statistics import paired_ratio
 from cegm.compare.timing import BLOCK, Timed, in_turns, peak_bytes
@@ -108,7 +109,8 @@ def _head(config: CompareConfig) -> dict[str, Any]:
         f"whole steps (forward, backward, clipping, update) on random tokens: per method {2 * config.overhead_rounds} blocks of "
         f"{BLOCK} steps after {BLOCK + 1} of warm-up, methods in turns A B C C B A, one process, one thread"
     )
-    return {"how": how, "hardware": hardware(), "reference": REFERENCE, "methods": _methods(config)}
+    facts = {"reference": REFERENCE, "methods": _methods(config), "inputs": inputs_of_training(config)}
+    return {"how": how, "hardware": hardware(), **facts}
 
 
 def _planned(config: CompareConfig, tokenizer: PreTrainedTokenizerBase) -> list[Shape]:
@@ -129,7 +131,7 @@ def _runs(config: CompareConfig, shape: Shape) -> dict[str, RunConfig]:
 
 
 def _identity(config: CompareConfig, shape: Shape) -> str:
-    runs = [PlannedRun(m, run.seed, "main", run.to_dict(), {}).id for m, run in _runs(config, shape).items()]
+    runs = [plan_run(run, "main", {}).id for run in _runs(config, shape).values()]
     text = json.dumps([runs, shape.width, config.overhead_rounds, BLOCK, hardware()])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from cegm.compare.config import CompareConfig
+from cegm.compare.inputs import Inputs, inputs
 from cegm.strict import json_lines
 from cegm.train.config import RunConfig
 from cegm.train.durable import write_whole
@@ -43,6 +44,7 @@ class PlannedRun:
         role: `main` (equal steps), or `equal_seconds` (as many steps as fit into CEGM's training time).
         config: Fields of its `RunConfig`.
         evaluation: What is measured after it.
+        inputs: What it reads, by hashes; nothing in plans of before they were kept.
     """
 
     method: str
@@ -50,10 +52,11 @@ class PlannedRun:
     role: Role
     config: dict[str, Any]
     evaluation: dict[str, Any]
+    inputs: Inputs = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        """Hash of whatever decides the result; 12 hexadecimal digits."""
+        """Hash of whatever decides the result, not of where it lies; 12 hexadecimal digits."""
         left_out = set(NOT_PART_OF_THE_RESULT)
         for later, (default, names) in LATER.items():
             if self.config.get(later, default) == default:
@@ -62,7 +65,11 @@ class PlannedRun:
         relevant["save_steps"] = 0  # not part of it either, but runs were named with it when that was its only value
         if self.method == "cegm":  # an option that was not given means what the preset says today
             relevant["optimizer_options"] = _resolved(**relevant["optimizer_options"])
-        text = json.dumps([self.method, self.seed, self.role, relevant, self.evaluation], sort_keys=True)
+        relevant |= self.inputs  # hashes in place of paths
+        evaluation = {
+            name: v for name, v in self.evaluation.items() if name != "source" or "axes_data" not in self.inputs
+        }
+        text = json.dumps([self.method, self.seed, self.role, relevant, evaluation], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -79,6 +86,7 @@ class PlannedRun:
             "role": self.role,
             "config": self.config,
             "evaluation": self.evaluation,
+            "inputs": self.inputs,
         }
 
 
@@ -108,21 +116,31 @@ def plan_equal_seconds(config: CompareConfig, results: dict[str, dict[str, Any]]
     steps = {m: _median(results, m, "steps") for m in config.method_list}
     seconds = {m: _median(results, m, "median_step_seconds") for m in config.method_list}
     target = seconds.get("cegm")
-    planned = []
+    runs: list[PlannedRun] = []
     for method in config.method_list:
         own, count = seconds[method], steps[method]
         if method == "cegm" or target is None or own is None or count is None or abs(target / own - 1) < SAME_SECONDS:
             continue
         budget = max(1, round(count * target / own))
-        runs = (config.run(method, seed, max_steps=budget, num_train_epochs=None) for seed in config.seed_list)
-        planned += [_planned(config, run, "equal_seconds") for run in runs]
-    return planned
+        longer = (config.run(method, seed, max_steps=budget, num_train_epochs=None) for seed in config.seed_list)
+        runs += [_planned(config, run, "equal_seconds") for run in longer]
+    return runs
+
+
+def plan_run(run: RunConfig, role: Role, evaluation: dict[str, Any]) -> PlannedRun:
+    """The line of a run that reads what lies there now."""
+    config = run.to_dict()
+    return PlannedRun(run.method, run.seed, role, config, evaluation, inputs(config, evaluation))
+
+
+def inputs_of_training(config: CompareConfig) -> Inputs:
+    """What the first run reads until it is trained, as it lies there now."""
+    return inputs(config.run(config.method_list[0], config.seed_list[0]).to_dict(), {})
 
 
 def _planned(config: CompareConfig, run: RunConfig, role: Role) -> PlannedRun:
     # Axes are compared at equal steps only: what nobody reads is not measured.
-    examination = config.examination if role == "main" else {"axes": []}
-    return PlannedRun(run.method, run.seed, role, run.to_dict(), examination)
+    return plan_run(run, role, config.examination if role == "main" else {"axes": []})
 
 
 def _median(results: dict[str, dict[str, Any]], method: str, key: str) -> float | None:
@@ -147,7 +165,7 @@ def write_plan(folder: Path, runs: list[PlannedRun]) -> None:
 
 
 def kept_equal_seconds(
-    config: CompareConfig, planned: list[PlannedRun], main: list[PlannedRun]
+    config: CompareConfig, earlier: list[PlannedRun], main: list[PlannedRun]
 ) -> list[PlannedRun] | None:
     """The equal-seconds runs of an earlier execution of the same comparison, if its plan got that far.
 
@@ -155,6 +173,6 @@ def kept_equal_seconds(
     ones.
     """
     ids = {run.id for run in main}
-    extra = [run for run in planned if run.role == "equal_seconds"]
-    same = {run.id for run in planned if run.role == "main"} == ids
+    extra = [run for run in earlier if run.role == "equal_seconds"]
+    same = {run.id for run in earlier if run.role == "main"} == ids
     return extra if same and extra and config.equal_seconds else None

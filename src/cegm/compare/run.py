@@ -11,13 +11,14 @@ import pandas as pd
 from cegm.compare.config import CompareConfig, begins_at_random
 from cegm.compare.drill import measure_drill
 from cegm.compare.execute import execute
+from cegm.compare.inputs import require_same
 from cegm.compare.launch import Launcher, launching
 from cegm.compare.overhead import measure_overhead
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.compare.progress import Bars
 from cegm.compare.verdict import write_verdict
+from cegm.report.folder import MEASURED, measured
 from cegm.strict import json_lines, parquet_table
-from cegm.train.data import load_corpus
 from cegm.train.durable import sole_writer, write_whole
 
 
@@ -44,7 +45,16 @@ def compare(config: CompareConfig) -> Path:
             measure_overhead(config, folder)
         if config.drill:
             measure_drill(config, folder)
+        _tell_what_is_not_shown(folder)
     return folder
+
+
+def _tell_what_is_not_shown(folder: Path) -> None:
+    from cegm.train.prepare import tell
+
+    for name, shown in zip(MEASURED, measured(folder), strict=True):
+        if shown is None and (folder / name).exists():
+            tell([f"{folder / name} is of another text or model and not shown; --{Path(name).stem} measures it again"])
 
 
 def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launcher: Launcher) -> None:
@@ -53,6 +63,8 @@ def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launch
     with Bars(main) as bars:
         results = execute(folder, main, launcher, bars.watch)
         runs = main
+        for run in main:
+            require_same(run.inputs, run.config, run.evaluation)
         if config.equal_seconds:
             equal = plan_equal_seconds(config, results) if kept is None else kept
             runs = main + equal
@@ -63,9 +75,8 @@ def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launch
 
 
 def require_possible(config: CompareConfig) -> None:
-    """Raises ValueError for axes, text, model or options that would make every run of a method, or the drill, fail."""
-    from cegm.train.model import load_model, load_tokenizer
-    from cegm.train.prepare import quieten
+    """Raises ValueError for axes, text, model or options that would make every run of a method, or the drill, fail; tells what is left out."""
+    from cegm.train.prepare import prepare, quieten, tell
     from cegm.train.trainer import build
 
     quieten()
@@ -74,13 +85,14 @@ def require_possible(config: CompareConfig) -> None:
 
         chosen(",".join(config.examination["axes"]))
     runs = [config.run(method, config.seed_list[0]) for method in config.method_list]
-    corpus = load_corpus(runs[0])
-    if config.drill and corpus.kind != "text":
-        raise ValueError(f"the drill needs plain text, and {runs[0].data} holds {corpus.kind} rows; leave --drill out")
-    tokenizer = load_tokenizer(runs[0])
-    model = load_model(runs[0], tokenizer)
+    parts = prepare(runs[0])
+    if config.drill and parts.corpus.kind != "text":
+        raise ValueError(
+            f"the drill needs plain text, and {runs[0].data} holds {parts.corpus.kind} rows; leave --drill out"
+        )
+    tell(parts.notes)
     for run in runs:
-        build(run, model)
+        build(run, parts.model)
 
 
 def write_results(folder: Path, runs: list[PlannedRun], results: dict[str, dict[str, Any]]) -> None:

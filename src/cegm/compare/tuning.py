@@ -9,9 +9,9 @@ from typing import Any
 
 from cegm.baselines import METHODS, RATES
 from cegm.compare.config import CompareConfig, begins_at_random, listed, read_declared
-from cegm.compare.plan import PlannedRun
+from cegm.compare.plan import PlannedRun, plan_run
 from cegm.spelling import nearest
-from cegm.train.config import option
+from cegm.train.config import RunConfig, option
 
 KNOBS = ("learning_rate", "weight_decay", "one_minus_momentum")
 SECOND_BETA = 0.95
@@ -135,12 +135,14 @@ class TuneConfig:
             settings={method: space.fixed for method, space in self.spaces.items()},
         )
         for method, space in self.spaces.items():
-            self.planned(method, space.start)
+            self._trial(method, space.start)
 
     def planned(self, method: str, point: Point) -> list[PlannedRun]:
         """The runs of one trial, one per seed."""
-        runs = [self.runs.run(method, seed, **settings(method, point)) for seed in self.runs.seed_list]
-        return [PlannedRun(method, run.seed, "main", run.to_dict(), {"axes": []}) for run in runs]
+        return [plan_run(run, "main", {"axes": []}) for run in self._trial(method, point)]
+
+    def _trial(self, method: str, point: Point) -> list[RunConfig]:
+        return [self.runs.run(method, seed, **settings(method, point)) for seed in self.runs.seed_list]
 
 
 def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from cegm import streams
 from cegm.compare.config import HELD_OUT
+from cegm.compare.inputs import ChangedError, require_same
+from cegm.compare.launch import CHANGED
 from cegm.compare.plan import PlannedRun
 from cegm.train.checkpoints import numbered
 from cegm.train.config import RunConfig
@@ -46,9 +48,14 @@ def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
 
     Returns:
         What goes into `result.json`.
+
+    Raises:
+        ChangedError: What it reads is not what it was planned for, or was changed while it was at work.
     """
+    require_same(planned.inputs, planned.config, planned.evaluation)
     summary = _train(folder, RunConfig(**{**planned.config, "output_dir": str(folder)}))
     outcomes = examine(folder, planned)
+    require_same(planned.inputs, planned.config, planned.evaluation)
     items = [asdict(record) for outcome in outcomes for record in outcome.records]
     write_whole(folder / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))
     facts = asdict(summary)
@@ -149,7 +156,7 @@ def _work() -> None:
         result = execute(folder, planned)
     except (ValueError, OSError, RuntimeError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(CHANGED if isinstance(error, ChangedError) else 2)
     write_whole(folder / "result.json", json.dumps(result, indent=1))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the run is over; many runs would fill the disk
 

@@ -134,17 +134,31 @@ def read(path: Path) -> Folder:
     if (path / "plan.jsonl").exists() or (path / "runs").is_dir():
         again = "compare again to write it anew"
         judged = _whole(path / VERDICT, VERDICT_KEYS, again) if (path / VERDICT).exists() else None
-        measured = [_measured(path / name, keys) for name, keys in MEASURED.items()]
-        return Folder(path, True, _planned_runs(path), judged, *measured)
+        return Folder(path, True, _planned_runs(path), judged, *measured(path))
     if (path / "metrics.jsonl").exists():
         return Folder(path, False, [_single_run(path)], None)
     raise ValueError(f"{path} is neither a comparison nor a run folder: it has no plan.jsonl, runs/ or metrics.jsonl")
 
 
-def _measured(file: Path, keys: frozenset[str]) -> Record | None:
+def measured(path: Path) -> list[Record | None]:
+    """Content of each of `MEASURED` in a comparison folder; None where there is none of the text and model of the runs beside it.
+
+    Raises:
+        ValueError: If one of them is damaged.
+    """
+    plan = _lines(path / "plan.jsonl", shapes.plan)
+    inputs = plan[0].get("inputs") if plan else None
+    if isinstance(inputs, dict):
+        inputs = {name: value for name, value in inputs.items() if name != "axes_data"}  # read after training
+    return [_measured(path / name, keys, inputs) for name, keys in MEASURED.items()]
+
+
+def _measured(file: Path, keys: frozenset[str], inputs: Record | None) -> Record | None:
+    """Content of a file, unless it was measured on other inputs than these; None: of before they were kept."""
     if not file.exists():
         return None
-    return _whole(file, keys, f"delete it and compare again with --{file.stem}")
+    found = _whole(file, keys, f"delete it and compare again with --{file.stem}")
+    return found if inputs is None or found.get("inputs") == inputs else None
 
 
 def _whole(file: Path, keys: frozenset[str], remedy: str) -> Record:

@@ -260,4 +260,5 @@ AXIS = Axis(
     level="difficulty of the pronoun, 0 to 2; in the real form one level",
     control="always the candidate named first: half",
     measured=measure,
+    sets=("gap_coreference", "wsc_xwinograd_en"),
 )

@@ -66,6 +66,7 @@ class Axis:
         measured: `measured(examinee, source, items, seed)` scores `items` items per level (fewer where a public set has
             fewer); raises `NotMeasured`.
         primary: Subsets that make up the primary measure; empty for all of them. The others are exploratory.
+        sets: Folders of the public sets that its real form reads; results belong to their content.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Axis:
     control: str
     measured: Callable[[Examinee, Source, int, int], list[Record]]
     primary: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
 
 
 def form_of(source: Source) -> Literal["generated", "real"]:

@@ -128,4 +128,5 @@ AXIS = Axis(
     level="",
     control="the same vector for every text: none; a vector that ignores what the text says: chance",
     measured=measure,
+    sets=("ambient", "ud_ewt", "wikisplit"),
 )

@@ -140,4 +140,5 @@ AXIS = Axis(
     level="",
     control="always the same answer: consistent everywhere, right for one over the number of options",
     measured=measure,
+    sets=("babi",),
 )

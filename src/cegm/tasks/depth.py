@@ -92,4 +92,5 @@ AXIS = Axis(
     level="links of the chain, supporting facts, or objects",
     control="guessing gets one over the number of options; in babi the place named last .53, .40 and .14",
     measured=measure,
+    sets=("babi", "bbh"),
 )

@@ -81,7 +81,6 @@ class Domain:
     test: tuple[Piece, ...]
 
 
-@lru_cache(maxsize=16)
 def domain(name: str, source: Source, items: int, seed: int) -> Domain:
     """Texts of a domain, or the home text under the name `home`.
 
@@ -225,4 +224,5 @@ AXIS = Axis(
     control="knowing only how often each byte comes (subsets `control: bytes of ...`); equal bytes get 8",
     measured=measure,
     primary=tuple(DOMAINS),
+    sets=("chat_irc", "general_novels", "legal_cfr_cfpb", "legal_sitepolicy", "sci_scitldr", "social_btc", "tech_peps"),
 )

@@ -224,4 +224,5 @@ AXIS = Axis(
     control="keeping every word gets 1, drawing words at random the lowest (subsets `control: ...`)",
     measured=measure,
     primary=("model", *SETS),
+    sets=("legal_sitepolicy", "sci_scitldr"),
 )

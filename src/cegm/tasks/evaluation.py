@@ -1,6 +1,6 @@
 """One examination: a model sits the axes one after the other; what cannot be measured is said, and the rest goes on.
 
-EVALUATION/evaluation.json   what was examined on what, and for each axis its state, seconds, tokens and warnings
+EVALUATION/evaluation.json   what was examined on what, and for each axis its state, seconds, tokens, warnings and sets
 EVALUATION/axes/NAME.parquet one row per item of a finished axis; an interrupted examination goes on behind them
 EVALUATION/items.parquet     all of them
 """
@@ -21,8 +21,9 @@ from typing import Any
 import pandas as pd
 
 from cegm.strict import json_object, parquet_table
-from cegm.tasks.axis import Axis, NotMeasured, Record, Source
+from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of
 from cegm.tasks.examinee import Examinee
+from cegm.train.contents import sets_hash
 from cegm.train.durable import write_whole
 
 STATE = "evaluation.json"
@@ -89,24 +90,25 @@ def evaluate(
         items: Items per level.
         seed: Draws the items; the same for all models that are to be compared.
         folder: Where the results go; finished axes of an interrupted examination are kept.
-        facts: What else decides the results, such as the hash of the weights.
+        facts: What else decides the results by name: the hash of the model, the meaning of the code.
         watch: Called with the name and number of each axis as it begins.
 
     Raises:
         ValueError: The folder holds an examination of something else, or the record of it is damaged.
     """
     (folder / "axes").mkdir(parents=True, exist_ok=True)
-    settings = {**facts, "source": str(source), "items": items, "seed": seed}
+    settings = {**facts, "form": form_of(source), "items": items, "seed": seed}
     states = _states(folder, settings)
     outcomes = []
     for number, axis in enumerate(axes):
         watch(axis.title, number)
         path = folder / "axes" / f"{axis.name}.parquet"
-        outcome = _kept(axis, path, states)
+        sets = None if source == WORLD else sets_hash(Path(source), axis.sets)
+        outcome = _kept(axis, path, states, sets)
         if outcome is None:
             outcome = measure(examinee, axis, source, items, seed)
             write_whole(path, pd.DataFrame([asdict(record) for record in outcome.records]).to_parquet())
-            states[axis.name] = outcome.state()
+            states[axis.name] = {**outcome.state(), "sets": sets}
             _save(folder, settings, states)
         outcomes.append(outcome)
     rows = [asdict(record) for outcome in outcomes for record in outcome.records]
@@ -120,21 +122,20 @@ def _states(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         return {}
     try:
         kept = json_object(path)
-        other, found = kept["settings"] != settings, dict(kept["axes"])
+        before, found = dict(kept["settings"]), dict(kept["axes"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged; delete it to examine the model again") from None
+    other = [name for name in {**settings, **before} if settings.get(name) != before.get(name)]
     if other:
-        raise ValueError(
-            f"{folder} holds an evaluation of another model or with other settings; use another output_dir"
-        )
+        raise ValueError(f"{folder} holds an evaluation with other {', '.join(other)}; use another output_dir")
     return found
 
 
-def _kept(axis: Axis, path: Path, states: dict[str, Any]) -> Outcome | None:
-    """A finished axis of an interrupted examination; one that was not measured, or is damaged, is measured again."""
+def _kept(axis: Axis, path: Path, states: dict[str, Any], sets: str | None) -> Outcome | None:
+    """A finished axis of an interrupted examination; one that was not measured, is damaged, or was asked on other sets, is measured again."""
     state = states.get(axis.name)
     try:
-        if state is None or state["reason"] or not path.exists():
+        if state is None or state["reason"] or state.get("sets") != sets or not path.exists():
             return None
         records = [Record(*row) for row in parquet_table(path).itertuples(index=False)]
         return Outcome(axis.name, records, "", tuple(state["warnings"]), state["seconds"], state.get("tokens"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cegm import MEANING
 from cegm.aligned import aligned
 from cegm.tasks.axis import Axis
 from cegm.tasks.config import EvaluateConfig
@@ -28,6 +29,7 @@ def examine(config: EvaluateConfig) -> tuple[list[tuple[Axis, Outcome]], Path]:
     from cegm.tasks.axes import chosen
     from cegm.tasks.examinee import Examinee
     from cegm.train.config import RunConfig
+    from cegm.train.contents import model_hash
     from cegm.train.model import load_model, load_tokenizer, weights_hash
     from cegm.train.prepare import quieten
 
@@ -42,7 +44,8 @@ def examine(config: EvaluateConfig) -> tuple[list[tuple[Axis, Outcome]], Path]:
         )
     tokenizer = load_tokenizer(run)
     model = load_model(run, tokenizer)
-    facts = {"model": config.model_name_or_path, "weights": weights_hash(model)}
+    name = config.model_name_or_path
+    facts = {"model": model_hash(name) or name, "weights": weights_hash(model), "meaning": MEANING}
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),

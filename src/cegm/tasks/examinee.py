@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cegm.tasks.axis import NotMeasured
 from cegm.tasks.writing import writer
+from cegm.train.tokens import opening
 
 Array = npt.NDArray[np.float32]
 Until = Callable[[str], object]
@@ -184,7 +186,7 @@ class Examinee:
         rate, gradients clipped to norm 1. Dropout stays off, so that nothing is drawn at random.
 
         Args:
-            texts: Packed into rows of `length` tokens, in order, from the start again when they end.
+            texts: Packed with their openings into rows of `length` tokens, in order, from the start again when they end.
             steps: Rising; 0 yields an unchanged copy.
             length: Tokens per row.
             rows: Rows per step.
@@ -193,7 +195,8 @@ class Examinee:
         Raises:
             NotMeasured: Less text than one step needs.
         """
-        tokens = [t for text in texts for t in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        encoded = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+        tokens = [token for ids in encoded for token in (*self.opening(), *ids)]
         if len(tokens) < length * rows:
             raise NotMeasured(f"{len(tokens)} tokens to adapt on, one step takes {length * rows}; give more text")
         whole = torch.tensor(tokens[: len(tokens) // length * length]).view(-1, length)  # (all rows, length)
@@ -214,9 +217,12 @@ class Examinee:
             yield Examinee(model, self.tokenizer, self.batch_size)
 
     def opening(self) -> tuple[int, ...]:
-        """The token that this tokenizer puts before every text, where it has one: models trained with it lean on it."""
-        begin = self.tokenizer.bos_token_id
-        return (begin,) if begin is not None and list(self.tokenizer("")["input_ids"])[:1] == [begin] else ()
+        """The tokens that this tokenizer puts before every text, where it has any: models trained with them lean on them."""
+        return self._opening
+
+    @cached_property
+    def _opening(self) -> tuple[int, ...]:
+        return opening(self.tokenizer)
 
     def _row(self, choice: Choice, option: str) -> tuple[tuple[int, ...], int]:
         """Tokens of a choice with one option, and how many of the last ones count.

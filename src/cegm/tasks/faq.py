@@ -110,4 +110,5 @@ AXIS = Axis(
     control="nearest centroid of TF-IDF vectors (subset `control: TF-IDF`)",
     measured=measure,
     primary=("model",),
+    sets=("faq_banking77",),
 )

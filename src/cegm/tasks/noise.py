@@ -152,4 +152,5 @@ AXIS = Axis(
     level="share of content words altered",
     control="guessing gets one over the number of options at every share; the place named last .53 in qa1, .40 in qa2",
     measured=measure,
+    sets=("babi", "noise_en"),
 )

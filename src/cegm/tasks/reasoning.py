@@ -94,4 +94,5 @@ AXIS = Axis(
     level="links of the chain (generated only)",
     control="guessing gets one over the number of options",
     measured=measure,
+    sets=("babi", "bbh", "folio"),
 )

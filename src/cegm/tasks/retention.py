@@ -181,4 +181,5 @@ AXIS = Axis(
     level="tokens of the context",
     control="the value named last gets one over the number of options; in babi .33 of 6 places",
     measured=measure,
+    sets=("babi", "general_novels"),
 )

@@ -133,4 +133,5 @@ AXIS = Axis(
     control="BM25 gets .56 (subset `control: BM25`)",
     measured=measure,
     primary=("model",),
+    sets=("sci_scitldr",),
 )

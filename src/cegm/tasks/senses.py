@@ -165,4 +165,5 @@ AXIS = Axis(
     level="sentences between the word and what tells its sense; in the real form one level",
     control="always the same sense of a word: half, and none of LAMBADA",
     measured=measure,
+    sets=("ambient", "lambada", "masc_wsd"),
 )

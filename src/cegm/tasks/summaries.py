@@ -102,4 +102,5 @@ AXIS = Axis(
     control="copying the title gets .404 (subset `control: title`), the first sentence less",
     measured=measure,
     primary=("model",),
+    sets=("sci_scitldr",),
 )

@@ -153,4 +153,5 @@ AXIS = Axis(
     control="always saying the commonest word (subset `control: commonest word`); 1/2 for pairs",
     measured=measure,
     primary=("", "ud_ewt"),
+    sets=("blimp", "ud_ewt"),
 )

@@ -10,18 +10,21 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from cegm.strict import json_value
+from cegm.files import EMPTY, ROW_SUFFIXES, TEXT_SUFFIXES, LeftOut, decoded, text_files, told
+from cegm.train import json_rows
 from cegm.train.config import WORLD, RunConfig
+from cegm.train.cutting import cut_after, cut_before
+from cegm.train.json_rows import Kind
 from cegm.train.markup import strip_markdown
 
-Kind = Literal["text", "messages", "completion"]
-TEXT_SUFFIXES = (".txt", ".md")
 WHOLE_DOCUMENTS = 10
 """From this many documents on, whole documents are held out; below it, the end of each."""
+
+HELD_OUT = "held out too, and so not trained on"
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,13 @@ class Corpus:
         kind: `text` (documents are strings), `messages` or `completion` (documents are rows for SFTTrainer).
         train: Documents to learn from.
         validation: Held-out documents; none of them is in `train`.
+        left_out: Names of what the sources hold besides, by reason.
     """
 
     kind: Kind
     train: list[Any]
     validation: list[Any]
+    left_out: LeftOut = field(default_factory=dict)
 
     def digest(self) -> str:
         """sha256 of everything in it, hex."""
@@ -61,18 +66,19 @@ def load_corpus(config: RunConfig, processes: int = 1) -> Corpus:
     """
     if config.data == WORLD:
         return _world(config, processes)
-    kind, documents = _read(config.data)
+    kind, documents, left_out = _read(config.data)
     if config.validation_data is not None:
-        held_out_kind, held_out = _read(config.validation_data)
-        if held_out_kind != kind:
+        held_out = _read(config.validation_data)
+        if held_out.kind != kind:
             raise ValueError(
-                f"{config.validation_data} holds {held_out_kind} rows but {config.data} holds {kind} rows; use one kind for both"
+                f"{config.validation_data} holds {held_out.kind} rows but {config.data} holds {kind} rows; use one kind for both"
             )
-        corpus = Corpus(kind, documents, held_out)
+        both = {r: left_out.get(r, []) + held_out.left_out.get(r, []) for r in {**left_out, **held_out.left_out}}
+        corpus = Corpus(kind, documents, held_out.documents, both)
     elif kind == "text" and len(documents) < WHOLE_DOCUMENTS:
-        corpus = _split_ends(documents, config.validation_fraction)
+        corpus = Corpus(kind, *_split_ends(documents, config.validation_fraction), left_out)
     else:
-        corpus = _split_documents(kind, documents, config)
+        corpus = Corpus(kind, *_split_documents(documents, config), left_out)
     return _without_overlap(corpus, config.data)
 
 
@@ -106,22 +112,36 @@ def _until(documents: Iterator[str], words: int) -> list[str]:
 # ---------------------------------------------------------------------- reading
 
 
-def _read(source: str) -> tuple[Kind, list[Any]]:
+class Documents(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        kind: As of a corpus.
+        documents: In the order in which they were read.
+        left_out: Files of a folder that were not read, or fields of rows, by reason.
+    """
+
+    kind: Kind
+    documents: list[Any]
+    left_out: LeftOut
+
+
+def _read(source: str) -> Documents:
     path = Path(source).expanduser()
+    suffix = path.suffix.lower()
     if path.is_dir():
-        return "text", _read_folder(path)
+        return _read_folder(path)
     if path.is_file():
-        if path.suffix in (".jsonl", ".json"):
-            return _read_jsonl(path)
-        if path.suffix in TEXT_SUFFIXES:
-            return "text", [_require_text(_read_text(path), path)]
+        if suffix in ROW_SUFFIXES:
+            return Documents(*json_rows.read(path))
+        if suffix in TEXT_SUFFIXES:
+            return Documents("text", [_require_text(_read_text(path), path)], {})
         raise ValueError(
-            f"{source} is not a kind of data that can be read; use .jsonl, .txt, .md or a folder of .txt and .md"
+            f"{source} is not a kind of data that can be read; use .jsonl, .json, .txt, .md or a folder of .txt and .md, "
+            "none of them compressed"
         )
     looks_like_path = (
-        path.suffix in (".jsonl", ".json", *TEXT_SUFFIXES)
-        or source.startswith((".", "/", "~"))
-        or source.count("/") > 1
+        suffix in (*ROW_SUFFIXES, *TEXT_SUFFIXES) or source.startswith((".", "/", "~")) or source.count("/") > 1
     )
     if looks_like_path:
         raise ValueError(f"data {source} does not exist; give a file, a folder, 'world' or a hub data set")
@@ -129,13 +149,9 @@ def _read(source: str) -> tuple[Kind, list[Any]]:
 
 
 def _read_text(path: Path) -> str:
-    """One file as text: UTF-8 with or without byte order mark, any line ends, markup of .md stripped."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); convert it first") from error
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return strip_markdown(text) if path.suffix == ".md" else text
+    """One file as text, markup of .md stripped."""
+    text = decoded(path)
+    return strip_markdown(text) if path.suffix.lower() == ".md" else text
 
 
 def _require_text(text: str, path: Path) -> str:
@@ -144,89 +160,39 @@ def _require_text(text: str, path: Path) -> str:
     return text
 
 
-def _read_folder(folder: Path) -> list[str]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix in TEXT_SUFFIXES and path.is_file())
-    documents = [text for text in map(_read_text, files) if text.strip()]
+def _read_folder(folder: Path) -> Documents:
+    files, left_out = text_files(folder)
+    documents = []
+    for path in files:
+        text = _read_text(path)
+        if text.strip():
+            documents.append(text)
+        else:
+            left_out.setdefault(EMPTY, []).append(path.relative_to(folder).as_posix())
     if not documents:
-        raise ValueError(f"folder {folder} holds no text in .txt or .md files")
-    return documents
+        seen = f"; it has {told(left_out)}" if left_out else ""
+        raise ValueError(f"folder {folder} holds no text in .txt or .md files{seen}")
+    return Documents("text", documents, left_out)
 
 
-def _read_jsonl(path: Path) -> tuple[Kind, list[Any]]:
-    kinds: list[Kind] = []
-    documents: list[Any] = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); convert it first") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        kind, document = _document(json_value(line, f"{path} row {number}"), f"{path} row {number}")
-        if kinds and kind != kinds[0]:
-            raise ValueError(
-                f"{path} row {number} holds {kind} but the first row holds {kinds[0]}; use one kind per file"
-            )
-        kinds.append(kind)
-        documents.append(document)
-    if not documents:
-        raise ValueError(f"{path} is empty; give a file with rows")
-    return kinds[0], documents
-
-
-def _document(row: Any, where: str) -> tuple[Kind, Any]:
-    """Kind and content of one row; `where` begins the error message."""
-    if isinstance(row, dict):
-        text, messages = row.get("text"), row.get("messages")
-        if _is_text(text):
-            return "text", text
-        if isinstance(messages, list) and messages and all(_is_message(message) for message in messages):
-            return "messages", {"messages": messages}
-        if _is_turn(row.get("prompt")) and _is_turn(row.get("completion")):
-            return "completion", {"prompt": row["prompt"], "completion": row["completion"]}
-    raise ValueError(
-        f"{where} has no text: it needs 'text', 'messages', or 'prompt' and 'completion', none of them empty"
-    )
-
-
-def _is_text(value: Any) -> bool:
-    # A lone surrogate can be written in JSON but is no character, and every tokenizer stumbles over it.
-    return (
-        isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
-    )
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and _is_text(value.get("role")) and _is_text(value.get("content"))
-
-
-def _is_turn(value: Any) -> bool:
-    return _is_text(value) or (
-        isinstance(value, list) and bool(value) and all(_is_message(message) for message in value)
-    )
-
-
-def _read_hub(name: str) -> tuple[Kind, list[Any]]:
+def _read_hub(name: str) -> Documents:
     """Training split of a hub data set; `name:configuration` picks a configuration."""
     import datasets
 
     path, _, configuration = name.partition(":")
     try:
-        rows = datasets.load_dataset(path, configuration or None, split="train")
+        table = datasets.load_dataset(path, configuration or None, split="train")
     except Exception as error:  # the hub client raises a dozen unrelated types
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"data {name!r} is no file or folder here, and the hub did not give it: {reason}") from error
-    read = [_document(row, f"{name} row {number}") for number, row in enumerate(rows, start=1)]
-    kinds = {kind for kind, _ in read}
-    if len(kinds) != 1:
-        raise ValueError(f"data set {name} holds rows of kinds {sorted(kinds)}; exactly one kind can be trained on")
-    return kinds.pop(), [document for _, document in read]
+    numbered = ((f"{name} row {number}", row) for number, row in enumerate(table, start=1))
+    return Documents(*json_rows.documents(numbered, name))
 
 
 # ---------------------------------------------------------------------- splitting
 
 
-def _split_documents(kind: Kind, documents: list[Any], config: RunConfig) -> Corpus:
+def _split_documents(documents: list[Any], config: RunConfig) -> tuple[list[Any], list[Any]]:
     """Holds out whole documents, chosen by a fixed shuffle, until they make up the fraction."""
     if len(documents) < 2:
         raise ValueError(
@@ -242,31 +208,35 @@ def _split_documents(kind: Kind, documents: list[Any], config: RunConfig) -> Cor
         wanted -= sizes[index]
         if wanted <= 0:
             break
-    return Corpus(
-        kind,
-        [d for i, d in enumerate(documents) if i not in held_out],
-        [d for i, d in enumerate(documents) if i in held_out],
-    )
+    train = [document for index, document in enumerate(documents) if index not in held_out]
+    return train, [document for index, document in enumerate(documents) if index in held_out]
 
 
-def _split_ends(documents: list[str], fraction: float) -> Corpus:
-    """Holds out the end of each document, cut between words."""
+def _split_ends(documents: list[str], fraction: float) -> tuple[list[str], list[str]]:
+    """Holds out the end of each document, cut between words where it has any."""
     train, validation = [], []
     for document in documents:
-        cut = int(len(document) * (1.0 - fraction))
-        while 0 < cut < len(document) and not document[cut].isspace():
-            cut += 1
+        wanted = int(len(document) * (1.0 - fraction))
+        cut = cut_after(document, wanted) if wanted else 0
+        if not document[cut:].strip():  # the last word
+            cut = cut_before(document.rstrip(), min(wanted, len(document.rstrip()) - 1))
         train.append(document[:cut])
         validation.append(document[cut:].lstrip())
-    return Corpus("text", train, [text for text in validation if text])
+    return train, [text for text in validation if text]
 
 
 def _without_overlap(corpus: Corpus, source: str) -> Corpus:
-    """Drops training documents that are also held out."""
+    """Leaves training documents out that are also held out."""
     held_out = {json.dumps(document, sort_keys=True) for document in corpus.validation}
-    train = [document for document in corpus.train if json.dumps(document, sort_keys=True) not in held_out]
+    train: list[Any] = []
+    names: list[str] = []
+    for index, document in enumerate(corpus.train, start=1):
+        if json.dumps(document, sort_keys=True) in held_out:
+            names.append(f"document {index}")
+        else:
+            train.append(document)
     if not train:
         raise ValueError(
             f"{source} has nothing left to train on once the validation text is held out; give other validation_data"
         )
-    return replace(corpus, train=train)
+    return replace(corpus, train=train, left_out={**corpus.left_out, **({HELD_OUT: names} if names else {})})

@@ -14,7 +14,6 @@ from cegm.train.config import RunConfig
 from cegm.train.folder import RunFolder
 from cegm.train.meter import Meter
 from cegm.train.prepare import Parts, count, prepare, quieten, start
-from cegm.train.rows import validation_rows
 from cegm.train.trainer import build, build_loss
 
 TIMED_STEPS = 3
@@ -43,7 +42,8 @@ def describe(config: RunConfig) -> str:
         steps * config.per_device_train_batch_size * config.gradient_accumulation_steps * processes * config.max_length
     )
     seconds = steps * meter.median_step_seconds()
-    held_out = "prepared by SFTTrainer" if parts.corpus.kind != "text" else _held_out(config, parts)
+    held_out = parts.held_out
+    rows = sum(len(batch["input_ids"]) for batch in held_out.batches)
     return "\n".join(
         [
             yaml.safe_dump(config.to_dict(), sort_keys=False).rstrip(),
@@ -52,7 +52,8 @@ def describe(config: RunConfig) -> str:
             "",
             f"parameters:       {count(parts.model):,} (vocabulary {len(parts.tokenizer):,})",
             f"training:         {steps:,} steps, {tokens:,} tokens ({len(parts.rows):,} different rows)",
-            f"validation:       {held_out}",
+            f"validation:       {rows:,} rows, {held_out.predicted:,} tokens, {held_out.bytes:,} bytes",
+            *(f"note:             {note}" for note in parts.notes),
             f"clipping:         {policy(config.max_grad_norm)}",
             f"estimated time:   {_duration(seconds)} ({meter.median_step_seconds():.3f} s per step, validation excluded)",
             f"memory:           {meter.memory_bytes() / 2**20:,.0f} MiB at the peak of {TIMED_STEPS} steps",
@@ -86,11 +87,6 @@ def _steps_per_epoch(parts: Parts, config: RunConfig, processes: int) -> int:
     return math.ceil(
         len(parts.rows) / (config.per_device_train_batch_size * processes) / config.gradient_accumulation_steps
     )
-
-
-def _held_out(config: RunConfig, parts: Parts) -> str:
-    rows = validation_rows(parts.corpus, parts.tokenizer, config.max_length, config.eval_rows)
-    return f"{len(rows.tokens):,} rows, {rows.tokens.size:,} tokens, {rows.bytes:,} bytes"
 
 
 def _duration(seconds: float) -> str:

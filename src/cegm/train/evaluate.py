@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
+from cegm.train.conversations import IGNORED
 from cegm.train.rows import ValidationRows
 from cegm.train.sharded import reshard
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,14 +98,23 @@ class RunFolder:
                     folder.rmdir()
 
     @contextmanager
-    def undone_on_error(self) -> Iterator[None]:
-        """Removes what was created inside the block if the block fails, so that a refused run leaves nothing."""
-        before = set(self.root.iterdir())
+    def undone_on_error(self) -> Iterator[Callable[[], None]]:
+        """Removes what was created inside the block if the block fails, so that a refused run leaves nothing.
+
+        Yields:
+            To be called when what was created is to stay whatever happens.
+        """
+        before: set[Path] | None = set(self.root.iterdir())
+
+        def keep() -> None:
+            nonlocal before
+            before = None
+
         try:
-            yield
+            yield keep
         except BaseException:
             shutil.rmtree(self.writing, ignore_errors=True)
-            for created in set(self.root.iterdir()) - before:
+            for created in set() if before is None else set(self.root.iterdir()) - before:
                 shutil.rmtree(created) if created.is_dir() else created.unlink()
             raise
 
@@ -117,7 +126,12 @@ class RunFolder:
 
 
 def write_config(
-    folder: RunFolder, config: RunConfig, hashes: dict[str, str], model: dict[str, int], tokens: dict[str, int]
+    folder: RunFolder,
+    config: RunConfig,
+    hashes: dict[str, str],
+    model: dict[str, int],
+    tokens: dict[str, int],
+    left_out: dict[str, Any],
 ) -> None:
     """Writes `config.yaml`: all that is needed to understand the run, and to repeat it."""
     described = {
@@ -126,6 +140,7 @@ def write_config(
         "hashes": {**hashes, "code": code_hash()},
         "model": model,
         "tokens": tokens,
+        "left_out": left_out,
         "hardware": hardware(),
         "threads": torch.get_num_threads(),
     }

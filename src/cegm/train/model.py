@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,10 @@ from transformers import (
 )
 
 from cegm.sharding import whole
+from cegm.train.adapters import adapted_model
 from cegm.train.config import WORLD, RunConfig
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
-ADAPTERS = "adapter_config.json"
-"""In a folder without `config.json`: PEFT's adapters of a model that is elsewhere."""
 
 FRESH: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -81,7 +79,7 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
     """
     if config.is_fresh:
         return word_tokenizer() if config.data == WORLD else byte_tokenizer()
-    name, adapted = config.model_name_or_path, _adapted_model(config.model_name_or_path)
+    name, adapted = config.model_name_or_path, adapted_model(config.model_name_or_path)
     if adapted and not (Path(name) / "tokenizer_config.json").exists():
         name = adapted
     try:
@@ -192,7 +190,7 @@ def pretrained_config(config: RunConfig) -> PretrainedConfig:
     Raises:
         ValueError: None there, or one that transformers cannot read.
     """
-    name = _adapted_model(config.model_name_or_path) or config.model_name_or_path
+    name = adapted_model(config.model_name_or_path) or config.model_name_or_path
     try:
         settings: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
@@ -218,7 +216,7 @@ def _clear_stream(model: Any) -> None:
 
 
 def _pretrained(config: RunConfig) -> PreTrainedModel:
-    adapted = _adapted_model(config.model_name_or_path)
+    adapted = adapted_model(config.model_name_or_path)
     try:
         # Weights stay in float32; bf16 means autocast, so that small updates are not rounded away.
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -227,27 +225,6 @@ def _pretrained(config: RunConfig) -> PreTrainedModel:
         return _merged(model, config.model_name_or_path) if adapted else model
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _not_loaded("model", config, error) from error
-
-
-def _adapted_model(name: str) -> str | None:
-    """The model that a folder of adapters belongs to; None for what is no such folder.
-
-    Raises:
-        ValueError: It does not say which.
-    """
-    path = Path(name) / ADAPTERS
-    if not path.exists() or (Path(name) / "config.json").exists():
-        return None
-    try:
-        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}); save the adapters again") from error
-    if not base:
-        raise ValueError(
-            f"{path} names no base model, so its adapters fit nothing; put a saved model's folder under 'base_model_name_or_path' "
-            "(adapters of a fresh model cannot be used: its random weights were not saved; train it without lora_r)"
-        )
-    return str(base)
 
 
 def _merged(model: PreTrainedModel, adapters: str) -> PreTrainedModel:
@@ -275,7 +252,7 @@ def with_adapters(model: PreTrainedModel, config: RunConfig) -> nn.Module:
     """
     from peft import LoraConfig, get_peft_model
 
-    if _adapted_model(config.model_name_or_path):
+    if adapted_model(config.model_name_or_path):
         raise ValueError(
             f"{config.model_name_or_path} holds adapters, and new ones on top could not be saved; leave lora_r out, or merge them first"
         )

@@ -6,7 +6,9 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import datasets
 import torch
@@ -15,12 +17,16 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from cegm.files import MOST_NAMES, told
 from cegm.train import resume
 from cegm.train.config import RunConfig
+from cegm.train.conversations import Losses, conversation_rows
 from cegm.train.data import Corpus, load_corpus, rows_per_run
+from cegm.train.evaluate import ValidationSet, from_dataset, from_rows
 from cegm.train.folder import RunFolder
 from cegm.train.model import load_model, load_tokenizer, weights_hash
-from cegm.train.rows import training_rows
+from cegm.train.rows import training_rows, validation_rows
+from cegm.train.trainer import RowCollator
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,21 @@ class Parts:
         corpus: Text, training and held out.
         tokenizer: The model's.
         model: Before the first step, in float32.
-        rows: Training set for SFTTrainer.
+        rows: Training set, as `training_rows` makes it.
+        held_out: What is validated on.
         initial_hash: sha256 of the model's weights, hex.
+        left_out: What of the data is in neither, for files to keep: names by reason, and counts of rows.
+        notes: The same in sentences.
     """
 
     corpus: Corpus
     tokenizer: PreTrainedTokenizerBase
     model: nn.Module
     rows: datasets.Dataset
+    held_out: ValidationSet
     initial_hash: str
+    left_out: dict[str, Any]
+    notes: list[str]
 
 
 def start(config: RunConfig, folder: RunFolder) -> resume.Resumption | None:
@@ -56,8 +68,7 @@ def start(config: RunConfig, folder: RunFolder) -> resume.Resumption | None:
         torch.set_num_threads(config.threads)
     if config.resume_from_checkpoint is not None:
         resumption = resume.find(config, folder)
-        for note in resumption.notes if is_main_process() else ():
-            print(f"cegm: warning: {note}", file=sys.stderr)
+        tell(resumption.notes)
         return resumption
     if is_main_process():  # the others may come when it has begun to write
         folder.require_free()
@@ -87,8 +98,43 @@ def prepare(config: RunConfig, processes: int = 1) -> Parts:
             f"{config.data} holds messages but the tokenizer of {name} has no chat template; use text rows"
         )
     model = load_model(config, tokenizer)
+    made = (
+        _packed(config, corpus, tokenizer, processes) if corpus.kind == "text" else _one_each(config, corpus, tokenizer)
+    )
+    left_out: dict[str, Any] = {r: {"count": len(n), "first": n[:MOST_NAMES]} for r, n in corpus.left_out.items()}
+    notes = [f"left out of {config.data}: {told(corpus.left_out)}"] if corpus.left_out else []
+    for which, losses in made.losses.items():
+        left_out[f"{which} rows"] = losses.facts()
+        notes += losses.told(which, config.max_length)
+    return Parts(corpus, tokenizer, model, made.rows, made.held_out, weights_hash(model), left_out, notes)
+
+
+class _Made(NamedTuple):
+    """Rows of a run, and what they lack."""
+
+    rows: datasets.Dataset
+    held_out: ValidationSet
+    losses: dict[str, Losses]
+
+
+def _packed(config: RunConfig, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, processes: int) -> _Made:
     rows = training_rows(corpus, tokenizer, config.max_length, rows_per_run(config, processes), config.seed)
-    return Parts(corpus, tokenizer, model, rows, weights_hash(model))
+    packed = validation_rows(corpus, tokenizer, config.max_length, config.eval_rows)
+    return _Made(rows, from_rows(packed, config.per_device_train_batch_size), {})
+
+
+def _one_each(config: RunConfig, corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> _Made:
+    training = conversation_rows(corpus.train, tokenizer, config.max_length, "training")
+    validation = conversation_rows(corpus.validation, tokenizer, config.max_length, "validation")
+    collator, batch = RowCollator(pad_token_id=tokenizer.pad_token_id), config.per_device_train_batch_size
+    held_out = from_dataset(validation.rows, collator, tokenizer, config.eval_rows, batch)
+    return _Made(training.rows, held_out, {"training": training.losses, "validation": validation.losses})
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Says what the user should know before a run begins, once for all processes."""
+    for note in notes if is_main_process() else ():
+        print(f"cegm: warning: {note}", file=sys.stderr)
 
 
 def count(model: nn.Module) -> int:

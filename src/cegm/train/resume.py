@@ -12,6 +12,7 @@ from typing import Any
 from cegm.strict import is_count, json_value, read_text
 from cegm.train.checkpoints import MANIFEST, OPTIMIZER, DamagedError, newest, verify
 from cegm.train.config import RunConfig
+from cegm.train.contents import model_hash
 from cegm.train.durable import sha256
 from cegm.train.folder import RunFolder
 from cegm.train.provenance import code_hash, versions
@@ -94,7 +95,15 @@ class Resumption:
         """
         name = self.checkpoint.name
         before, now = self.state["config"], _plain(config)
+        model, held = self.state.get("model"), model_hash(config.model_name_or_path)
+        moved = model is not None and model == held
+        if model is not None and before.get("model_name_or_path") == config.model_name_or_path and not moved:
+            raise ValueError(
+                f"{name} was made from another model than {config.model_name_or_path} holds now; give the one that the run began with"
+            )
         for option in now:
+            if option == "model_name_or_path" and moved:
+                continue
             if option not in MAY_DIFFER and before.get(option) != now[option]:
                 raise ValueError(
                     f"{name} was made with {option}={before.get(option)}, this run has {option}={now[option]}; give the same, or "

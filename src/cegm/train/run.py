@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -15,14 +16,13 @@ from cegm.train import trackers
 from cegm.train.audit import AuditLog
 from cegm.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
 from cegm.train.config import RunConfig
+from cegm.train.contents import model_hash
 from cegm.train.durable import move_whole, sha256
-from cegm.train.evaluate import ValidationSet, from_dataset, from_rows
 from cegm.train.folder import RunFolder, write_card, write_config
 from cegm.train.health import NonFiniteError
 from cegm.train.model import weights_hash
-from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start
+from cegm.train.prepare import Parts, count, is_main_process, prepare, quieten, start, tell
 from cegm.train.resume import Resumption, described
-from cegm.train.rows import conversations, validation_rows
 from cegm.train.saving import writing
 from cegm.train.sharded import shard
 from cegm.train.trainer import RowCollator, RunTrainer
@@ -83,12 +83,13 @@ def train(config: RunConfig) -> RunSummary:
         shard(cast(PreTrainedModel, parts.model))
     if resumption is not None:
         resumption.require_same(config, parts.corpus.digest(), arguments.world_size)
-    with folder.held() if is_main_process() else nullcontext():
-        with folder.undone_on_error() if is_main_process() else nullcontext():
-            run = _Run(config, folder, parts, arguments, resumption)
-        if is_main_process() and not config.is_fresh:
-            print(config.pace)
-        return run.go()
+    tell(parts.notes)
+    if is_main_process() and not config.is_fresh:
+        print(config.pace)
+    if not is_main_process():
+        return _Run(config, folder, parts, arguments, resumption).go(lambda: None)
+    with folder.held(), folder.undone_on_error() as keep:
+        return _Run(config, folder, parts, arguments, resumption).go(keep)
 
 
 def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
@@ -139,39 +140,28 @@ class _Run:
             if resumption is None:
                 folder.require_free()  # another process may have come and gone since `start`
             self.audit, self.metrics = AuditLog(folder.audit), MetricsFile(folder.metrics)
-        self.trainer, held_out = self._build(arguments)
+        self.trainer = self._build(arguments)
         self.trainer.remembered = self._remembered
         self.meter = self.trainer.meter
-        self.validation = Validation(held_out, self.metrics, self.meter, config.eval_steps)
+        self.validation = Validation(parts.held_out, self.metrics, self.meter, config.eval_steps)
         self.bar = ProgressBar(self.meter) if config.progress and self.metrics is not None else None
         self._add_callbacks()
 
-    def _build(self, arguments: SFTConfig) -> tuple[RunTrainer, ValidationSet]:
-        config, corpus, tokenizer = self.config, self.parts.corpus, self.parts.tokenizer
-        collator = RowCollator(pad_token_id=tokenizer.pad_token_id)
-        held_out = None
-        if corpus.kind == "text":
-            arguments.dataset_kwargs = {"skip_prepare_dataset": True}  # packed already
-        else:
-            held_out = conversations(corpus.validation)
+    def _build(self, arguments: SFTConfig) -> RunTrainer:
+        arguments.dataset_kwargs = {"skip_prepare_dataset": True}  # all rows are made already
         trainer = RunTrainer(
-            config,
+            self.config,
             self.folder,
             self.audit,
             self.resumption,
             model=self.parts.model,
             args=arguments,
-            data_collator=collator,
+            data_collator=RowCollator(pad_token_id=self.parts.tokenizer.pad_token_id),
             train_dataset=self.parts.rows,
-            eval_dataset=held_out,
-            processing_class=tokenizer,
+            processing_class=self.parts.tokenizer,
         )
         trainer.create_optimizer()
-        batch = config.per_device_train_batch_size
-        if held_out is None:
-            packed = validation_rows(corpus, tokenizer, config.max_length, config.eval_rows)
-            return trainer, from_rows(packed, batch)
-        return trainer, from_dataset(trainer.eval_dataset, collator, tokenizer, config.eval_rows, batch)
+        return trainer
 
     def _add_callbacks(self) -> None:
         self.trainer.remove_callback(PrinterCallback)
@@ -185,15 +175,22 @@ class _Run:
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = str(self.folder.tensorboard)
 
-    def go(self) -> RunSummary:
-        """Trains to the end and returns how it ended."""
+    def go(self, keep: Callable[[], None]) -> RunSummary:
+        """Trains to the end and returns how it ended.
+
+        Args:
+            keep: Called before an error is raised that comes after a step, or from numbers that are not finite: its traces stay.
+        """
         self._open()
+        first = 0 if self.resumption is None else self.resumption.state["step"]
         try:
             checkpoint = None if self.resumption is None else str(self.resumption.checkpoint)
             self.trainer.train(resume_from_checkpoint=checkpoint)
             summary = self._summary()
             self._finish(summary)
         except BaseException as error:
+            if isinstance(error, NonFiniteError) or self.trainer.state.global_step > first:
+                keep()
             if self.audit is not None and not isinstance(error, NonFiniteError):  # that one is recorded with its place
                 with suppress(OSError):  # a full disk may be what stopped the run
                     self.audit.record("stopped", step=self.trainer.state.global_step, error=type(error).__name__)
@@ -216,10 +213,15 @@ class _Run:
         if resumption is not None and self.folder.holds_run:
             self.metrics.cut_to(resumption.state["metrics_bytes"], resumption.state["metrics_hash"])
         self._hashes = {"data": self.parts.corpus.digest(), "initial_weights": self.parts.initial_hash}
-        write_config(self.folder, self.config, self._hashes, self._model_facts(), self._token_facts())
+        self._model = model_hash(self.config.model_name_or_path) if self.config.save_steps else None
+        write_config(
+            self.folder, self.config, self._hashes, self._model_facts(), self._token_facts(), self.parts.left_out
+        )
         facts = {**self._hashes, "config": sha256(self.folder.config)}
         if resumption is None:
-            self.audit.record("start", method=self.config.method, seed=self.config.seed, **facts)
+            self.audit.record(
+                "start", method=self.config.method, seed=self.config.seed, left_out=self.parts.left_out, **facts
+            )
             return
         self.audit.record(
             "resume",
@@ -237,6 +239,7 @@ class _Run:
         return {
             **described(self.config),
             "data": self._hashes["data"],
+            "model": self._model,
             "processes": self.trainer.args.world_size,
             "metrics_bytes": self.metrics.size(),
             "metrics_hash": self.metrics.hash(),

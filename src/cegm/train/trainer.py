@@ -22,7 +22,7 @@ from cegm.train.audit import AuditLog
 from cegm.train.callbacks import bare
 from cegm.train.clipping import ClipWatch
 from cegm.train.config import RunConfig
-from cegm.train.evaluate import IGNORED
+from cegm.train.conversations import IGNORED
 from cegm.train.folder import RunFolder
 from cegm.train.guard import Guard, OnNonFinite
 from cegm.train.health import BAD_WEIGHT, NonFiniteError, earliest, find_first_bad

@@ -42,12 +42,13 @@ def text_of(path: Path) -> str:
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:
-    """Files of a folder that match a pattern, sorted by name.
+    """Files of a folder that match a pattern, sorted by name; hidden ones belong to no set.
 
     Raises:
         NotMeasured: None does.
     """
-    found = sorted(folder.glob(pattern))
+    paths = (path.relative_to(folder) for path in folder.glob(pattern))
+    found = sorted(folder / path for path in paths if not any(part.startswith(".") for part in path.parts))
     if not found:
         raise NotMeasured(f"{folder} has no file {pattern}; fetch the set again")
     return found
