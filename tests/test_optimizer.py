@@ -852,10 +852,7 @@ def test_a_compiled_model_trains_like_the_eager_one():
     ],
 )
 def test_two_ranks_equal_one_process(tmp_path, options):
-    import torch.multiprocessing as mp
-
-    mp.spawn(ranks.train, args=(str(tmp_path), options), nprocs=2)
-    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    results = ranks.in_two(ranks.train, tmp_path, options)
     model, optimizer = ranks.setting(options)
     for batch in ranks.batches():
         loss = model(batch).square().mean()
