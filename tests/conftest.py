@@ -5,6 +5,7 @@ os.environ.setdefault("PYTHONHASHSEED", "0")  # of the workers of xdist and of e
 
 import multiprocessing
 import random
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -22,7 +23,11 @@ multiprocessing.get_context("forkserver").set_forkserver_preload(["torch", "cegm
 
 def pytest_configure(config):
     """The short suite draws what it always drew; with any other choice of marks, hypothesis draws anew."""
-    drawing.draw_anew() if config.option.markexpr != "not long" else drawing.draw_the_same()
+    drawing.draw("same" if config.option.markexpr == "not long" else "new")
+    if folder := os.environ.get("CEGM_TEST_MARGINS"):
+        from margins import Margins  # which reaches into one version of pytest
+
+        config.pluginmanager.register(Margins(Path(folder)))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,6 +43,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def threads_and_a_seed():
     """Every test starts from the same random state and, unless OMP_NUM_THREADS says otherwise, leaves the cores to its neighbours."""
+    drawing.as_chosen()
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     random.seed(0)

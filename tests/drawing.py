@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
@@ -16,22 +16,30 @@ ANYWHERE: Any = {"database": None, "deadline": None, "suppress_health_check": [H
 settings.register_profile("same", max_examples=FEW, derandomize=True, **ANYWHERE)
 settings.register_profile("new", max_examples=MANY, print_blob=True, **ANYWHERE)
 
-
-def draw_the_same() -> None:
-    """The same examples in every run.
-
-    Hypothesis mixes in the constants of the package's source, of whichever modules were imported before: the examples would
-    hang on which tests are chosen, and on code that the property does not touch.
-    """
-    settings.load_profile("same")
-    providers._get_local_constants = lambda: providers.Constants()
+_chosen = "same"
 
 
-def draw_anew() -> None:
-    """New examples, and many; one that fails is printed with what draws it again."""
-    settings.load_profile("new")
+def draw(examples: Literal["same", "new"]) -> None:
+    """The same few examples as in every run, or many new ones; one of these that fails is printed with what draws it again."""
+    global _chosen
+    _chosen = examples
+    as_chosen()
+    if examples == "same":
+        # Hypothesis mixes in the constants of whichever modules of the package were imported before: its examples would hang
+        # on which tests are chosen, and on code that the property does not touch.
+        providers._get_local_constants = lambda: providers.Constants()
+
+
+def as_chosen() -> None:
+    """Settings as they were chosen; torch's own tests load others, for the whole process, when they are imported."""
+    settings.load_profile(_chosen)
 
 
 def examples(few: int, **given: Any) -> settings:
     """Settings of a slow property: `few` examples in the short suite, as many times more in the long one as others have."""
-    return settings(max_examples=few * settings.default.max_examples // FEW, **given)
+    profile = settings.get_profile(_chosen)
+    return settings(profile, max_examples=few * profile.max_examples // FEW, **given)
+
+
+def draws_the_same() -> bool:
+    return _chosen == "same"

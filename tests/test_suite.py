@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.internal.conjecture import providers
 
 import conftest
-from drawing import examples
+import drawing
+from drawing import draws_the_same, examples
 
-short = pytest.mark.skipif(not settings.default.derandomize, reason="draws anew on purpose")
+short = pytest.mark.skipif(not draws_the_same(), reason="draws anew on purpose")
 
 
 def drawn(given_settings: settings | None = None) -> list[Any]:
@@ -52,19 +53,31 @@ def test_the_short_suite_draws_the_same_examples_whatever_else_was_imported(tmp_
         del sys.modules["unknown_so_far"]
 
 
-@short
 def test_examples_need_no_memory_and_no_clock() -> None:
-    assert settings.default.database is None
-    assert settings.default.deadline is None
+    for each in (settings.default, examples(3)):
+        assert each.database is None
+        assert each.deadline is None
+        assert HealthCheck.too_slow in each.suppress_health_check
+
+
+def test_what_another_library_sets_for_all_tests_does_not_last() -> None:
+    """As torch does on the import of its own tests' tools, which one of ours needs."""
+    expected = [repr(settings.default), repr(examples(7))]
+    settings.register_profile("of another library", max_examples=10)
+    settings.load_profile("of another library")
+    assert [repr(settings.default), repr(examples(7))] != expected
+    assert repr(examples(7)) == expected[1]
+    drawing.as_chosen()  # before every test
+    assert [repr(settings.default), repr(examples(7))] == expected
 
 
 @pytest.fixture
-def chosen() -> Iterator[Callable[[str], None]]:
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Configures pytest as with a choice of marks; afterwards all is as before."""
-    kept, constants = settings.default, providers._get_local_constants
+    monkeypatch.delenv("CEGM_TEST_MARGINS", raising=False)
+    short, constants = draws_the_same(), providers._get_local_constants
     yield lambda marks: conftest.pytest_configure(configuration(marks))
-    settings.register_profile("kept", kept)
-    settings.load_profile("kept")
+    drawing.draw("same" if short else "new")
     providers._get_local_constants = constants
 
 
