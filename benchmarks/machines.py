@@ -4,9 +4,10 @@
     python benchmarks/machines.py --output /tmp/part --threads 1 --instructions avx2 -- tests/mapping tests/context
 
 An instruction set changes the order in which torch, MKL and oneDNN add, and so the last bits of everything. Each run also has a
-seed for hashes, a time zone and a locale of its own, which must make no difference either; hypothesis draws the same examples
-in all. `machines.csv` gets a line per run; `margins.csv` says of each comparison within a tolerance how much of it was used at
-worst, and where. A tolerance that is nearly used up is one that hangs on the machine.
+seed for hashes, a time zone and a locale of its own, and every second one begins with the last test, which must make no
+difference either; hypothesis draws the same examples in all. `machines.csv` gets a line per run; `margins.csv` says of each
+comparison within a tolerance how much of it was used at worst, and where. A tolerance that is nearly used up is one that hangs
+on the machine.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ SURROUNDINGS = (("UTC", "C.UTF-8"), ("Asia/Kathmandu", "POSIX"), ("America/St_Jo
 """Time zones, two of them off the full hour, and locales."""
 
 COLUMNS = (
-    "threads", "instructions", "hash_seed", "time_zone", "locale", "passed", "skipped", "failed", "seconds", "failures",
+    "threads", "instructions", "hash_seed", "time_zone", "locale", "order", "passed", "skipped", "failed", "seconds", "failures",
     "processor", "torch",
 )  # fmt: skip
 
@@ -74,6 +75,7 @@ def environment(threads: int, instructions: str, number: int) -> dict[str, str]:
         "PYTHONHASHSEED": str(number),
         "TZ": zone,
         "LC_ALL": locale,
+        "CEGM_TEST_BACKWARDS": "1" * (number % 2),
     }
 
 
@@ -98,6 +100,7 @@ def run(threads: int, instructions: str, number: int, arguments: list[str]) -> t
         "hash_seed": number,
         "time_zone": machine["TZ"],
         "locale": machine["LC_ALL"],
+        "order": "backwards" if machine["CEGM_TEST_BACKWARDS"] else "forwards",
         "passed": int(suite.get("tests", 0)) - len(failures) - skipped,
         "skipped": skipped,
         "failed": len(failures),

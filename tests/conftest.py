@@ -32,7 +32,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Under `-m long`, properties are tried too, with many more examples."""
+    """Under `-m long`, properties are tried too, with many more examples; CEGM_TEST_BACKWARDS begins with the last test."""
+    if os.environ.get("CEGM_TEST_BACKWARDS"):
+        items.reverse()
     if config.option.markexpr == "long":
         for item in items:
             if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
