@@ -36,7 +36,6 @@ def setting():
 
 
 def train(rank, folder):
-    torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=PATIENCE
     )

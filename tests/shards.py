@@ -338,7 +338,6 @@ def warnings_of_a_bypassed_layer():
 
 def run(rank, world, folder, jobs):
     """Does jobs, (name, function, arguments), and keeps what they return for each process."""
-    torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous-{world}", rank=rank, world_size=world, timeout=PATIENCE
     )

@@ -17,7 +17,6 @@ from cegm.train.run import train
 from cegm.train.trainer import RunTrainer
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["survivors"])  # torch and transformers are imported once
 
 PLACES: dict[str, tuple[Any, str]] = {
     "in an accumulation window": (RunTrainer, "training_step"),

@@ -26,6 +26,7 @@ from torch.testing._internal.common_optimizers import (
     get_error_inputs_for_all_optims,
 )
 
+import rounding
 from cegm import CEGM
 from cegm.baselines.muon import Muon
 from cegm.context.layers import EntanglementLayer
@@ -645,7 +646,7 @@ def test_a_compiled_step_is_the_step(info):
         step()
         optimizer.zero_grad()
         train(twin, plain, 1, start=seed)
-    for parameter, other in zip(
-        model.parameters(), twin.parameters(), strict=True
-    ):  # torch traces another order of AdamW's sums
-        torch.testing.assert_close(parameter, other, rtol=0, atol=1e-6)
+    for parameter, other in zip(model.parameters(), twin.parameters(), strict=True):
+        # torch traces another order of AdamW: each of the three steps rounds a weight twice, and its ten operations their .01
+        bound = rounding.of_sum(3 * 2, other.detach().abs()) + rounding.of_sum(3 * 10, 3 * 0.01)
+        rounding.agree(parameter, other, bound)

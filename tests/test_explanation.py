@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import cegm
+import rounding
 from cegm import CEGM
 from models import batches, llama, perceptron, train
 
@@ -54,8 +55,8 @@ def inner_products(model, optimizer, rows):
 
 
 @pytest.mark.parametrize("build", [llama, gpt2])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_scores_sum_to_the_inner_product_of_batch_gradient_and_entangled_gradient(build, dtype, tolerance):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_sum_to_the_inner_product_of_batch_gradient_and_entangled_gradient(build, dtype):
     model = build().to(dtype)
     optimizer = trained(model)
     ids = batches(1, rows=3, length=20, seed=9)[0]
@@ -65,9 +66,17 @@ def test_scores_sum_to_the_inner_product_of_batch_gradient_and_entangled_gradien
     assert explanation.left_out == {}
     sums = torch.stack([text.scores.sum(dim=1) for text in explanation.texts]).sum(dim=0)
     for (name, (gradient, entangled)), found in zip(expected.items(), sums, strict=True):
-        size = float(gradient.norm() * entangled.norm())
-        assert abs(float(found) - float((gradient * entangled).sum())) <= tolerance * size, name
-    assert explanation.loss == pytest.approx(mean_loss(copy.deepcopy(model).eval(), ids).item(), rel=1e-6)
+        assert float(found) == pytest.approx(
+            float((gradient * entangled).sum()), rel=0, abs=of_scores(gradient, entangled, ids)
+        ), name
+    loss = mean_loss(copy.deepcopy(model).eval(), ids).item()
+    assert explanation.loss == pytest.approx(loss, rel=rounding.of_sum(ids.numel(), 1.0, dtype))
+
+
+def of_scores(gradient, entangled, ids):
+    """Between the sum over tokens of a sum over inputs and outputs, and that over the weights of a sum over tokens."""
+    size = float(gradient.double().norm() * entangled.double().norm())
+    return rounding.of_sum(ids.numel() + sum(gradient.shape), size, gradient.dtype)
 
 
 def test_sum_of_all_scores_is_how_fast_a_step_along_the_entangled_gradient_lowers_the_loss():
@@ -392,7 +401,9 @@ def test_lora_adapters_are_layers_too():
     assert all("lora" in layer for layer in explanation.layers)
     sums = torch.stack([text.scores.sum(dim=1) for text in explanation.texts]).sum(dim=0)
     for found, (gradient, entangled) in zip(sums, inner_products(model, optimizer, ids).values(), strict=True):
-        assert abs(float(found - (gradient * entangled).sum())) <= 1e-5 * float(gradient.norm() * entangled.norm())
+        assert float(found) == pytest.approx(
+            float((gradient * entangled).sum()), rel=0, abs=of_scores(gradient, entangled, ids)
+        )
 
 
 def test_compiled_distributed_and_wrapped_give_the_same(tmp_path):

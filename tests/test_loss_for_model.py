@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn import functional as F
 
 import loss_ranks
+import ranks
 from cegm import EntanglementLoss
 
 transformers = pytest.importorskip("transformers")
@@ -82,8 +82,7 @@ def test_lora_adapters_get_the_same_gradients():
 
 
 def test_two_processes_agree_with_one(tmp_path):
-    mp.spawn(loss_ranks.train, args=(str(tmp_path),), nprocs=2)
-    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    results = ranks.in_two(loss_ranks.train, tmp_path)
     model, tokens, labels, _ = loss_ranks.setting()
     loss_ranks.LOSS.for_model(model)(model(tokens), labels).backward()
     for first, second, parameter in zip(*results, model.parameters(), strict=True):

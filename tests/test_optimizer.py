@@ -1,6 +1,7 @@
 """CEGM against Muon (the limit without context), against the slow oracle, and in every way a training loop can call it."""
 
 import copy
+import functools
 import json
 import math
 import warnings
@@ -13,8 +14,8 @@ from torch import nn
 import models
 import oracle
 import ranks
+import rounding
 from cegm import CEGM
-from cegm.mapping.normalize import GRAM_RATIO
 from cegm.options import RECOMMENDED
 
 transformers = pytest.importorskip("transformers")
@@ -62,18 +63,22 @@ def test_without_context_it_is_torchs_muon_bit_for_bit_over_50_steps():
 
 
 def run_beside_oracle(options, steps=7, sizes=(6, 10, 4), tokens=12, seed=0, **constructor):
-    """Trains a perceptron with CEGM and, beside it, the slow version from the contexts and demands of the same passes."""
+    """Trains a perceptron with CEGM and, beside it, the slow version from the contexts and demands of the same passes.
+
+    Both part by what rounding makes of the same training with its tokens in other orders and their last bits at random: polar
+    factors of long matrices amplify it by the square of their condition.
+    """
     torch.manual_seed(seed)
     model = models.perceptron(sizes)
-    optimizer = CEGM(model, lr=0.03, precision="float32", **constructor, **options)
+    reordered = [(copy.deepcopy(model), torch.randperm(tokens)) for _ in range(2)]
+    build = functools.partial(CEGM, lr=0.03, precision="float32", **constructor, **options)
+    optimizer, *others = map(build, [model, *(twin for twin, _ in reordered)])
     resolved = {k: v for k, v in optimizer.defaults.items() if k != "lr"}
     linears = [m for m in model if isinstance(m, nn.Linear)]
-    long = any(max(m.weight.shape) >= GRAM_RATIO * min(m.weight.shape) for m in linears)
-    tolerance = 1e-4 if resolved["normalize"] == "polar" and long else 2e-5
     slow = [oracle.SlowCEGM(m.weight.data, lr=0.03, options=resolved) for m in linears]
     for _ in range(steps):
         contexts, outputs = [], []
-        hidden = torch.randn(tokens, sizes[0])
+        hidden = x = torch.randn(tokens, sizes[0])
         for module in model:
             if isinstance(module, nn.Linear):
                 contexts.append(hidden.detach())
@@ -88,9 +93,21 @@ def run_beside_oracle(options, steps=7, sizes=(6, 10, 4), tokens=12, seed=0, **c
         optimizer.observe_loss(loss)
         optimizer.step()
         optimizer.zero_grad()
+        for (each, order), other in zip(reordered, others, strict=True):
+            loss = (each(rounding.with_other_last_bits(x[order])) - 1).square().mean()
+            loss.backward()
+            other.observe_loss(loss)
+            other.step()
+            other.zero_grad()
+        moved = max(
+            float((theirs - mine).norm() / mine.norm())
+            for each, _ in reordered
+            for theirs, mine in zip(each.parameters(), model.parameters(), strict=True)
+        )
+        tolerance = max(2e-5, rounding.ALLOWANCE * moved)
         for twin, linear in zip(slow, linears, strict=True):
             error = float((linear.weight.detach().double() - twin.weight).norm() / twin.weight.norm())
-            assert error < tolerance, f"step {twin.steps}"
+            assert error == pytest.approx(0, abs=tolerance), f"step {twin.steps}"
 
 
 def test_the_paper_preset_is_the_oracle():
@@ -187,16 +204,29 @@ def test_a_fused_projection_is_mapped_piece_by_piece():
     fused, separate = nn.ModuleDict({"Wqkv": stacked}), nn.ModuleList(parts)
     fused.num_heads = 2
     options = {"lr": 0.01, "power": -0.5, "gradient_power": -0.5, "heads": 2, "precision": "float32"}
+    passes = [(torch.randn(10, 8), torch.randn(10, 24)) for _ in range(4)]
+    bound = rounding.of_orders(lambda order: moved(fused, options, passes, order)["Wqkv"].weight, 10)
     first, second = CEGM(fused, **options), CEGM(separate, **options)
-    for _ in range(4):
-        x, d = torch.randn(10, 8), torch.randn(10, 24)
+    for x, d in passes:
         stacked(x).backward(d)
         for part, piece in zip(parts, d.split(8, dim=1), strict=True):
             part(x).backward(piece)
         for optimizer in (first, second):
             optimizer.step()
             optimizer.zero_grad()
-    assert torch.allclose(stacked.weight, torch.cat([p.weight for p in parts]), atol=1e-6)
+    rounding.agree(stacked.weight, torch.cat([p.weight for p in parts]), bound)
+
+
+def moved(model, options, passes, order):
+    """A copy of the model after steps on the rows of some passes, (rows, ...), in an order of their own."""
+    twin = copy.deepcopy(model)
+    optimizer = CEGM(twin, **options)
+    (layer,) = twin.children()
+    for x, d in passes:
+        layer(x[order]).backward(d[order])
+        optimizer.step()
+        optimizer.zero_grad()
+    return twin
 
 
 def test_conv1d_moves_as_the_linear_layer_it_is():
@@ -205,14 +235,16 @@ def test_conv1d_moves_as_the_linear_layer_it_is():
     linear, transposed = nn.Linear(6, 8), Conv1D(8, 6)
     transposed.weight.data.copy_(linear.weight.data.T)
     transposed.bias.data.copy_(linear.bias.data)
-    optimizers = [CEGM(m, lr=0.01, power=-0.5) for m in (nn.Sequential(linear), nn.Sequential(transposed))]
-    for _ in range(4):
-        x = torch.randn(10, 6)
+    options = {"lr": 0.01, "power": -0.5, "precision": "float32"}
+    passes = [(torch.randn(10, 6), torch.randn(10, 8)) for _ in range(4)]
+    bound = rounding.of_orders(lambda order: moved(nn.Sequential(linear), options, passes, order)[0].weight, 10)
+    optimizers = [CEGM(m, **options) for m in (nn.Sequential(linear), nn.Sequential(transposed))]
+    for x, d in passes:
         for module, optimizer in zip((linear, transposed), optimizers, strict=True):
-            module(x).square().sum().backward()
+            module(x).backward(d)
             optimizer.step()
             optimizer.zero_grad()
-    assert torch.allclose(linear.weight, transposed.weight.T, atol=1e-6)
+    rounding.agree(linear.weight, transposed.weight.T, bound)
 
 
 # ---------------------------------------------------------------------- invariances
@@ -480,7 +512,15 @@ def test_shared_scores_survive_checkpointing_accumulation_and_a_single_layer(hie
     options = {"lr": 1e-2, "scores": scores, "hierarchy": hierarchy, "refresh_every": 2, "precision": "float32"}
     options |= {"normalize": "frobenius", "layer_scale": "spectral"}  # the polar factor would amplify rounding
     losses = models.train(plain, CEGM(plain, **options), data)
-    assert models.train(checkpointed, CEGM(checkpointed, **options), data) == pytest.approx(losses, abs=1e-5)
+
+    def of_the_base(order):  # where no token is weighed, so that what hangs on rounding by mistake cannot excuse itself
+        twin = copy.deepcopy(model)
+        base = CEGM(twin, **{**options, "scores": "uniform", "hierarchy": "layer"})
+        return torch.tensor(models.train(twin, base, [ids[order] for ids in data]))
+
+    bound = rounding.of_orders(of_the_base, 4)
+    found = models.train(checkpointed, CEGM(checkpointed, **options), data)
+    rounding.agree(torch.tensor(found), torch.tensor(losses), bound)
     optimizer, accumulated = CEGM(pieces, **options), []
     for ids in data:
         parts = [pieces(input_ids=row, labels=row).loss / 4 for row in ids.split(1)]
@@ -489,7 +529,7 @@ def test_shared_scores_survive_checkpointing_accumulation_and_a_single_layer(hie
         accumulated.append(sum(part.item() for part in parts))
         optimizer.step()
         optimizer.zero_grad()
-    assert accumulated == pytest.approx(losses, abs=1e-5)
+    rounding.agree(torch.tensor(accumulated), torch.tensor(losses), bound)
     if scores == "uniform":
         alone = copy.deepcopy(model)
         assert models.train(alone, CEGM(alone, **{**options, "hierarchy": "layer"}), data) == losses
@@ -581,15 +621,16 @@ def test_a_convolution_moves_as_the_linear_layer_over_its_patches():
     convolution, linear = nn.Conv1d(2, 6, 3, bias=False), nn.Linear(6, 6, bias=False)
     linear.weight.data.copy_(convolution.weight.data.flatten(1))
     options = {"lr": 0.01, "power": -0.5, "gradient_power": -0.5, "scores": "gradient", "precision": "float32"}
+    passes = [(torch.randn(3, 2, 9), torch.randn(3, 6, 7)) for _ in range(4)]
+    bound = rounding.of_orders(lambda order: moved(nn.Sequential(convolution), options, passes, order)[0].weight, 3)
     optimizers = [CEGM(nn.Sequential(m), **options) for m in (convolution, linear)]
-    for _ in range(4):
-        x, d = torch.randn(3, 2, 9), torch.randn(3, 6, 7)
+    for x, d in passes:
         convolution(x).backward(d)
         linear(x.unfold(2, 3, 1).movedim(2, 1).flatten(2)).backward(d.movedim(1, 2))
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-    assert torch.allclose(convolution.weight.flatten(1), linear.weight, atol=1e-5)
+    rounding.agree(convolution.weight.flatten(1), linear.weight, bound)
 
 
 # ---------------------------------------------------------------------- state
@@ -853,17 +894,9 @@ def test_a_compiled_model_trains_like_the_eager_one():
     ],
 )
 def test_two_ranks_equal_one_process(tmp_path, options):
-    import torch.multiprocessing as mp
-
-    mp.spawn(ranks.train, args=(str(tmp_path), options), nprocs=2)
-    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    model, optimizer = ranks.setting(options)
-    for batch in ranks.batches():
-        loss = model(batch).square().mean()
-        loss.backward()
-        optimizer.observe_loss(loss)
-        optimizer.step()
-        optimizer.zero_grad()
-    for name, weight in model.state_dict().items():
+    results = ranks.in_two(ranks.train, tmp_path, options)
+    alone = ranks.alone(options)
+    for name, weight in alone.items():
         assert torch.equal(results[0][name], results[1][name])
-        assert torch.allclose(results[0][name], weight, atol=1e-6)
+        bound = rounding.of_orders(lambda order, name=name: ranks.alone(options, order)[name], 8)
+        rounding.agree(results[0][name], weight, bound)

@@ -1,5 +1,4 @@
 import math
-import multiprocessing
 
 import pytest
 import torch
@@ -15,8 +14,6 @@ from cegm import CEGM, explain
 from cegm.baselines import build_optimizer
 from cegm.sharding import Travelling
 from shards import FAST, ON_FOUR, PRODUCT, Whole, Words
-
-multiprocessing.get_context("forkserver").set_forkserver_preload(["shards"])  # torch is imported once
 
 
 def start(world, folder, jobs):

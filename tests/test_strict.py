@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cegm.strict import json_lines, json_object, json_value, parquet_table, read_text, yaml_text, yaml_value
+from drawing import examples
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(VALUES)
 def test_json_that_was_written_comes_back(value: Any) -> None:
     assert json_value(json.dumps(value), "f") == value
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), VALUES, max_size=4))
 def test_yaml_that_was_written_comes_back(value: dict[str, Any]) -> None:
     """Whatever this package writes with PyYAML, aliases of equal parts included."""

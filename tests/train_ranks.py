@@ -17,7 +17,6 @@ from cegm.cli import main
 from cegm.train.trainer import RunTrainer
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["train_ranks"])  # torch and transformers are imported once
 
 SECONDS = 240
 """How long the processes may take."""

@@ -3,7 +3,6 @@
 import json
 import signal
 import threading
-import time
 
 import pytest
 
@@ -135,15 +134,16 @@ def test_other_code_or_packages_are_refused_with_both_values_and_nothing_is_writ
 def test_it_waits_for_the_process_of_an_earlier_try_to_let_go(folder, monkeypatch):
     run_folder = folder / "runs" / NAME
     run_folder.mkdir(parents=True)
-    free = threading.Event()
+    held, free = threading.Event(), threading.Event()
 
     def hold():
         with sole_writer(run_folder):
+            held.set()
             free.wait(60)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    time.sleep(0.1)
+    assert held.wait(60)
     monkeypatch.setattr(module, "FREE_SECONDS", 0.3)
     with pytest.raises(OSError, match="still written to by another process"):
         started(folder, "word")

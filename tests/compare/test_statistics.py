@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from cegm.compare import statistics
+from drawing import examples
 
 
 def test_few_seeds_give_the_paired_t_interval() -> None:
@@ -69,7 +70,7 @@ def test_many_seeds_give_a_bootstrap_as_wide_as_t() -> None:
     assert result.high - result.low == pytest.approx(expected.high - expected.low, rel=0.1)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(st.lists(st.floats(-10, 10).map(lambda value: round(value, 3)), min_size=2, max_size=8))
 def test_sign_flip_equals_the_enumeration(values: list[float]) -> None:
     observed = abs(sum(values))

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import oracle
+import rounding
 from cegm.context.aggregate import effective_rank, recur, weighted_gram
 
 
@@ -11,7 +12,8 @@ def test_gram_agrees_with_loops(tokens, features, heads):
     blocks = weighted_gram(vectors, weights, heads)
     assert blocks.shape == (heads, features // heads, features // heads)
     expected = oracle.context_matrix(vectors, weights.double(), heads)
-    assert torch.allclose(oracle.block_diagonal(blocks).double(), expected, atol=1e-5)
+    size = oracle.context_matrix(vectors.abs(), weights.double(), heads)
+    rounding.agree(oracle.block_diagonal(blocks), expected, rounding.of_sum(tokens + 2, size))
 
 
 def test_recurrence_agrees_with_its_sum():
@@ -20,7 +22,7 @@ def test_recurrence_agrees_with_its_sum():
     for context in contexts[1:]:
         recur(aggregate, context, 0.7)
     expected = 0.7**5 * contexts[0] + sum(0.3 * 0.7 ** (5 - k) * contexts[k] for k in range(1, 6))
-    assert torch.allclose(aggregate, expected, atol=1e-6)
+    rounding.agree(aggregate, expected, rounding.of_sum(2 * len(contexts), contexts.abs().amax(dim=0)))
 
 
 def test_effective_rank_counts_directions():

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import oracle
+import rounding
 from cegm.context.hierarchy import Sharers
 from cegm.context.layers import EntanglementLayer, Recorder
 from cegm.context.taps import Place, watch
@@ -34,8 +35,21 @@ def expected_means(contexts, demands):
 
 
 def assert_recorded(layer, contexts, demands):
-    for recorded, expected in zip(layer.collect().values(), expected_means(contexts, demands), strict=True):
-        assert torch.allclose(recorded, expected, rtol=1e-4, atol=1e-6)
+    sizes = expected_means(contexts.abs(), demands.abs())
+    for recorded, expected, size in zip(
+        layer.collect().values(), expected_means(contexts, demands), sizes, strict=True
+    ):
+        rounding.agree(recorded, expected, rounding.of_sum(contexts.flatten(0, -2).shape[0] + 1, size))
+
+
+SCORED = 64
+"""Roundings of a score of up to a dozen products: their sum, twice over, a logarithm or a root, and an exponential."""
+
+
+def assert_weighed(recorded, vectors, weights):
+    size = oracle.context_matrix(vectors.abs(), weights, 1)
+    bound = rounding.of_sum(SCORED + len(vectors), size)
+    rounding.agree(recorded[0], oracle.context_matrix(vectors, weights, 1), bound)
 
 
 def test_statistics_are_sums_over_tokens():
@@ -158,10 +172,11 @@ def test_scores_with_a_guide_weigh_what_is_recorded(scores):
     rows, demands = x.flatten(0, 1), d.flatten(0, 1)
     weights = oracle.weights_of_tokens(scores, demands, rows, layer.guide)
     found = layer.collect()
-    assert torch.allclose(found["context"][0].double(), oracle.context_matrix(rows, weights, 1), atol=1e-5)
-    assert torch.allclose(found["demand"][0].double(), oracle.context_matrix(demands, weights, 1), atol=1e-5)
+    assert_weighed(found["context"], rows, weights)
+    assert_weighed(found["demand"], demands, weights)
     if scores == "attention":
-        assert torch.allclose(found["summary"].double(), (weights[:, None] * rows).sum(0), atol=1e-5)
+        bound = rounding.of_sum(SCORED + len(rows), (weights[:, None] * rows.abs()).sum(0))
+        rounding.agree(found["summary"], (weights[:, None] * rows).sum(0), bound)
 
 
 def test_the_sink_is_left_out_on_request():
@@ -177,7 +192,7 @@ def test_bfloat16_contexts_are_summed_in_float32():
     layer.guide = torch.randn(8)
     linear(x).backward(d)
     weights = oracle.weights_of_tokens("attention", d, x, layer.guide)
-    assert torch.allclose(layer.collect()["context"][0].double(), oracle.context_matrix(x, weights, 1), atol=1e-5)
+    assert_weighed(layer.collect()["context"], x, weights)
 
 
 def test_a_backward_pass_under_autocast_sums_in_float32():
@@ -233,9 +248,10 @@ def shared_means(parts):
 
 
 def assert_shared(layers, parts):
-    for layer, expected in zip(layers, shared_means(parts), strict=True):
-        for recorded, mean in zip(layer.collect().values(), expected, strict=True):
-            assert torch.allclose(recorded[0].double(), mean, rtol=1e-4, atol=1e-6)
+    sizes = shared_means([(x.abs(), d.abs()) for x, d in parts])
+    for layer, expected, each in zip(layers, shared_means(parts), sizes, strict=True):
+        for recorded, mean, size in zip(layer.collect().values(), expected, each, strict=True):
+            rounding.agree(recorded[0], mean, rounding.of_sum(SCORED + parts[0][0].flatten(0, -2).shape[0], size))
 
 
 def two_layers(**options):
@@ -309,8 +325,7 @@ def test_a_layer_called_more_often_than_the_others_keeps_its_own_scores():
     forward(linears, hidden)[1].backward(d)
     contexts, demands = torch.cat(inputs[::2]), torch.cat([y.grad for y in inputs[1::2]])
     weights = oracle.weights_of_tokens("gradient", demands.flatten(0, 1))
-    recorded = repeated.collect()["context"][0].double()
-    assert torch.allclose(recorded, oracle.context_matrix(contexts.flatten(0, 1), weights, 1), rtol=1e-4, atol=1e-6)
+    assert_weighed(repeated.collect()["context"], contexts.flatten(0, 1), weights)
     assert_shared(layers, demands_of(linears, inputs[-1].detach(), d))
 
 
@@ -348,9 +363,7 @@ def test_loose_tokens_keep_their_own_scores(tokens):
     y, e = torch.randn(tokens, 6), torch.randn(tokens, 3)
     (linears[0](x) * d).sum().add((linears[1](y) * e).sum()).backward()
     for layer, part in zip(layers, [(x, d), (y, e)], strict=True):
-        (expected,) = shared_means([part])
-        for recorded, mean in zip(layer.collect().values(), expected, strict=True):
-            assert torch.allclose(recorded[0].double(), mean, rtol=1e-4, atol=1e-6)
+        assert_shared([layer], [part])
 
 
 def test_a_compiled_model_shares_the_same():

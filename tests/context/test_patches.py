@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import rounding
 from cegm.context.patches import context_rows, demand_rows, geometry
 
 CONVOLUTIONS = [
@@ -28,8 +29,11 @@ def test_rows_reproduce_output_and_gradient(module, shape):
     walk = geometry(module)
     contexts, demands = context_rows(x, walk), demand_rows(gradient, walk)
     weight = module.weight.flatten(1)
-    assert torch.allclose(contexts @ weight.T + module.bias, demand_rows(output, walk), atol=1e-5)
-    assert torch.allclose(demands.T @ contexts, module.weight.grad.flatten(1), rtol=1e-4, atol=1e-4)
+    size = contexts.abs() @ weight.abs().T + module.bias.abs()
+    bound = rounding.of_sum(weight.shape[1] + 1, size)
+    rounding.agree(contexts @ weight.T + module.bias, demand_rows(output, walk), bound)
+    bound = rounding.of_sum(len(demands), demands.abs().T @ contexts.abs())
+    rounding.agree(demands.T @ contexts, module.weight.grad.flatten(1), bound)
     module.zero_grad()
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import oracle
+import rounding
 from cegm.context.scores import SCORES, attention_weights, counted_normal, reached_tokens, token_weights
 
 SEED = torch.tensor(7)
@@ -35,7 +36,7 @@ def test_weights_are_the_softmax_of_the_scores(scores, tokens, outputs, inputs):
         demands[2] = 0
     weights = weights_of(scores, demands, contexts, guide)
     expected = oracle.weights_of_tokens(scores, demands, contexts, guide)
-    assert torch.allclose((weights / weights.sum()).double(), expected, atol=1e-6)
+    rounding.agree(weights / weights.sum(), expected, rounding.of_sum(4 * (outputs + inputs) + tokens, expected))
 
 
 @pytest.mark.parametrize("scores", ["attention", "alignment"])
@@ -61,9 +62,10 @@ def test_pieces_of_a_batch_weigh_as_the_whole(scores):
     demands, contexts, guide = torch.randn(12, 6), torch.randn(12, 8), guide_of(scores, 8, 6)
     whole = weights_of(scores, demands, contexts, guide)
     pieces = [weights_of(scores, d, c, guide) for d, c in zip(demands.split(5), contexts.split(5), strict=True)]
-    assert torch.allclose(torch.cat(pieces), whole, rtol=1e-6)
+    bound = rounding.of_sum(6 + 8, whole)
+    rounding.agree(torch.cat(pieces), whole, bound)
     contexts[6:], demands[6:] = torch.randn(6, 8), torch.randn(6, 6)
-    assert torch.allclose(weights_of(scores, demands, contexts, guide)[:6], whole[:6], rtol=1e-6)
+    rounding.agree(weights_of(scores, demands, contexts, guide)[:6], whole[:6], bound[:6])
 
 
 def test_attention_prefers_what_resembles_the_summary_head_by_head():

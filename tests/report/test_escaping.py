@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from cegm.explanation import AlignedText, Explanation
 from cegm.report import explanation, page
 from cegm.report.folder import Run, read
+from drawing import examples
 from pages import Page
 
 CLOSERS = [
@@ -47,7 +48,7 @@ def tags(text: str, place: Path) -> tuple[list[Any], Page]:
     return [(tag, tuple(attributes)) for tag, attributes in found.tags], found
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(4, suppress_health_check=list(HealthCheck))
 @given(hostile=HOSTILE)
 def test_a_run_of_hostile_names_has_the_page_of_a_harmless_one(run: Path, tmp_path: Path, hostile: str) -> None:
     """Name of the run, its model, data, options, layers and error; tags and attributes are those of a harmless run."""
@@ -78,7 +79,7 @@ def fill(one: Run, text: str) -> None:
             line["layers"] = {f"{text}.{place}": own for place, own in enumerate(list(line["layers"].values())[:3])}
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(2, suppress_health_check=list(HealthCheck))
 @given(hostile=HOSTILE)
 def test_a_comparison_of_hostile_data_has_the_page_of_a_harmless_one(
     comparison: Path, tmp_path: Path, hostile: str
@@ -93,12 +94,18 @@ def test_a_comparison_of_hostile_data_has_the_page_of_a_harmless_one(
     assert pages[0] == pages[1]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(25, suppress_health_check=list(HealthCheck))
 @given(hostile=st.lists(HOSTILE, min_size=3, max_size=3))
+@example(hostile=["<script>alert(1)</script>\n", "words", "here"])
+@example(hostile=["harmless", "words", "<script>alert(1)</script>\n"])
+@example(hostile=["]]>\r\n", "\n<!--<script>", "\n\n"])
 def test_an_explanation_of_hostile_text_has_the_page_of_a_harmless_one(tmp_path: Path, hostile: list[str]) -> None:
-    """Tokens, names of layers, and reasons why a layer was left out."""
+    """Tokens, names of layers, and reasons why a layer was left out; where a token ends a line, so does the harmless one."""
+    harmless = [
+        word + "\n" * ("\n" in token) for word, token in zip(("harmless", "words", "here"), hostile, strict=True)
+    ]
     pages = []
-    for first, second, third in (("harmless", "words", "here"), hostile):
+    for first, second, third in (harmless, hostile):
         scores = torch.tensor([[0.5, -0.25, 0.1]])
         told = Explanation((AlignedText((first, second, third), scores),), (second,), 1.25, {third: first})
         pages.append(tags(explanation.render(told), tmp_path / "page.html"))

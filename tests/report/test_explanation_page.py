@@ -170,6 +170,26 @@ def test_ids_do_not_run_into_each_other_and_line_breaks_show():
     assert "<br>" in sample(["one", " two", "\n"])
 
 
+@pytest.mark.parametrize(
+    ("tokens", "lines"),
+    [
+        (["a", "\n", " b"], ["a↵", " b"]),
+        (["a", " b\n"], ["a b↵"]),
+        (["a", " b\n\n", " c"], ["a b↵↵", " c"]),
+        (["a\r\n", " b"], ["a␍↵", " b"]),
+        (["a", "\r", "\n", " b"], ["a␍↵", " b"]),
+        (["a\r", " b"], ["a␍ b"]),
+        (["\n", " a"], ["↵", " a"]),
+    ],
+)
+def test_a_token_with_a_line_break_ends_its_line_once_and_no_other_token_does(tokens, lines):
+    """Marks keep white space as it is, so that no line may break inside one."""
+    shown = [re.sub(r"<[^>]*>", "", line) for line in sample(tokens).split("<br>")]
+    assert [line for line in shown if line] == lines
+    assert "\n" not in sample(tokens)
+    assert "\r" not in sample(tokens)
+
+
 def sample(tokens):
     text = page.render(explained(tokens, [[1.0] * len(tokens)]))
     return re.search(r'<p class="sample">(.*?)</p>', text, re.DOTALL)[1]

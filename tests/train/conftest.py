@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from cegm.train.config import RunConfig
@@ -19,7 +20,6 @@ from cegm.train.model import byte_tokenizer
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Llama, 2 layers of 32, one byte per token, up to 64 positions."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("model")
     tokenizer = byte_tokenizer()
     settings = LlamaConfig(
@@ -74,6 +74,9 @@ def run_config(model_folder: str, text_file: str, tmp_path: Path) -> Callable[..
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """A free one below those that the kernel hands out by itself, so that no connection takes it before it is listened to."""
+    while True:
+        number = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", number))
+            return number

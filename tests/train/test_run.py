@@ -170,7 +170,8 @@ def test_accumulation_changes_nothing_but_rounding(run_config: Make, tmp_path: P
         assert other == pytest.approx(one, rel=1e-5)
     differences = [other - one for one, other in pairs if other != one]
     above = sum(difference > 0 for difference in differences)
-    assert binomtest(above, len(differences)).pvalue > 0.01, f"drift: {above} of {len(differences)} losses are above"
+    # A drift puts all 30 on one side, which has a p of 2e-9; every method, on every kind of machine, draws signs of its own.
+    assert binomtest(above, len(differences)).pvalue > 1e-5, f"drift: {above} of {len(differences)} losses are above"
 
 
 def test_direct_loss_is_that_of_trl(run_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

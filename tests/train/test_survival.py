@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -207,19 +208,26 @@ def test_killed_on_the_spot(
     whole(tmp_path / "run")
 
 
+def when_lines(process: BaseProcess, log: Path, count: int) -> float:
+    """The time at which a log is seen to have so many lines, or the process to have ended."""
+    while process.is_alive() and (not log.exists() or log.read_bytes().count(b"\n") < count):
+        time.sleep(0.002)
+    return time.monotonic()
+
+
 def test_killed_again_and_again_at_random(hard: Make, tmp_path: Path) -> None:
     given = {"num_train_epochs": 10, "logging_steps": 1}
     reference = train(hard(**given, output_dir=str(tmp_path / "whole")))
-    run, begun, kills = tmp_path / "run", 0, 0
+    run, begun, kills, draw = tmp_path / "run", 0, 0, random.Random(5)
     for _ in range(5):
         again = {"resume_from_checkpoint": "latest"} if checkpoints.numbered(run / "checkpoints") else {}
         if not again:  # killed before the first checkpoint: nothing to go on from
             shutil.rmtree(run, ignore_errors=True)
         process = survivors.start(hard(**given, **again, output_dir=str(run)))
-        log, wanted = run / "metrics.jsonl", begun + random.randint(1, 4)
-        while process.is_alive() and (not log.exists() or log.read_bytes().count(b"\n") < wanted):
-            time.sleep(0.002)
-        time.sleep(random.random() * 0.05)
+        log, more = run / "metrics.jsonl", draw.randint(2, 3)
+        first = when_lines(process, log, begun + 1)
+        pace = (when_lines(process, log, begun + more) - first) / (more - 1)
+        time.sleep(draw.random() * pace)  # somewhere within a step, however long that takes here
         process.kill()
         process.join()
         kills += process.exitcode == -signal.SIGKILL

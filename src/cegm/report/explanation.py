@@ -172,8 +172,10 @@ def _strip(scores: list[float]) -> str:
 
 
 def _visible(token: str) -> str:
-    """The token with line breaks as signs."""
-    return token.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
+    """The token with what ends a line as signs: in HTML a carriage return would break the line too, inside the mark."""
+    return token.replace("\r", "\N{SYMBOL FOR CARRIAGE RETURN}").replace(
+        "\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
+    )
 
 
 def _signed(score: float) -> str:
