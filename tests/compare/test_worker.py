@@ -98,6 +98,5 @@ def test_a_run_whose_text_was_changed_has_no_result(finished_run, monkeypatch, c
         worker.main()
     assert ended.value.code == CHANGED
     assert not (folder / "result.json").exists()
-    assert capsys.readouterr().err.startswith(
-        f"data {folder / 'text.txt'} was changed or removed after this run had been planned"
-    )
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"data {folder / 'text.txt'} was changed or removed after this run had been planned")
