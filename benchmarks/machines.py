@@ -3,8 +3,8 @@
     python benchmarks/machines.py --output benchmarks/results/suite
     python benchmarks/machines.py --output /tmp/part --threads 1 --instructions avx2 -- tests/mapping tests/context
 
-An instruction set changes the order in which torch, MKL and oneDNN add, and so the last bits of everything. Each run also has a
-seed for hashes, a time zone and a locale of its own, and every second one begins with the last test, which must make no
+An instruction set changes the order in which torch, MKL, oneDNN and numpy add, and so the last bits of everything. Each run
+also has a seed for hashes, a time zone and a locale of its own, and every second one begins with the last test, which must make no
 difference either; hypothesis draws the same examples in all. `machines.csv` gets a line per run; `margins.csv` says of each
 comparison within a tolerance how much of it was used at worst, and where. A tolerance that is nearly used up is one that hangs
 on the machine.
@@ -34,16 +34,24 @@ INSTRUCTIONS = {
         "ATEN_CPU_CAPABILITY": "default",
         "MKL_CBWR": "COMPATIBLE",  # what MKL does on processors it does not know
         "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V3",
     },
-    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
     "avx512": {
         "ATEN_CPU_CAPABILITY": "avx512",
         "MKL_ENABLE_INSTRUCTIONS": "AVX512",
         "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+        "OPENBLAS_CORETYPE": "SkylakeX",
     },
     "own": {},
 }
-"""What the three libraries may use, from what every processor has to whatever this one has."""
+"""What torch, MKL, oneDNN and numpy may use, from what every processor has to whatever this one has."""
 
 SURROUNDINGS = (("UTC", "C.UTF-8"), ("Asia/Kathmandu", "POSIX"), ("America/St_Johns", "C"))
 """Time zones, two of them off the full hour, and locales."""

@@ -2,6 +2,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it, and for every process that a test starts
 os.environ.setdefault("PYTHONHASHSEED", "0")  # of the workers of xdist and of every process that a test starts
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test waits for a network, or for its absence
 
 import multiprocessing
 import random

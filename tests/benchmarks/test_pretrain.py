@@ -40,6 +40,7 @@ def run(book, output, monkeypatch, *flags):
         "rows": 2,
         "length": 16,
         "validation_rows": 4,
+        "threads": torch.get_num_threads(),
     }
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     monkeypatch.setattr(sys, "argv", ["pretrain.py", *words, *flags])
@@ -66,21 +67,22 @@ def test_the_same_seed_gives_the_same_log_and_a_held_seed_is_not_repeated(book, 
     def losses(lines):
         return [(line["method"], line["seed"], line["loss"], line["validation"]) for line in lines[1:]]
 
-    once = run(book, tmp_path / "a.jsonl", monkeypatch, "--seeds", "0,1", "--threads", "1")
-    again = run(book, tmp_path / "b.jsonl", monkeypatch, "--seeds", "0", "--threads", "1")
+    few = ("--steps", "2", "--turn", "1")
+    once = run(book, tmp_path / "a.jsonl", monkeypatch, "--seeds", "0,1", *few)
+    again = run(book, tmp_path / "b.jsonl", monkeypatch, "--seeds", "0", *few)
     assert losses(again) == losses(once)[: len(losses(again))]
-    more = run(book, tmp_path / "b.jsonl", monkeypatch, "--seeds", "0,1", "--threads", "1")
+    more = run(book, tmp_path / "b.jsonl", monkeypatch, "--seeds", "0,1", *few)
     assert losses(more) == losses(once)
 
 
 def test_other_settings_do_not_go_into_the_same_log(book, tmp_path, monkeypatch):
-    run(book, tmp_path / "a.jsonl", monkeypatch)
+    run(book, tmp_path / "a.jsonl", monkeypatch, "--steps", "2")
     with pytest.raises(SystemExit, match="other settings"):
-        run(book, tmp_path / "a.jsonl", monkeypatch, "--warmup", "3")
+        run(book, tmp_path / "a.jsonl", monkeypatch, "--steps", "2", "--warmup", "3")
 
 
 def test_a_multiple_of_the_rates_leaves_that_of_embeddings_alone(book, tmp_path, monkeypatch):
-    header, *_ = run(book, tmp_path / "a.jsonl", monkeypatch, "--rate", "4")
+    header, *_ = run(book, tmp_path / "a.jsonl", monkeypatch, "--rate", "4", "--steps", "2")
     assert header["rate"] == 4
     arguments = types.SimpleNamespace(
         size="0.8M", steps=1, warmup=1, vocabulary=256, device="cpu", autocast=False, rate=4
