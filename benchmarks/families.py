@@ -477,8 +477,9 @@ def main() -> None:
         rows.append(row(family, measure(family, trained.seen)))
         print(f"{rows[-1]} loss {trained.before:.3f} to {trained.after:.3f}", flush=True)
     if arguments.table:
-        arguments.table.write_text(page_with(table(rows), arguments.table.read_text()))
-    if arguments.check and table(rows) not in arguments.check.read_text():
+        page = page_with(table(rows), arguments.table.read_text(encoding="utf-8"))
+        arguments.table.write_text(page, encoding="utf-8")
+    if arguments.check and table(rows) not in arguments.check.read_text(encoding="utf-8"):
         sys.exit(f"{arguments.check} has another table; write this one with --table {arguments.check}")
 
 

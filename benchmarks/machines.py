@@ -68,7 +68,7 @@ LEAST = 0.05
 def within_reach() -> list[str]:
     """The instruction sets that this processor has."""
     code = "import torch; print(torch.backends.cpu.get_cpu_capability().lower())"
-    level = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    level = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout.strip()
     names = list(INSTRUCTIONS)
     return [*names[: names.index(level) + 1], "own"]
 
@@ -123,7 +123,7 @@ def read_margins(folder: Path) -> dict[Place, float]:
     """The largest shares over all processes of a run."""
     margins: dict[Place, float] = {}
     for path in folder.glob("*.csv"):
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for name, function, share in csv.reader(file):
                 margins[name, function] = max(margins.get((name, function), 0.0), float(share))
     return margins
@@ -131,7 +131,7 @@ def read_margins(folder: Path) -> dict[Place, float]:
 
 def processor() -> str:
     """What the processor calls itself."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 

@@ -68,7 +68,7 @@ def make_ablation(
     if costs is not None:
         (folder / "costs.json").write_text(json.dumps(costs), encoding="utf-8")
     write_plan(folder, config.plan())
-    write_effects(folder, config, results, costs or {})
+    write_effects(folder, config, results)
     return folder
 
 

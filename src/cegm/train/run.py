@@ -84,12 +84,13 @@ def train(config: RunConfig) -> RunSummary:
     if resumption is not None:
         resumption.require_same(config, parts.corpus.digest(), arguments.world_size)
     tell(parts.notes)
-    if is_main_process() and not config.is_fresh:
-        print(config.pace)
     if not is_main_process():
         return _Run(config, folder, parts, arguments, resumption).go(lambda: None)
     with folder.held(), folder.undone_on_error() as keep:
-        return _Run(config, folder, parts, arguments, resumption).go(keep)
+        run = _Run(config, folder, parts, arguments, resumption)
+        if not config.is_fresh:
+            print(config.pace)
+        return run.go(keep)
 
 
 def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
