@@ -68,7 +68,9 @@ LEAST = 0.05
 def within_reach() -> list[str]:
     """The instruction sets that this processor has."""
     code = "import torch; print(torch.backends.cpu.get_cpu_capability().lower())"
-    level = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout.strip()
+    level = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    ).stdout.strip()
     names = list(INSTRUCTIONS)
     return [*names[: names.index(level) + 1], "own"]
 
