@@ -133,6 +133,16 @@ def test_an_expert_that_no_token_reached_keeps_its_map_and_its_weights(implement
     assert not torch.equal(experts.down_proj[reached], before[reached])
 
 
+def test_experts_without_a_gradient_stay_and_stop_nothing():
+    model = mixtral(num_hidden_layers=2)
+    optimizer = CEGM(model, lr=1e-2)
+    optimizer.step()  # before any gradient
+    model.model.layers[0].requires_grad_(False)
+    before = model.model.layers[0].mlp.experts.down_proj.detach().clone()
+    train(model, optimizer)
+    assert torch.equal(model.model.layers[0].mlp.experts.down_proj, before)
+
+
 def test_a_mixture_learns():
     for model in (mixtral(), mixtral("grouped_mm"), gpt_oss()):
         losses = train(model, CEGM(model, lr=2e-2, refresh_every=5), 25)

@@ -341,8 +341,8 @@ class CEGM(WholeState):
         """Raises ValueError where the model's weights are others than when the optimizer was built."""
         for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is None):
             assignment = self._assignments.get(parameter)
-            modules = [] if assignment is None or is_sharded(parameter) else assignment.modules
-            if assignment is None or any(is_sharded(cast(Tensor, module.weight)) for module in modules):
+            places = () if assignment is None or is_sharded(parameter) else assignment.places
+            if assignment is None or any(is_sharded(place.weight()) for place in places):
                 name = "a weight" if assignment is None else assignment.name
                 raise ValueError(f"{name} was replaced after CEGM was built; build it after fully_shard(model)")
 
