@@ -50,20 +50,31 @@ def tags(text: str, place: Path) -> tuple[list[Any], Page]:
 
 @examples(4, suppress_health_check=list(HealthCheck))
 @given(hostile=HOSTILE)
-def test_a_run_of_hostile_names_has_the_page_of_a_harmless_one(run: Path, tmp_path: Path, hostile: str) -> None:
+def test_a_run_of_hostile_names_has_the_page_of_a_harmless_one(
+    run: Path, harmless_run: list[Any], tmp_path: Path, hostile: str
+) -> None:
     """Name of the run, its model, data, options, layers and error; tags and attributes are those of a harmless run."""
-    harmless, _ = tags(drawn(run, "harmless"), tmp_path / "page.html")
     found, read_back = tags(drawn(run, hostile), tmp_path / "page.html")
-    assert found == harmless
+    assert found == harmless_run
     assert all(isinstance(chart, dict) for chart in read_back.charts.values())
     assert "http" not in {str(value)[:4] for _, attributes in read_back.tags for value in attributes.values()}
 
 
-def drawn(run: Path, text: str) -> str:
-    """The page of the run with a text in every place that a user can fill."""
-    folder = read(run)
-    (one,) = folder.runs
-    fill(one, text)
+@pytest.fixture(scope="module")
+def harmless_run(run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return tags(drawn(run, "harmless"), tmp_path_factory.mktemp("harmless") / "page.html")[0]
+
+
+@pytest.fixture(scope="module")
+def harmless_comparison(comparison: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return tags(drawn(comparison, "harmless"), tmp_path_factory.mktemp("harmless") / "page.html")[0]
+
+
+def drawn(place: Path, text: str) -> str:
+    """The page of a run or a comparison with a text in every place of every run that a user can fill."""
+    folder = read(place)
+    for one in folder.runs:
+        fill(one, text)
     return page.render(folder)
 
 
@@ -82,16 +93,10 @@ def fill(one: Run, text: str) -> None:
 @examples(2, suppress_health_check=list(HealthCheck))
 @given(hostile=HOSTILE)
 def test_a_comparison_of_hostile_data_has_the_page_of_a_harmless_one(
-    comparison: Path, tmp_path: Path, hostile: str
+    comparison: Path, harmless_comparison: list[Any], tmp_path: Path, hostile: str
 ) -> None:
     """Names, data and errors of all runs."""
-    pages = []
-    for text in ("harmless", hostile):
-        folder = read(comparison)
-        for one in folder.runs:
-            fill(one, text)
-        pages.append(tags(page.render(folder), tmp_path / "page.html")[0])
-    assert pages[0] == pages[1]
+    assert tags(drawn(comparison, hostile), tmp_path / "page.html")[0] == harmless_comparison
 
 
 @examples(25, suppress_health_check=list(HealthCheck))
