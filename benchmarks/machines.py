@@ -96,13 +96,15 @@ def run(threads: int, instructions: str, number: int, arguments: list[str]) -> t
         written, begun = Path(folder) / "results.xml", time.perf_counter()
         watched = {"CEGM_TEST_MARGINS": folder}
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={written}", *arguments]
-        subprocess.run(command, env={**os.environ, **machine, **watched}, check=False)
+        code = subprocess.run(command, env={**os.environ, **machine, **watched}, check=False).returncode
         seconds = time.perf_counter() - begun
-        (suite,) = ElementTree.parse(written).getroot()
+        suite = ElementTree.parse(written).getroot()[0] if written.exists() else ElementTree.Element("testsuite")
         margins = read_margins(Path(folder))
     failures = [
         f"{case.get('classname')}::{case.get('name')}" for case in suite if {c.tag for c in case} & {"failure", "error"}
     ]
+    if code and not failures:
+        failures = [f"pytest ended with code {code}"]
     skipped = int(suite.get("skipped", 0))
     return {
         "threads": threads,
@@ -111,7 +113,7 @@ def run(threads: int, instructions: str, number: int, arguments: list[str]) -> t
         "time_zone": machine["TZ"],
         "locale": machine["LC_ALL"],
         "order": "backwards" if machine["CEGM_TEST_BACKWARDS"] else "forwards",
-        "passed": int(suite.get("tests", 0)) - len(failures) - skipped,
+        "passed": max(0, int(suite.get("tests", 0)) - len(failures) - skipped),
         "skipped": skipped,
         "failed": len(failures),
         "seconds": round(seconds),
