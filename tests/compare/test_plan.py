@@ -7,7 +7,15 @@ pytest.importorskip("yaml")
 
 from cegm import options
 from cegm.compare.config import from_values
-from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
+from cegm.compare.plan import (
+    CONCLUSIONS,
+    PlannedRun,
+    kept_equal_seconds,
+    plan_equal_seconds,
+    plan_main,
+    read_plan,
+    write_plan,
+)
 from cegm.train.config import from_mapping
 
 STORED = Path(__file__).parents[2] / "benchmarks" / "results" / "world" / "plan.jsonl"
@@ -97,6 +105,17 @@ def test_a_damaged_plan_is_told_in_one_line(tmp_path, text):
     with pytest.raises(ValueError, match=r"plan\.jsonl is damaged .* delete it to plan again") as error:
         read_plan(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_conclusions_go_with_their_plan(tmp_path):
+    """An interrupted command must not leave an old verdict beside new runs."""
+    write_plan(tmp_path, plan_main(config()))
+    for name in (*CONCLUSIONS, "drill.json"):
+        (tmp_path / name).touch()
+    write_plan(tmp_path, plan_main(config()))
+    assert len(list(tmp_path.iterdir())) == len(CONCLUSIONS) + 2
+    write_plan(tmp_path, plan_main(config(weight_decay=0.3)))
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.jsonl", "drill.json"}
 
 
 def test_equal_seconds_scale_the_steps_of_the_others():

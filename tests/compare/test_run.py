@@ -171,14 +171,18 @@ def test_another_text_under_the_same_name_is_another_comparison(comparison, monk
         started.append(planned.name)
         raise ValueError("enough seen")
 
-    monkeypatch.setattr("cegm.compare.launch.LocalLauncher.start", start)
     text.write_text(content.replace("miller", "Miller"))
     try:
-        assert main(arguments) == 2
+        with monkeypatch.context() as patch:
+            patch.setattr("cegm.compare.launch.LocalLauncher.start", start)
+            assert main(arguments) == 2
+        assert not (folder / "verdict.json").exists(), "that of the other text"
     finally:
         text.write_text(content)
+        assert main(arguments) == 0  # the first comparison is there again, and nothing had to be trained
     assert started
     assert not set(started) & before
+    assert {path.name for path in (folder / "runs").iterdir()} == before
 
 
 def test_a_run_whose_tries_nobody_counted_is_a_run_like_any_other(comparison):

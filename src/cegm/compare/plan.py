@@ -30,6 +30,9 @@ LATER = {
     "sharding": ("ddp", ("sharding",)),
 }
 """Options newer than the first finished runs, which keep their names: what is left out of the hash while one has its default."""
+CONCLUSIONS = ("results.parquet", "items.parquet", "verdict.json", "effects.json", "report.html")
+"""Files of a comparison or an ablation that follow from its runs, and are written anew when all of them have ended."""
+
 SAME_SECONDS = 0.05
 """Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
 
@@ -160,8 +163,12 @@ def read_plan(folder: Path) -> list[PlannedRun]:
 
 
 def write_plan(folder: Path, runs: list[PlannedRun]) -> None:
-    """Writes `plan.jsonl` in one move."""
-    write_whole(folder / "plan.jsonl", "".join(json.dumps(run.line(), sort_keys=True) + "\n" for run in runs))
+    """Writes `plan.jsonl` in one move; what was concluded from another plan goes first, lest it be shown beside this one."""
+    path, text = folder / "plan.jsonl", "".join(json.dumps(run.line(), sort_keys=True) + "\n" for run in runs)
+    if path.exists() and path.read_bytes() != text.encode():
+        for name in CONCLUSIONS:
+            (folder / name).unlink(missing_ok=True)
+    write_whole(path, text)
 
 
 def kept_equal_seconds(

@@ -102,7 +102,8 @@ def prepare(config: RunConfig, processes: int = 1) -> Parts:
         _packed(config, corpus, tokenizer, processes) if corpus.kind == "text" else _one_each(config, corpus, tokenizer)
     )
     left_out: dict[str, Any] = {r: {"count": len(n), "first": n[:MOST_NAMES]} for r, n in corpus.left_out.items()}
-    notes = [f"left out of {config.data}: {told(corpus.left_out)}"] if corpus.left_out else []
+    sources = " and ".join(filter(None, (config.data, config.validation_data)))
+    notes = [f"left out of {sources}: {told(corpus.left_out)}"] if corpus.left_out else []
     for which, losses in made.losses.items():
         left_out[f"{which} rows"] = losses.facts()
         notes += losses.told(which, config.max_length)
