@@ -303,7 +303,7 @@ class TestGroups:
             fresh.load_state_dict(saved)
             assert fresh.state_dict()["state"].keys() == saved["state"].keys()
         with pytest.raises(ValueError, match="without names"):
-            optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2, 2))]})
+            optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
 
 
 class TestRates:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-MEANING = 2
+MEANING = 3
 """Of a run: raised with every change of this package after which the same inputs give other results; results are named by it, too."""
 
 __all__ = ["CEGM", "EntanglementLoss", "__version__", "explain"]

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -19,13 +18,14 @@ from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from cegm.context.scores import Scores
+from cegm.followed_model import FollowedModel
 from cegm.groups import UNTOLD, Assignment, Matrix, Role, table
 from cegm.mapping.coefficient import FOLLOWS_LOSS, Coefficient, advance, observe
 from cegm.mapping.normalize import Normalize, balance_rows, effective_ranks, frobenius_norms, normalize
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, polar_dtype, resolve
 from cegm.owners import Owners
-from cegm.param_groups import Group, Kind, by_role, kind_of, listed, split
+from cegm.param_groups import KINDS, Group, by_role, kind_of, listed, split
 from cegm.refresh import Contexts, mean_over_ranks
 from cegm.roles import assign
 from cegm.sharding import is_sharded, local
@@ -149,21 +149,21 @@ class CEGM(WholeState):
         self._takes_all = isinstance(params, nn.Module)
         if isinstance(params, nn.Module):
             model, params = params, [{"params": [p for p in params.parameters() if p.requires_grad]}]
-        self._model = None if model is None else weakref.ref(model)
-        self._group_patterns = tuple(group_patterns)
-        self._assignments: dict[Tensor, Assignment] = {}
-        self._warned_idle = False
         if model is None and group_patterns:
             raise ValueError("group_patterns need the names of a model; pass model=")
         groups = listed(params)
-        self._look_at_model(groups)
+        trained = set(_tensors(groups))
+        frozen = set(model.parameters()) - trained if model is not None and self._takes_all else set()
+        assignments = [] if model is None else assign(model, group_patterns, trained | frozen)
+        self._assignments: dict[Tensor, Assignment] = {a.parameter: a for a in assignments}
+        self._model = None if model is None else FollowedModel(model, tuple(group_patterns), trained)
         self._owners = Owners(self._assignments)
         self._contexts = Contexts(self._assignments, self._owners)
-        super().__init__(by_role(groups, options, self._assignments), options)
-        self._require_known(range(len(self.param_groups)))
+        # torch's distributed checkpoints know no groups without parameters
+        awaited = {kind_of(self._assignments[p]) for p in frozen} if not any(map(is_sharded, trained)) else set()
+        super().__init__(by_role(groups, options, self._assignments, awaited), options)
+        self._require_known(self.param_groups)
         self._require_matrices()
-        grouped = {p for group in self.param_groups for p in group["params"]}
-        self._others = [] if model is None else [p for p in model.parameters() if p not in grouped]
         if model is None:
             warnings.warn(
                 "CEGM was given no model, so it cannot see contexts and works as its base optimizer; pass model=model",
@@ -173,14 +173,16 @@ class CEGM(WholeState):
     # ------------------------------------------------------------------ groups
 
     def _require_matrices(self) -> None:
-        if any(group["role"] == "matrix" for group in self.param_groups):
+        if any(group["role"] == "matrix" and group["params"] for group in self.param_groups):
             return
-        if any(a.pieces and a.reason == "vector" for a in self._assignments.values()):  # adapters of rank 1
-            warnings.warn(
-                "every linear layer here has a single row or column, so AdamW updates all weights", stacklevel=3
-            )
-            return
-        raise ValueError("the model has no matrix for Algorithm 1 (no trainable linear layer); use AdamW for it")
+        trained = [self._assignments[p] for p in _tensors(self.param_groups)]
+        if any(a.pieces and a.reason == "vector" for a in trained):  # adapters of rank 1
+            why = "every linear layer here has a single row or column"
+        elif any(group["role"] == "matrix" for group in self.param_groups):
+            why = "every matrix for Algorithm 1 is frozen"
+        else:
+            raise ValueError("the model has no matrix for Algorithm 1 (no trainable linear layer); use AdamW for it")
+        warnings.warn(f"{why}, so AdamW updates all weights", stacklevel=3)
 
     def _require_alike(self) -> None:
         """Raises ValueError where some weights are sharded and others are not: their gradients would be those of one rank."""
@@ -191,12 +193,10 @@ class CEGM(WholeState):
                 "the whole model, too"
             )
 
-    def _require_known(self, places: Iterable[int]) -> None:
+    def _require_known(self, groups: Iterable[Group]) -> None:
         """Raises ValueError where a group holds a matrix that is not in the model, whose role nobody can tell."""
-        if self._model is None:
-            return
-        for parameter in (p for place in places for p in self.param_groups[place]["params"]):
-            assignment = self._assignments[parameter]
+        unknown = [self._assignments[p] for group in groups for p in _tensors([group])]
+        for assignment in unknown if self._model is not None else ():
             if assignment.reason == UNTOLD:
                 raise ValueError(
                     f"{assignment.name} is a matrix outside of the model that CEGM was given, so its role is unknown; "
@@ -209,11 +209,11 @@ class CEGM(WholeState):
             self._add(param_group)
             return
         (group,) = listed([param_group])
-        self._look_at_model([group])
-        place = len(self.param_groups)
-        for part in split(group, place, self.defaults, self._assignments):
+        self._look_at_model(set(_tensors([group])))
+        parts = split(group, len(self.param_groups), self.defaults, self._assignments)
+        self._require_known(parts)
+        for part in parts:
             self._add(part)
-        self._require_known(range(place, len(self.param_groups)))
 
     def _add(self, part: dict[str, Any]) -> None:
         super().add_param_group(part)
@@ -222,7 +222,7 @@ class CEGM(WholeState):
         self._watch(group["params"], group)
 
     def _watch(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
-        if group["role"] != "matrix":
+        if group["role"] != "matrix" or not parameters:
             return
         self._owners.add(parameters)
         if group["power"] or group["gradient_power"]:
@@ -232,67 +232,86 @@ class CEGM(WholeState):
 
     # ------------------------------------------------------------------ a model that changes
 
-    def _look_at_model(self, groups: Sequence[Group] = ()) -> None:
-        """Assigns what is trainable in the model, or in one of these groups, and not assigned yet."""
-        model = None if self._model is None else self._model()
-        if model is not None:
-            handed = {member[1] if isinstance(member, tuple) else member for g in groups for member in g["params"]}
-            for assignment in assign(model, self._group_patterns, handed):
-                self._assignments.setdefault(assignment.parameter, assignment)
+    def _look_at_model(self, handed: Container[Tensor] = ()) -> None:
+        """Assigns what is trainable in the model, or handed over, and not assigned yet."""
+        for assignment in () if self._model is None else self._model.assignments(handed):
+            self._assignments.setdefault(assignment.parameter, assignment)
 
     def _follow_model(self) -> None:
         """Takes in weights that were unfrozen or put in place of others since, if all of the model's are this optimizer's to train.
 
-        They join the groups of their kind, so that schedulers move them too; weights that are gone leave theirs.
+        They join the groups of their kind, so that schedulers move them too; weights that are gone leave theirs, and
+        those of another shape begin anew.
         """
-        model = None if self._model is None else self._model()
-        if model is None or not self._may_have_changed():
+        grouped = _tensors(self.param_groups)
+        if self._model is None or not self._model.may_have_changed(grouped):
             return
-        grouped = {p for group in self.param_groups for p in group["params"]}
-        self._others = [p for p in model.parameters() if p not in grouped]
-        new = [p for p in self._others if p.grad is not None and p.requires_grad]
-        if not new:
-            return
+        new, gone, reshaped = self._model.changes(grouped)
         if not self._takes_all:
-            self._warn_idle(grouped)
-            return
-        self._look_at_model()
-        places = {kind_of(group, self._assignments): group for group in reversed(self.param_groups)}
-        present = set(model.parameters())
-        for parameter in grouped - present:
+            self._refuse(new, reshaped)
+        elif new or reshaped:
+            self._leave([*gone, *reshaped])
+            self._look_at_model()
+            self._join([*new, *reshaped])
+            self._tell(new, "became trainable after CEGM was built", "they have joined its groups")
+            self._tell(reshaped, "got another shape after CEGM was built", "their statistics begin anew")
+        self._warn_idle(grouped)
+
+    def _leave(self, parameters: Iterable[Tensor]) -> None:
+        """Forgets weights: their groups, their state, what is known of them."""
+        for parameter in parameters:
             self._contexts.forget(parameter)
             self.state.pop(parameter, None)
+            del self._assignments[parameter]
         for group in self.param_groups:
-            group["params"] = [p for p in group["params"] if p in present]
-        for parameter in new:
-            assignment = self._assignments[parameter]
-            kind = Kind(assignment.role, assignment.decays)
-            if kind in places:
-                places[kind]["params"].append(parameter)
-                self._watch([parameter], places[kind])
-            else:
-                self.add_param_group({"params": [parameter]})
-                places[kind] = self.param_groups[-1]
-        self._contexts.begin_late(new)
-        warnings.warn(
-            f"{len(new)} weights became trainable after CEGM was built (first {self._assignments[new[0]].name}); they have joined its groups",
-            stacklevel=4,
-        )
+            group["params"][:] = [p for p in group["params"] if p in self._assignments]
 
-    def _may_have_changed(self) -> bool:
-        """Whether it is worth walking through the model: another weight has come to life or one is gone, or it is time to look."""
-        missing = any(p.grad is None for group in self.param_groups for p in group["params"])
-        return missing or self.refreshing or any(p.grad is not None for p in self._others)
+    def _join(self, parameters: Sequence[Tensor]) -> None:
+        """Takes weights into the groups of their kinds, in the model's order: a checkpoint knows them by their places."""
+        assert self._model is not None
+        order = self._model.order()
+        for kind in KINDS:
+            joining = [p for p in parameters if kind_of(self._assignments[p]) == kind]
+            group = next((g for g in self.param_groups if (g["role"], g["decays"]) == kind), None)
+            if joining and group is None:
+                self.add_param_group({"params": joining})
+            elif joining and group is not None:
+                group["params"][:] = sorted([*group["params"], *joining], key=order.__getitem__)
+                self._watch(joining, group)
+        self._contexts.begin_late(parameters)
+
+    def _tell(self, parameters: Sequence[Tensor], what: str, then: str) -> None:
+        if parameters:
+            first = self._assignments[parameters[0]].name
+            warnings.warn(f"{len(parameters)} weights {what} (first {first}); {then}", stacklevel=5)
+
+    def _refuse(self, new: Sequence[Tensor], reshaped: Sequence[Tensor]) -> None:
+        """Weights that have changed where the user chose which ones to train.
+
+        Raises:
+            ValueError: One has another shape.
+        """
+        for parameter in reshaped:
+            raise ValueError(
+                f"{self._assignments[parameter].name} has another shape than when CEGM was built; build it again"
+            )
+        if new:
+            self._look_at_model()
+            self._tell(
+                new,
+                "became trainable after CEGM was built and are in none of its groups",
+                "add them with add_param_group",
+            )
 
     def _warn_idle(self, grouped: Iterable[Tensor]) -> None:
-        """Says once that nothing is left to train, while other weights of the model have gradients."""
-        if not self._warned_idle and all(p.grad is None for p in grouped):
-            self._warned_idle = True
+        """Says that there is nothing to train any more, because the model is gone."""
+        assert self._model is not None
+        if self._model.model() is None and all(p.grad is None for p in grouped):
             warnings.warn(
-                "no weight of this optimizer has a gradient, but others of its model have: weights were replaced or frozen "
-                "after CEGM was built; build it again, or add them with add_param_group",
+                "no weight of this optimizer has a gradient, and the model that CEGM was given is gone; build it again for the new one",
                 stacklevel=5,
             )
+            self._model = None
 
     # ------------------------------------------------------------------ Algorithm 1
 
@@ -353,15 +372,18 @@ class CEGM(WholeState):
                 raise RuntimeError(
                     f"{self._assignments[parameter].name} left contiguous memory; build CEGM after model.to(memory_format=...)"
                 )
-            if gradient.is_sparse:
-                raise RuntimeError(
-                    f"{self._assignments[parameter].name} has a sparse gradient; use a dense one or AdamW"
-                )
+            self._require_dense(parameter, gradient)
             state = self.state[parameter]
             _follow_device(state, "momentum", parameter)
             if "momentum" not in state:
                 layout = torch.contiguous_format if parameter.ndim > 2 else torch.preserve_format
                 state["momentum"] = torch.zeros_like(gradient, memory_format=layout)  # G_0 = 0, line 2
+
+    def _require_dense(self, parameter: Tensor, gradient: Tensor) -> None:
+        if gradient.layout != torch.strided:
+            raise RuntimeError(
+                f"{self._assignments[parameter].name} has a sparse gradient; give its layer sparse=False, or leave it to another optimizer"
+            )
 
     def _equal_shapes(self, gradients: dict[Tensor, Tensor]) -> list[list[Matrix]]:
         """The weights that have a gradient here and a momentum, batched by shape; experts that no token reached have none."""
@@ -433,14 +455,15 @@ class CEGM(WholeState):
         """Everything that meets no context: torch's AdamW, on the shard of this rank."""
         parameters = [p for p in group["params"] if p.grad is not None]
         for parameter in parameters:
+            self._require_dense(parameter, cast(Tensor, parameter.grad))
             state = self.state[parameter]
             if not state:
                 state["step"] = torch.tensor(0.0)
                 state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
                 state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             _follow_device(state, "exp_avg", parameter)
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[name] = state[name].to(parameter.dtype)
+            if state["exp_avg"].dtype != parameter.dtype:
+                state.update({name: state[name].to(parameter.dtype) for name in ("exp_avg", "exp_avg_sq")})
         if not parameters:
             return
         states = [self.state[p] for p in parameters]
@@ -523,14 +546,8 @@ class CEGM(WholeState):
 
     # ------------------------------------------------------------------ state
 
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy knows the copy of the model."""
-        return {**super().__getstate__(), "_model": None if self._model is None else self._model()}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         """After a copy or a load: options from before which a state comes are off, and layers record when due."""
-        if isinstance(state.get("_model"), nn.Module):
-            state = {**state, "_model": weakref.ref(state["_model"])}
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in RECOMMENDED.items():
@@ -656,6 +673,12 @@ class CEGM(WholeState):
 
 
 _OPTION_NAMES = frozenset(CEGM.__init__.__annotations__) - {"params", "model", "preset", "group_patterns", "return"}
+
+
+def _tensors(groups: Iterable[Group]) -> list[Tensor]:
+    """The parameters of groups, with names or without; other things that a caller put there are not for here."""
+    members = (member[1] if isinstance(member, tuple) else member for group in groups for member in group["params"])
+    return [member for member in members if isinstance(member, Tensor)]
 
 
 def _stack(matrices: list[Matrix], tensors: dict[Tensor, Tensor]) -> Tensor:

@@ -163,8 +163,8 @@ def block_width(features: int, others: int, heads: int | None, sharers: int, nam
     Args:
         features: Features of this side.
         others: Features of the other side of the weight.
-        heads: Number of blocks; None: the widest blocks that keep all block-diagonal matrices of the weight within
-        `CONTEXT_BYTES_PER_WEIGHT`.
+        heads: Number of blocks; one per feature where there are fewer; None: the widest blocks that keep all
+            block-diagonal matrices of the weight within `CONTEXT_BYTES_PER_WEIGHT`.
         sharers: How many such matrices share that memory: map, and statistics if they recur, on each side that carries
         a context.
         name: Of the side, for the error.
@@ -176,11 +176,11 @@ def block_width(features: int, others: int, heads: int | None, sharers: int, nam
         # 4 bytes x width x features for each sharer, over features x others weights
         widest = max(1, CONTEXT_BYTES_PER_WEIGHT * others // (4 * sharers))
         return next(width for width in range(min(widest, features), 0, -1) if features % width == 0)
-    if features % heads:
+    if features % heads and features > heads:
         raise ValueError(
             f"heads={heads} does not divide the {features} features of {name}; choose a divisor or leave heads out"
         )
-    return features // heads
+    return max(1, features // heads)
 
 
 def polar_dtype(options: Mapping[str, Any], device: torch.device) -> torch.dtype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Container, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -51,7 +51,10 @@ def listed(params: ParamsT) -> list[Group]:
 
 
 def by_role(
-    groups: Sequence[Group], options: Mapping[str, Any], assignments: MutableMapping[Tensor, Assignment]
+    groups: Sequence[Group],
+    options: Mapping[str, Any],
+    assignments: MutableMapping[Tensor, Assignment],
+    awaited: Container[Kind] = (),
 ) -> list[Group]:
     """Splits each of the caller's groups by role.
 
@@ -59,16 +62,21 @@ def by_role(
         groups: As `listed` gives them.
         options: For what a group does not say itself.
         assignments: What is known of each parameter; those without a model are added.
+        awaited: Kinds that get a group though no parameter is of them yet: those that come later find a schedule there.
 
     Raises:
         TypeError: A member that is no tensor.
         ValueError: One that cannot be used.
     """
-    return [part for index, group in enumerate(groups) for part in split(group, index, options, assignments)]
+    return [p for index, group in enumerate(groups) for p in split(group, index, options, assignments, awaited)]
 
 
 def split(
-    group: Group, index: int, options: Mapping[str, Any], assignments: MutableMapping[Tensor, Assignment]
+    group: Group,
+    index: int,
+    options: Mapping[str, Any],
+    assignments: MutableMapping[Tensor, Assignment],
+    awaited: Container[Kind] = (),
 ) -> list[Group]:
     """One group of the caller as up to four: by role, and apart what has no weight decay."""
     parts: dict[Kind, list[Any]] = defaultdict(list)
@@ -80,8 +88,8 @@ def split(
             mesh_of(assignment.name, parameter)  # refuses cuts that cannot be followed
         if "role" in group:
             assignment = assignments[parameter] = _by_order(assignment, group["role"])
-        parts[Kind(assignment.role, assignment.decays)].append(member)
-    return [_part(kind, parts[kind], group, options) for kind in KINDS if parts[kind]]
+        parts[kind_of(assignment)].append(member)
+    return [_part(kind, parts[kind], group, options) for kind in KINDS if parts[kind] or kind in awaited]
 
 
 def _by_order(assignment: Assignment, role: str) -> Assignment:
@@ -98,14 +106,13 @@ def _by_order(assignment: Assignment, role: str) -> Assignment:
     return replace(assignment, role=cast(Role, role), reason="role of its group", pieces=pieces)
 
 
-def kind_of(group: Mapping[str, Any], assignments: Mapping[Tensor, Assignment]) -> Kind | None:
-    """What the weights of one of the optimizer's groups have in common; None if it has none."""
-    first = next(iter(group["params"]), None)
-    return None if first is None else Kind(group["role"], assignments[first].decays)
+def kind_of(assignment: Assignment) -> Kind:
+    """Which of the groups a weight belongs to."""
+    return Kind(assignment.role, assignment.decays)
 
 
 def _part(kind: Kind, members: list[Any], group: Group, options: Mapping[str, Any]) -> Group:
-    part = {"role": kind.role, "steps": 0, **group, "params": members}
+    part = {"role": kind.role, "decays": kind.decays, "steps": 0, **group, "params": members}
     rate = options["lr"] if kind.role == "matrix" or options["aux_lr"] is None else options["aux_lr"]
     part.setdefault("lr", rate)
     if isinstance(part["lr"], Tensor):  # schedulers write into it, and no other group's may change with it

@@ -24,6 +24,7 @@ from cegm.sharding import is_sharded
 
 NEVER_CALLED = "its layer was never called"
 COMPILED = "its layer was never called, or compiled: torch.compile does not show what a forward of its own does"
+RESHAPED = "its weight got another shape since"
 EVALUATES = "its layer is in eval mode, where contexts are not recorded (call model.train() before training)"
 TRANSFORMED = (
     "its layer was called inside torch.func, vmap, a trace or forward-mode differentiation, which show no contexts"
@@ -196,6 +197,7 @@ class Recorder(Observer):
     ) -> None:
         super().__init__()
         self.name, self.parameter, self.layers = name, parameter, layers
+        self._shape = parameter.shape
         self.recording = self.is_late = False
         self.trouble = self._at_rest = NEVER_CALLED if is_plain else COMPILED
         # The gradient of a sharded weight is missing between micro-batches that are not yet summed over ranks.
@@ -212,6 +214,9 @@ class Recorder(Observer):
             return False
         if not module.training:
             self.trouble = EVALUATES
+            return False
+        if self.parameter.shape != self._shape:
+            self.trouble = RESHAPED
             return False
         self.trouble = PASSED_BY
         self._follow()
