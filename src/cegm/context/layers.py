@@ -19,7 +19,8 @@ from cegm.context.hierarchy import Sharers
 from cegm.context.patches import Geometry
 from cegm.context.scores import DRAWN, SEED_STRIDE, Scores
 from cegm.context.statistics import Recipe, score, sums
-from cegm.context.taps import Observer, in_transform, is_batched
+from cegm.context.taps import Observer
+from cegm.context.transforms import in_transform, is_batched
 from cegm.sharding import is_sharded
 
 NEVER_CALLED = "its layer was never called"
@@ -29,6 +30,9 @@ TRANSFORMED = (
     "its layer was called inside torch.func, vmap, a trace or forward-mode differentiation, which show no contexts"
 )
 PASSED_BY = "its layer was called, but showed no product with it that backward() came through (torch.autograd.grad leaves contexts out)"
+NO_ROWS = (
+    "its layer was fed with, or gave, what is no rows of real numbers as wide as the weight, beside it on its device"
+)
 
 
 class _Tap(torch.autograd.Function):
@@ -84,6 +88,7 @@ class EntanglementLayer:
         seed: 0-D int64 tensor that decides the draws of the control scores; its owner sets it before each recorded step,
             and each forward pass of the step takes the next one.
         guide: What `attention` and `alignment` scores compare with; its owner sets it before each recorded step.
+        is_lost: Something could not be seen since the last `clear`, so that what was recorded is not the whole.
     """
 
     def __init__(
@@ -97,7 +102,8 @@ class EntanglementLayer:
         exclude_sink: bool = False,
         sharers: Sharers | None = None,
     ) -> None:
-        self.name = name
+        self.name, self.inputs = name, inputs
+        self.is_lost = False
         heads = [0 if shape is None else shape[0] for shape in (context_shape, demand_shape)]
         self.recipe = Recipe(heads[0], heads[1], scores, exclude_sink)
         self.context_carrier = None if context_shape is None else _carrier(context_shape, device)
@@ -139,12 +145,12 @@ class EntanglementLayer:
     @property
     def recorded(self) -> bool:
         """Whether a backward pass came by since the last `clear`."""
-        return self.mass_carrier.grad is not None
+        return self.mass_carrier.grad is not None and not self.is_lost
 
     def collect(self) -> dict[str, Tensor] | None:
-        """The weighted means since the last `clear`, by `context`, `demand` and `summary`; None if no backward pass came by."""
+        """The weighted means since the last `clear`, by `context`, `demand` and `summary`; None if they were not, or not all, recorded."""
         mass = self.mass_carrier.grad
-        if mass is None:
+        if mass is None or self.is_lost:
             return None
         mass = mass.clamp_min(torch.finfo(mass.dtype).tiny)
         numerators = zip(("context", "demand", "summary"), self.all_carriers()[:3], strict=True)
@@ -152,6 +158,7 @@ class EntanglementLayer:
 
     def clear(self) -> None:
         """Forgets what was recorded since the last `clear`."""
+        self.is_lost = False
         for carrier in self.carriers():
             carrier.grad = None
 
@@ -171,6 +178,11 @@ class EntanglementLayer:
         """A copy has no gradients, so it has nothing recorded either."""
         self.__dict__.update(state)
         self.clear()
+
+
+def _is_empty(output: Tensor) -> bool:
+    """Whether it has no tokens, which a compiler cannot tell beforehand."""
+    return not torch.compiler.is_compiling() and output.numel() == 0
 
 
 class Recorder(Observer):
@@ -213,7 +225,8 @@ class Recorder(Observer):
         if not module.training:
             self.trouble = EVALUATES
             return False
-        self.trouble = PASSED_BY
+        if not self.layers[0].is_lost:
+            self.trouble = PASSED_BY
         self._follow()
         if self._was_given_up():
             self.clear()
@@ -221,7 +234,31 @@ class Recorder(Observer):
 
     def see(self, output: Tensor, contexts: Tensor, walk: Geometry | None, part: int) -> Tensor | None:
         """The output of one product with the weight, tapped; None where no gradient will come."""
-        return self.layers[part].tap(output, contexts, walk) if output.requires_grad else None
+        layer = self.layers[part]
+        if not output.requires_grad or layer.is_lost or _is_empty(output):
+            return None
+        if not self._fits(layer, output, contexts, walk):
+            self.lose(NO_ROWS)
+            return None
+        return layer.tap(output, contexts, walk)
+
+    def _fits(self, layer: EntanglementLayer, output: Tensor, contexts: Any, walk: Geometry | None) -> bool:
+        """Whether contexts and output are rows of the widths of the weight, where statistics of them can be formed."""
+        if not isinstance(contexts, Tensor) or not output.is_floating_point() or not contexts.is_floating_point():
+            return False
+        if any(each.is_nested and each.layout is torch.strided for each in (output, contexts)):
+            return False
+        outputs = self.parameter.numel() // (len(self.layers) * layer.inputs)
+        patch = 1 if walk is None else walk.kernel[0] * walk.kernel[1]
+        groups, features = (1, -1) if walk is None else (walk.groups, -1 - walk.dimensions)
+        widths = output.shape[features], contexts.shape[features] * patch
+        return widths == (outputs, layer.inputs * groups) and output.device == layer.mass_carrier.device
+
+    def lose(self, why: str) -> None:
+        """Part of what the weight meets cannot be seen, so that it counts as unseen in this step."""
+        self.trouble = why
+        for layer in self.layers:
+            layer.is_lost = True
 
     def _was_given_up(self) -> bool:
         """Whether somebody threw the gradient away that belongs to what was recorded, as `model.zero_grad()` does."""
