@@ -300,3 +300,24 @@ def test_a_part_that_is_lost_takes_nothing_into_the_next_step():
             optimizer.step()
         assert ("demand_map" in optimizer.state[model[0].weight]) != mask
         optimizer.zero_grad()
+
+
+def test_offloading_inside_a_layer_and_a_default_device_around_it_change_nothing():
+    class Own(nn.Linear):
+        def forward(self, x):
+            with torch.autograd.graph.save_on_cpu():
+                return F.linear(x, self.weight)
+
+    module, x = Own(8, 6), rows()
+    witness = witnessed(module)
+    with torch.device("meta"):
+        y = module(x)
+    y.square().sum().backward()
+    assert witness.agrees()
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_function_inside_a_layer_is_seen_as_it_is_or_not_at_all(backend):
+    product = torch.compile(lambda x, w: F.linear(x, w).relu(), backend=backend, fullgraph=True)
+    witness = watched(rows(6, 8), lambda w, x: product(x, w), rows())
+    assert not witness.seen or witness.agrees()

@@ -7,6 +7,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
@@ -40,7 +41,7 @@ class Functions(TorchFunctionMode):
     def __init__(self, weights: Iterable[Weight]) -> None:
         super().__init__()
         self._weights = list(weights)
-        self._packs = _how_tensors_are_saved()
+        self._around = _checkpoint()
 
     def watches(self, observer: Observer) -> bool:
         """Whether it tells an observer what it sees."""
@@ -52,6 +53,8 @@ class Functions(TorchFunctionMode):
         """Calls the function, and shows its product to those whose weight is in it."""
         named = kwargs or {}
         output = func(*args, **named)
+        if torch.compiler.is_compiling():  # a compiled function inside shows nothing
+            return output
         name = getattr(func, "__name__", "").partition(".")[0]
         if not isinstance(output, Tensor) or not output.requires_grad or in_transform():
             return output
@@ -61,7 +64,7 @@ class Functions(TorchFunctionMode):
                 continue
             if name not in PRODUCTS and name not in UNTOLD:
                 weight.follow(name, args, named, output)
-            elif self._packs != _how_tensors_are_saved():
+            elif self._around != _checkpoint():
                 weight.observer.lose(RECOMPUTED)
             else:
                 output = weight.show(name, args, named, output)
@@ -74,9 +77,10 @@ def is_watched(observer: Observer) -> bool:
     return any(isinstance(mode, Functions) and mode.watches(observer) for mode in modes)
 
 
-def _how_tensors_are_saved() -> Any:
-    """The innermost hooks on tensors that are saved for the backward pass, which checkpointing without reentrance sets."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+def _checkpoint() -> Any:
+    """What the innermost checkpoint without reentrance does with tensors that are saved for the backward pass; None without."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks if hooks is not None and hooks[0].__module__ == torch.utils.checkpoint.__name__ else None
 
 
 class Weight:

@@ -29,7 +29,10 @@ EVALUATES = "its layer is in eval mode, where contexts are not recorded (call mo
 TRANSFORMED = (
     "its layer was called inside torch.func, vmap, a trace or forward-mode differentiation, which show no contexts"
 )
-PASSED_BY = "its layer was called, but showed no product with it that backward() came through (torch.autograd.grad leaves contexts out)"
+PASSED_BY = (
+    "its layer was called, but showed no product with it that backward() came through "
+    "(torch.autograd.grad, and torch.compile inside it, leave contexts out)"
+)
 NO_ROWS = (
     "its layer was fed with, or gave, what is no rows of real numbers as wide as the weight, beside it on its device"
 )
@@ -180,6 +183,13 @@ class EntanglementLayer:
         self.clear()
 
 
+def _has_rows(tensor: Tensor) -> bool:
+    """Whether rows of a tensor can be told: of nested ones only of jagged ones, and not by a compiler."""
+    if torch.compiler.is_compiling():
+        return tensor.layout is torch.strided and not tensor.is_nested
+    return tensor.layout is not torch.strided or not tensor.is_nested
+
+
 def _is_empty(output: Tensor) -> bool:
     """Whether it has no tokens, which a compiler cannot tell beforehand."""
     return not torch.compiler.is_compiling() and output.numel() == 0
@@ -246,7 +256,7 @@ class Recorder(Observer):
         """Whether contexts and output are rows of the widths of the weight, where statistics of them can be formed."""
         if not isinstance(contexts, Tensor) or not output.is_floating_point() or not contexts.is_floating_point():
             return False
-        if any(each.is_nested and each.layout is torch.strided for each in (output, contexts)):
+        if not all(_has_rows(each) for each in (output, contexts)):
             return False
         outputs = self.parameter.numel() // (len(self.layers) * layer.inputs)
         patch = 1 if walk is None else walk.kernel[0] * walk.kernel[1]

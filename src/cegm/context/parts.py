@@ -70,7 +70,7 @@ class Source(NamedTuple):
 
     def addresses(self, view: View) -> Tensor | None:
         """Where in the weight each matrix of a view begins, (lead...); None if one is not inside a block."""
-        places = torch.tensor(view.offset - self.first)
+        places = torch.tensor(view.offset - self.first, device="cpu")
         for size, stride in view.lead:
             places = places[..., None] + torch.arange(size, device="cpu") * stride
         length = sum((size - 1) * stride for size, stride in (view.rows, view.inputs)) + 1

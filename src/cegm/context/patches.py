@@ -111,6 +111,6 @@ def demand_rows(gradient: Tensor, walk: Geometry | None) -> Tensor:
 
 def _entries(tensor: Tensor) -> Tensor:
     """A tensor whose rows lie beside each other: of texts of several lengths, one behind the other."""
-    if tensor.layout is torch.strided:
+    if torch.compiler.is_compiling() or tensor.layout is torch.strided:
         return tensor
     return tensor.values() if tensor.is_nested else tensor.to_dense()
