@@ -204,6 +204,22 @@ def test_a_weight_stored_the_other_way_round_is_seen_by_who_wants_to_turn(shape)
     assert turned.agrees(transposed=True)
 
 
+@pytest.mark.parametrize("container", [nn.ParameterDict, nn.ParameterList])
+def test_a_weight_in_a_container_is_seen_from_the_module_around_it(container):
+    class Mixture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.held = container({"0": rows(4, 6, 8)} if container is nn.ParameterDict else [rows(4, 6, 8)])
+
+        def forward(self, x):
+            return torch.bmm(x, self.held["0" if container is nn.ParameterDict else 0].mT)
+
+    module = Mixture()
+    witness = witnessed(module, "held.0")
+    module(rows(4, 5, 8)).square().sum().backward()
+    assert witness.agrees()
+
+
 # ---------------------------------------------------------------------- convolutions
 
 KERNELS = {

@@ -38,6 +38,10 @@ NO_ROWS = (
 )
 
 
+Shapes = tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
+"""(heads, width, width) of a context matrix and of a demand matrix; None where one is not wanted."""
+
+
 class _Tap(torch.autograd.Function):
     """Identity on a layer's output whose backward pass yields the context statistics of the micro-batch."""
 
@@ -137,6 +141,15 @@ class EntanglementLayer:
         self.seed += SEED_STRIDE
         return drawn
 
+    def turned(self, inputs: int, shapes: Shapes) -> EntanglementLayer:
+        """The layer of the same matrix stored the other way round."""
+        assert self.sharers is None
+        layer = EntanglementLayer(
+            self.name, self.seed.device, inputs, *shapes, self.recipe.scores, self.recipe.exclude_sink
+        )
+        layer.seed.copy_(self.seed)
+        return layer
+
     def all_carriers(self) -> tuple[Tensor | None, ...]:
         """Places of context, demand, summary and mass, in the order of `sums`; None where one is not wanted."""
         return self.context_carrier, self.demand_carrier, self.summary_carrier, self.mass_carrier
@@ -206,6 +219,9 @@ class Recorder(Observer):
         parameter: The weight.
         layers: One per matrix that is stacked in it, in their order.
         is_plain: Whether it meets its contexts in a layer that nobody has overridden.
+        transposed: It is stored (inputs, outputs), as far as is known.
+        turned: What its layers record if it is stored the other way round, which its first product tells; None if that
+            cannot be.
 
     Attributes:
         recording: Whether backward passes are recorded now.
@@ -214,10 +230,18 @@ class Recorder(Observer):
     """
 
     def __init__(
-        self, name: str, parameter: Tensor, layers: Sequence[EntanglementLayer], is_plain: bool = True
+        self,
+        name: str,
+        parameter: Tensor,
+        layers: Sequence[EntanglementLayer],
+        is_plain: bool = True,
+        transposed: bool = False,
+        turned: Shapes | None = None,
     ) -> None:
         super().__init__()
         self.name, self.parameter, self.layers = name, parameter, layers
+        self.transposed = transposed
+        self._turned = turned if layers[0].sharers is None else None
         self.recording = self.is_late = False
         self.trouble = self._at_rest = NEVER_CALLED if is_plain else COMPILED
         # The gradient of a sharded weight is missing between micro-batches that are not yet summed over ranks.
@@ -225,7 +249,8 @@ class Recorder(Observer):
 
     def listens(self, module: nn.Module) -> bool:
         """Whether a call of `module` is to be recorded."""
-        if not (self.recording and torch.is_grad_enabled() and self.parameter.requires_grad):
+        is_wanted = self.recording or self._turned is not None
+        if not (is_wanted and torch.is_grad_enabled() and self.parameter.requires_grad):
             return False
         if torch.compiler.is_compiling():
             return module.training
@@ -244,7 +269,10 @@ class Recorder(Observer):
 
     def see(self, output: Tensor, contexts: Tensor, walk: Geometry | None, part: int) -> Tensor | None:
         """The output of one product with the weight, tapped; None where no gradient will come."""
+        self._turned = None
         layer = self.layers[part]
+        if not self.recording:
+            return None
         if not output.requires_grad or layer.is_lost or _is_empty(output):
             return None
         if not self._fits(layer, output, contexts, walk):
@@ -264,8 +292,18 @@ class Recorder(Observer):
         widths = output.shape[features], contexts.shape[features] * patch
         return widths == (outputs, layer.inputs * groups) and output.device == layer.mass_carrier.device
 
+    def turn(self, transposed: bool) -> bool:
+        """Learns from its first product that it is stored so, before anything is known of it."""
+        if self._turned is not None and transposed != self.transposed:
+            outputs = self.parameter.numel() // (len(self.layers) * self.layers[0].inputs)
+            self.layers = [layer.turned(outputs, self._turned) for layer in self.layers]
+            self.transposed, self._turned = transposed, None
+        return transposed == self.transposed
+
     def lose(self, why: str) -> None:
         """Part of what the weight meets cannot be seen, so that it counts as unseen in this step."""
+        if not self.recording:
+            return
         self.trouble = why
         for layer in self.layers:
             layer.is_lost = True
