@@ -198,14 +198,9 @@ class EntanglementLayer:
 
 def _has_rows(tensor: Tensor) -> bool:
     """Whether rows of a tensor can be told: of nested ones only of jagged ones, and not by a compiler."""
-    if torch.compiler.is_compiling():
-        return tensor.layout is torch.strided and not tensor.is_nested
-    return tensor.layout is not torch.strided or not tensor.is_nested
-
-
-def _is_empty(output: Tensor) -> bool:
-    """Whether it has no tokens, which a compiler cannot tell beforehand."""
-    return not torch.compiler.is_compiling() and output.numel() == 0
+    if tensor.layout is torch.strided:
+        return not tensor.is_nested
+    return not torch.compiler.is_compiling()
 
 
 class Recorder(Observer):
@@ -240,7 +235,8 @@ class Recorder(Observer):
     ) -> None:
         super().__init__()
         self.name, self.parameter, self.layers = name, parameter, layers
-        self.transposed = transposed
+        self.transposed, self._is_plain = transposed, is_plain
+        self._outputs = parameter.numel() // (len(layers) * layers[0].inputs)
         self._turned = turned if layers[0].sharers is None else None
         self.recording = self.is_late = False
         self.trouble = self._at_rest = NEVER_CALLED if is_plain else COMPILED
@@ -271,32 +267,36 @@ class Recorder(Observer):
         """The output of one product with the weight, tapped; None where no gradient will come."""
         self._turned = None
         layer = self.layers[part]
-        if not self.recording:
+        if not self.recording or not output.requires_grad or layer.is_lost:
             return None
-        if not output.requires_grad or layer.is_lost or _is_empty(output):
+        if not torch.compiler.is_compiling() and output.numel() == 0:
             return None
         if not self._fits(layer, output, contexts, walk):
             self.lose(NO_ROWS)
             return None
         return layer.tap(output, contexts, walk)
 
-    def _fits(self, layer: EntanglementLayer, output: Tensor, contexts: Any, walk: Geometry | None) -> bool:
+    def _fits(self, layer: EntanglementLayer, output: Tensor, contexts: Tensor, walk: Geometry | None) -> bool:
         """Whether contexts and output are rows of the widths of the weight, where statistics of them can be formed."""
-        if not isinstance(contexts, Tensor) or not output.is_floating_point() or not contexts.is_floating_point():
+        if not (_has_rows(output) and _has_rows(contexts)):
             return False
-        if not all(_has_rows(each) for each in (output, contexts)):
+        if self._is_plain and walk is None:  # torch has compared the widths
+            return True
+        if not (output.is_floating_point() and contexts.is_floating_point()):
             return False
-        outputs = self.parameter.numel() // (len(self.layers) * layer.inputs)
-        patch = 1 if walk is None else walk.kernel[0] * walk.kernel[1]
-        groups, features = (1, -1) if walk is None else (walk.groups, -1 - walk.dimensions)
-        widths = output.shape[features], contexts.shape[features] * patch
-        return widths == (outputs, layer.inputs * groups) and output.device == layer.mass_carrier.device
+        if output.device != layer.mass_carrier.device:
+            return False
+        if walk is None:
+            return output.shape[-1] == self._outputs and contexts.shape[-1] == layer.inputs
+        features, patch = -1 - walk.dimensions, walk.kernel[0] * walk.kernel[1]
+        inputs = contexts.shape[features] * patch
+        return output.shape[features] == self._outputs and inputs == layer.inputs * walk.groups
 
     def turn(self, transposed: bool) -> bool:
         """Learns from its first product that it is stored so, before anything is known of it."""
         if self._turned is not None and transposed != self.transposed:
-            outputs = self.parameter.numel() // (len(self.layers) * self.layers[0].inputs)
-            self.layers = [layer.turned(outputs, self._turned) for layer in self.layers]
+            inputs, self._outputs = self._outputs, self.layers[0].inputs
+            self.layers = [layer.turned(inputs, self._turned) for layer in self.layers]
             self.transposed, self._turned = transposed, None
         return transposed == self.transposed
 

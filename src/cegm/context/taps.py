@@ -180,8 +180,8 @@ class Watch(Weakly):
             return None
         if torch.compiler.is_compiling():
             return observer
-        is_there = observer.is_there(self.place._replace(module=module)) and not is_watched(observer)
-        return observer if is_there else None
+        place = self.place if module is self.place.module else self.place._replace(module=module)
+        return observer if observer.is_there(place) and not is_watched(observer) else None
 
 
 class _Watches(OrderedDict[int, Watch]):
