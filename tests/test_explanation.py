@@ -499,3 +499,62 @@ def test_a_convolution_over_the_text_has_scores_that_add_up():
         weight = getattr(model, name).weight
         inner = float((weight.grad * optimizer.state[weight]["momentum"]).sum())
         assert float(scores.sum()) == pytest.approx(inner, rel=1e-9)
+
+
+class Plain(nn.Module):
+    """A language model that gives its logits as somebody wants them."""
+
+    def __init__(self, give):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.body, self.head = nn.Embedding(61, 16), nn.Linear(16, 16), nn.Linear(16, 61)
+        self.give = give
+
+    def forward(self, ids):
+        return self.give(self.head(torch.tanh(self.body(self.embedding(ids)))))
+
+
+def stepped(model):
+    optimizer = CEGM(model, lr=1e-2)
+    ids = batches(1)[0]
+    cross_entropy(model(ids).logits.flatten(0, 1), ids.flatten()).backward()
+    optimizer.step()
+    return optimizer
+
+
+class Given:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+GIVEN = {
+    "tensor": lambda logits: logits,
+    "attribute": Given,
+    "tuple with no loss": lambda logits: (logits, None),
+    "tuple with a loss": lambda logits: (logits, logits.mean()),
+    "loss first": lambda logits: [logits.mean(), logits],
+    "dictionary": lambda logits: {"loss": logits.mean(), "logits": logits, "hidden": logits[..., :16]},
+    "cache": lambda logits: (logits, ((logits[..., :4], logits[..., :4]),)),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_logits_are_found_wherever_a_model_puts_them(name):
+    ids, found = batches(1, rows=1, length=12)[0], []
+    for give in (Given, GIVEN[name]):
+        model = Plain(Given)
+        optimizer = stepped(model)
+        model.give = give
+        found.append(cegm.explain(model, optimizer, ids))
+    assert found[0].loss == found[1].loss
+    assert torch.equal(found[0].texts[0].scores, found[1].texts[0].scores)
+
+
+@pytest.mark.parametrize("give", [lambda y: y[:, -1:], lambda y: (y, y * 2), lambda y: None, lambda y: y.mean()])
+def test_a_model_without_logits_for_every_token_says_what_to_do(give):
+    model = Plain(Given)
+    optimizer = stepped(model)
+    model.give = give
+    with pytest.raises(ValueError, match="return them for every token"):
+        cegm.explain(model, optimizer, batches(1, rows=1, length=12)[0])
+    assert model.training

@@ -7,7 +7,7 @@ would move the weight along the entangled gradient `G_t`, negative when it would
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,8 @@ def explain(
     state are left as they were.
 
     Args:
-        model: A causal language model: called with ids of shape (1, tokens), it gives logits or an output with them.
+        model: A causal language model: called with ids of shape (1, tokens), it gives logits, alone, as `logits` or
+            in a tuple with other things.
         optimizer: The `CEGM` that trains it, after at least one step.
         texts: A text, several texts, or token ids of shape (rows, tokens).
         tokenizer: As transformers has them. None: the one in the model's own folder or hub repository; not needed for
@@ -113,7 +114,7 @@ def explain(
 
     Raises:
         ValueError: Texts without two tokens, no tokenizer, an optimizer that has not stepped or belongs to another
-        model.
+        model, a model that gives no logits for every token.
     """
     while isinstance(model, DistributedDataParallel):
         model = model.module
@@ -257,8 +258,7 @@ def _align(
             watch(place, tap, tap.assignment.transposed)
     try:
         ids = row.to(next(model.parameters()).device)
-        output = model(ids[None])
-        logits = (output if isinstance(output, Tensor) else output.logits)[0, :-1]  # (tokens - 1, vocabulary)
+        logits = _logits(model(ids[None]), len(ids))[:-1]  # (tokens - 1, vocabulary)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = cross_entropy(logits, ids[1:].to(logits.device), reduction="sum") / predicted
         carriers = [tap.carrier for tap in taps]
@@ -276,6 +276,26 @@ def _align(
     }
     found = {t.assignment.name: s.cpu() for t, s in zip(taps, scores, strict=True) if s is not None}
     return float(loss.detach()), found, missing
+
+
+def _logits(output: Any, tokens: int) -> Tensor:
+    """Of one text, (tokens, vocabulary), wherever they stand in what a model gives: alone, by name, or beside a loss or a cache."""
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if named is not None:
+        output = named
+    given = output.values() if isinstance(output, Mapping) else [output] if isinstance(output, Tensor) else output
+    found = [
+        each
+        for each in (given if isinstance(given, Iterable) else ())
+        if isinstance(each, Tensor) and each.ndim == 3 and each.shape[:2] == (1, tokens) and each.is_floating_point()
+    ]
+    if len(found) != 1:
+        count = "no" if not found else f"{len(found)}"
+        raise ValueError(
+            f"the model gave {count} logits of shape (1, {tokens}, vocabulary) for one text of {tokens} tokens; let its "
+            "forward return them for every token, alone or as `logits`"
+        )
+    return found[0][0]
 
 
 class _Tap(Observer):
@@ -300,6 +320,10 @@ class _Tap(Observer):
     def listens(self, module: nn.Module) -> bool:
         """Always."""
         return True
+
+    def lose(self, why: str) -> None:
+        """Scores of a part of what the weight meets are no scores of it."""
+        self.trouble = why
 
     def see(self, output: Tensor, contexts: Tensor, walk: Geometry | None, part: int) -> Tensor | None:
         """The output, with the scores of its tokens behind it; None if these are not the tokens of the text."""

@@ -330,6 +330,7 @@ class CEGM(WholeState):
             self.observe_loss(loss)
         self._require_present()
         self._follow_model()
+        self._contexts.learn(self.state)
         if self.refreshing:
             self._contexts.refresh(self.state, self.param_groups)  # line 8
         for group in self.param_groups:

@@ -15,6 +15,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from cegm.context.aggregate import effective_rank, recur
 from cegm.context.hierarchy import Sharers
-from cegm.context.layers import EntanglementLayer, Recorder
+from cegm.context.layers import EntanglementLayer, Recorder, Shapes
 from cegm.context.scores import Scores
 from cegm.context.taps import is_plain, watch
 from cegm.groups import Assignment, Matrix, block_of, of_expert
@@ -81,6 +82,17 @@ def context_shapes(
     return context_shape, demand_shape
 
 
+def _turned(assignment: Assignment, group: Mapping[str, Any]) -> Shapes | None:
+    """What `context_shapes` says of a weight that is stored the other way round; None where that cannot be."""
+    if len(assignment.pieces) > 1 or assignment.parameter.ndim - (assignment.experts > 1) != 2:
+        return None
+    try:
+        turned = replace(assignment, transposed=not assignment.transposed, pieces=(assignment.inputs,))
+        return context_shapes(turned, group)
+    except ValueError:
+        return None
+
+
 class Contexts:
     """The entanglement layers of one optimizer.
 
@@ -92,7 +104,7 @@ class Contexts:
         scaler: Multiplies the losses whose output gradients are seen; None: nothing does.
     """
 
-    def __init__(self, assignments: Mapping[Tensor, Assignment], owners: Owners) -> None:
+    def __init__(self, assignments: MutableMapping[Tensor, Assignment], owners: Owners) -> None:
         self._assignments = assignments
         self._owners = owners
         self._recorders: dict[Tensor, Recorder] = {}
@@ -125,9 +137,26 @@ class Contexts:
             for _ in range(assignment.experts)
         ]
         plain = all(is_plain(place) for place in assignment.places)
-        recorder = self._recorders[parameter] = Recorder(assignment.name, parameter, layers, plain)
+        recorder = self._recorders[parameter] = Recorder(
+            assignment.name,
+            parameter,
+            layers,
+            plain,
+            assignment.transposed,
+            None if plain else _turned(assignment, group),
+        )
         for place in assignment.places:
             watch(place, recorder, assignment.transposed)
+
+    def learn(self, state: State) -> None:
+        """Takes over what products, or the state of an earlier run, tell of how weights are stored."""
+        for parameter, recorder in self._recorders.items():
+            known, a = state.get(parameter, {}).get("transposed"), self._assignments[parameter]
+            if known is not None:
+                recorder.turn(bool(known))
+            if a.transposed != recorder.transposed:
+                state[parameter]["transposed"] = torch.tensor([int(recorder.transposed)])
+                self._assignments[parameter] = replace(a, transposed=recorder.transposed, pieces=(a.inputs,))
 
     def begin_late(self, parameters: Iterable[Tensor]) -> None:
         """Has weights whose backward pass is over already record at the next step."""
@@ -158,6 +187,7 @@ class Contexts:
 
     def arm(self, state: State, groups: Groups) -> None:
         """Decides whether the next step records, gives the controls their next seed and the other scores their guide."""
+        self.learn(state)
         places = {
             p: place
             for place, p in enumerate(p for group in groups if group["role"] == "matrix" for p in group["params"])

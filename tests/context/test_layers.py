@@ -148,7 +148,7 @@ def test_compiled_model_records_the_same():
     eager = [layer.collect() for layer in layers]
     for layer in layers:
         layer.clear()
-    torch.compile(model, backend="aot_eager")(x).square().sum().backward()
+    torch.compile(model, backend="aot_eager", fullgraph=True)(x).square().sum().backward()
     for layer, means in zip(layers, eager, strict=True):
         for recorded, expected in zip(layer.collect().values(), means.values(), strict=True):
             assert torch.allclose(recorded, expected, rtol=1e-5, atol=1e-7)
@@ -209,6 +209,39 @@ def test_a_single_vector_and_a_named_input_are_tokens_too():
     layer = watched(linear)
     linear(input=x).backward(d)
     assert_recorded(layer, x[None], d[None])
+
+
+@pytest.mark.parametrize("sharers", [None, Sharers])
+def test_texts_of_several_lengths_are_recorded_as_loose_tokens(sharers):
+    linear, texts, d = nn.Linear(4, 6), [torch.randn(3, 4), torch.randn(5, 4)], torch.randn(8, 6)
+    layer = watched(linear, sharers=sharers and sharers())
+    linear(torch.nested.nested_tensor(texts, layout=torch.jagged)).values().backward(d)
+    assert_recorded(layer, torch.cat(texts), d)
+
+
+def test_sparse_inputs_are_recorded_as_dense_ones():
+    linear, x, d = nn.Linear(4, 6), torch.randn(5, 4).relu(), torch.randn(5, 6)
+    layer = watched(linear)
+    linear(x.to_sparse()).backward(d)
+    assert_recorded(layer, x, d)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (2, 0, 4)])
+def test_no_tokens_add_nothing(shape):
+    linear, x, d = nn.Linear(4, 6), torch.randn(5, 4), torch.randn(5, 6)
+    layer = watched(linear)
+    linear(x).backward(d)
+    linear(torch.randn(shape)).sum().backward()
+    assert_recorded(layer, x, d)
+
+
+def test_strided_nested_tensors_are_left_out_with_a_word():
+    linear = nn.Linear(4, 6)
+    layer = watched(linear)
+    nested = linear(torch.nested.nested_tensor([torch.randn(3, 4), torch.randn(5, 4)]))
+    nested.to_padded_tensor(0.0).sum().backward()
+    assert layer.collect() is None
+    assert "no rows" in layer.recorder.trouble
 
 
 @pytest.mark.parametrize("scores", ["random", "shuffled"])

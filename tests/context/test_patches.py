@@ -19,6 +19,11 @@ CONVOLUTIONS = [
     (nn.Conv2d(3, 4, 1), (3, 7, 8)),
 ]
 
+GROUPED = [
+    (nn.Conv1d(6, 4, 3, groups=2), (2, 6, 9)),
+    (nn.Conv2d(4, 8, (2, 3), stride=2, padding=1, groups=4), (4, 7, 8)),
+]
+
 
 @pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS, ids=lambda value: str(value).replace(" ", ""))
 def test_rows_reproduce_output_and_gradient(module, shape):
@@ -35,6 +40,33 @@ def test_rows_reproduce_output_and_gradient(module, shape):
     bound = rounding.of_sum(len(demands), demands.abs().T @ contexts.abs())
     rounding.agree(demands.T @ contexts, module.weight.grad.flatten(1), bound)
     module.zero_grad()
+
+
+@pytest.mark.parametrize(("module", "shape"), GROUPED, ids=lambda value: str(value).replace(" ", ""))
+def test_a_grouped_convolution_has_rows_for_every_group(module, shape):
+    x = torch.randn(shape)
+    output = module(x)
+    gradient = torch.randn_like(output)
+    output.backward(gradient)
+    walk = geometry(module)
+    contexts, demands = context_rows(x, walk), demand_rows(gradient, walk)
+    assert len(contexts) == len(demands) == module.groups * gradient.numel() // len(module.weight)
+    bound = rounding.of_sum(len(demands), demands.abs().T @ contexts.abs())
+    rounding.agree(demands.T @ contexts, module.weight.grad.flatten(1), bound)
+    module.zero_grad()
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_sparse_rows_are_those_of_the_dense_tensor(layout):
+    x = torch.randn(5, 4).relu()
+    assert torch.equal(context_rows(x.to_sparse(layout=layout), None), x)
+
+
+def test_texts_of_several_lengths_are_rows_one_behind_the_other():
+    texts = [torch.randn(3, 4), torch.randn(5, 4)]
+    jagged = torch.nested.nested_tensor(texts, layout=torch.jagged)
+    assert torch.equal(context_rows(jagged, None), torch.cat(texts))
+    assert torch.equal(demand_rows(jagged, None), torch.cat(texts))
 
 
 def test_a_linear_layer_keeps_its_rows():

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from cegm.baselines.paired import Paired, Shared
-from cegm.context.taps import Hooked, Weakly, in_transform, layer_input
+from cegm.context.taps import Hooked, Weakly, layer_input
+from cegm.context.transforms import in_transform
 from cegm.groups import Assignment
 
 VALUE = "v_proj"

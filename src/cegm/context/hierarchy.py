@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cegm.context.patches import Geometry
 from cegm.context.statistics import score, sums
-from cegm.context.taps import is_batched
+from cegm.context.transforms import is_batched
 
 if TYPE_CHECKING:
     from cegm.context.layers import EntanglementLayer

@@ -19,7 +19,8 @@ from cegm.context.hierarchy import Sharers
 from cegm.context.patches import Geometry
 from cegm.context.scores import DRAWN, SEED_STRIDE, Scores
 from cegm.context.statistics import Recipe, score, sums
-from cegm.context.taps import Observer, in_transform, is_batched
+from cegm.context.taps import Observer
+from cegm.context.transforms import in_transform, is_batched
 from cegm.sharding import is_sharded
 
 NEVER_CALLED = "its layer was never called"
@@ -29,7 +30,17 @@ EVALUATES = "its layer is in eval mode, where contexts are not recorded (call mo
 TRANSFORMED = (
     "its layer was called inside torch.func, vmap, a trace or forward-mode differentiation, which show no contexts"
 )
-PASSED_BY = "its layer was called, but showed no product with it that backward() came through (torch.autograd.grad leaves contexts out)"
+PASSED_BY = (
+    "its layer was called, but showed no product with it that backward() came through "
+    "(torch.autograd.grad, and torch.compile inside it, leave contexts out)"
+)
+NO_ROWS = (
+    "its layer was fed with, or gave, what is no rows of real numbers as wide as the weight, beside it on its device"
+)
+
+
+Shapes = tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
+"""(heads, width, width) of a context matrix and of a demand matrix; None where one is not wanted."""
 
 
 class _Tap(torch.autograd.Function):
@@ -85,6 +96,7 @@ class EntanglementLayer:
         seed: 0-D int64 tensor that decides the draws of the control scores; its owner sets it before each recorded step,
             and each forward pass of the step takes the next one.
         guide: What `attention` and `alignment` scores compare with; its owner sets it before each recorded step.
+        is_lost: Something could not be seen since the last `clear`, so that what was recorded is not the whole.
     """
 
     def __init__(
@@ -98,7 +110,8 @@ class EntanglementLayer:
         exclude_sink: bool = False,
         sharers: Sharers | None = None,
     ) -> None:
-        self.name = name
+        self.name, self.inputs = name, inputs
+        self.is_lost = False
         heads = [0 if shape is None else shape[0] for shape in (context_shape, demand_shape)]
         self.recipe = Recipe(heads[0], heads[1], scores, exclude_sink)
         self.context_carrier = None if context_shape is None else _carrier(context_shape, device)
@@ -129,6 +142,15 @@ class EntanglementLayer:
         self.seed += SEED_STRIDE
         return drawn
 
+    def turned(self, inputs: int, shapes: Shapes) -> EntanglementLayer:
+        """The layer of the same matrix stored the other way round."""
+        assert self.sharers is None
+        layer = EntanglementLayer(
+            self.name, self.seed.device, inputs, *shapes, self.recipe.scores, self.recipe.exclude_sink
+        )
+        layer.seed.copy_(self.seed)
+        return layer
+
     def all_carriers(self) -> tuple[Tensor | None, ...]:
         """Places of context, demand, summary and mass, in the order of `sums`; None where one is not wanted."""
         return self.context_carrier, self.demand_carrier, self.summary_carrier, self.mass_carrier
@@ -140,12 +162,12 @@ class EntanglementLayer:
     @property
     def recorded(self) -> bool:
         """Whether a backward pass came by since the last `clear`."""
-        return self.mass_carrier.grad is not None
+        return self.mass_carrier.grad is not None and not self.is_lost
 
     def collect(self) -> dict[str, Tensor] | None:
-        """The weighted means since the last `clear`, by `context`, `demand` and `summary`; None if no backward pass came by."""
+        """The weighted means since the last `clear`, by `context`, `demand` and `summary`; None if they were not, or not all, recorded."""
         mass = self.mass_carrier.grad
-        if mass is None:
+        if mass is None or self.is_lost:
             return None
         mass = mass.clamp_min(torch.finfo(mass.dtype).tiny)
         numerators = zip(("context", "demand", "summary"), self.all_carriers()[:3], strict=True)
@@ -153,6 +175,7 @@ class EntanglementLayer:
 
     def clear(self) -> None:
         """Forgets what was recorded since the last `clear`."""
+        self.is_lost = False
         for carrier in self.carriers():
             carrier.grad = None
 
@@ -174,6 +197,13 @@ class EntanglementLayer:
         self.clear()
 
 
+def _has_rows(tensor: Tensor) -> bool:
+    """Whether rows of a tensor can be told: of nested ones only of jagged ones, and not by a compiler."""
+    if tensor.layout is torch.strided:
+        return not tensor.is_nested
+    return not torch.compiler.is_compiling()
+
+
 class Recorder(Observer):
     """Observes one parameter and hands what it sees to the entanglement layers of the matrices in it.
 
@@ -185,6 +215,9 @@ class Recorder(Observer):
         parameter: The weight.
         layers: One per matrix that is stacked in it, in their order.
         is_plain: Whether it meets its contexts in a layer that nobody has overridden.
+        transposed: It is stored (inputs, outputs), as far as is known.
+        turned: What its layers record if it is stored the other way round, which its first product tells; None if that
+            cannot be.
 
     Attributes:
         recording: Whether backward passes are recorded now.
@@ -193,11 +226,20 @@ class Recorder(Observer):
     """
 
     def __init__(
-        self, name: str, parameter: Tensor, layers: Sequence[EntanglementLayer], is_plain: bool = True
+        self,
+        name: str,
+        parameter: Tensor,
+        layers: Sequence[EntanglementLayer],
+        is_plain: bool = True,
+        transposed: bool = False,
+        turned: Shapes | None = None,
     ) -> None:
         super().__init__()
         self.name, self.parameter, self.layers = name, parameter, layers
         self._shape = parameter.shape
+        self.transposed, self._is_plain = transposed, is_plain
+        self._outputs = parameter.numel() // (len(layers) * layers[0].inputs)
+        self._turned = turned if layers[0].sharers is None else None
         self.recording = self.is_late = False
         self.trouble = self._at_rest = NEVER_CALLED if is_plain else COMPILED
         # The gradient of a sharded weight is missing between micro-batches that are not yet summed over ranks.
@@ -205,7 +247,8 @@ class Recorder(Observer):
 
     def listens(self, module: nn.Module) -> bool:
         """Whether a call of `module` is to be recorded."""
-        if not (self.recording and torch.is_grad_enabled() and self.parameter.requires_grad):
+        is_wanted = self.recording or self._turned is not None
+        if not (is_wanted and torch.is_grad_enabled() and self.parameter.requires_grad):
             return False
         if torch.compiler.is_compiling():
             return module.training
@@ -218,7 +261,8 @@ class Recorder(Observer):
         if self.parameter.shape != self._shape:
             self.trouble = RESHAPED
             return False
-        self.trouble = PASSED_BY
+        if not self.layers[0].is_lost:
+            self.trouble = PASSED_BY
         self._follow()
         if self._was_given_up():
             self.clear()
@@ -226,7 +270,48 @@ class Recorder(Observer):
 
     def see(self, output: Tensor, contexts: Tensor, walk: Geometry | None, part: int) -> Tensor | None:
         """The output of one product with the weight, tapped; None where no gradient will come."""
-        return self.layers[part].tap(output, contexts, walk) if output.requires_grad else None
+        self._turned = None
+        layer = self.layers[part]
+        if not self.recording or not output.requires_grad or layer.is_lost:
+            return None
+        if not torch.compiler.is_compiling() and output.numel() == 0:
+            return None
+        if not self._fits(layer, output, contexts, walk):
+            self.lose(NO_ROWS)
+            return None
+        return layer.tap(output, contexts, walk)
+
+    def _fits(self, layer: EntanglementLayer, output: Tensor, contexts: Tensor, walk: Geometry | None) -> bool:
+        """Whether contexts and output are rows of the widths of the weight, where statistics of them can be formed."""
+        if not (_has_rows(output) and _has_rows(contexts)):
+            return False
+        if self._is_plain and walk is None:  # torch has compared the widths
+            return True
+        if not (output.is_floating_point() and contexts.is_floating_point()):
+            return False
+        if output.device != layer.mass_carrier.device:
+            return False
+        if walk is None:
+            return output.shape[-1] == self._outputs and contexts.shape[-1] == layer.inputs
+        features, patch = -1 - walk.dimensions, walk.kernel[0] * walk.kernel[1]
+        inputs = contexts.shape[features] * patch
+        return output.shape[features] == self._outputs and inputs == layer.inputs * walk.groups
+
+    def turn(self, transposed: bool) -> bool:
+        """Learns from its first product that it is stored so, before anything is known of it."""
+        if self._turned is not None and transposed != self.transposed:
+            inputs, self._outputs = self._outputs, self.layers[0].inputs
+            self.layers = [layer.turned(inputs, self._turned) for layer in self.layers]
+            self.transposed, self._turned = transposed, None
+        return transposed == self.transposed
+
+    def lose(self, why: str) -> None:
+        """Part of what the weight meets cannot be seen, so that it counts as unseen in this step."""
+        if not self.recording:
+            return
+        self.trouble = why
+        for layer in self.layers:
+            layer.is_lost = True
 
     def _was_given_up(self) -> bool:
         """Whether somebody threw the gradient away that belongs to what was recorded, as `model.zero_grad()` does."""

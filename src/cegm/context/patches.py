@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ class Geometry(NamedTuple):
         dilation: Distance inside a patch.
         padding: As `F.pad` takes it.
         padding_mode: As `F.pad` names it.
+        groups: Of channels, each of which meets outputs of its own.
     """
 
     dimensions: int
@@ -26,6 +28,7 @@ class Geometry(NamedTuple):
     dilation: tuple[int, int]
     padding: tuple[int, ...]
     padding_mode: str
+    groups: int = 1
 
 
 def geometry(module: nn.Module) -> Geometry | None:
@@ -40,6 +43,7 @@ def geometry(module: nn.Module) -> Geometry | None:
         _rows_and_columns(module.dilation),
         tuple(padding),
         "constant" if module.padding_mode == "zeros" else module.padding_mode,
+        module.groups,
     )
 
 
@@ -59,7 +63,7 @@ def geometry_of_call(
         before = after = _repeated(padding, len(kernel))
     sides = [side for pair in zip(reversed(before), reversed(after), strict=True) for side in pair]
     shapes = [_rows_and_columns(each) for each in (kernel, strides, dilations)]
-    return Geometry(len(kernel), shapes[0], shapes[1], shapes[2], tuple(sides), "constant")
+    return Geometry(len(kernel), shapes[0], shapes[1], shapes[2], tuple(sides), "constant", groups)
 
 
 def _repeated(size: Any, dimensions: int) -> tuple[int, ...]:
@@ -73,24 +77,40 @@ def _rows_and_columns(sizes: tuple[int, ...]) -> tuple[int, int]:
 
 
 def context_rows(inputs: Tensor, walk: Geometry | None) -> Tensor:
-    """Contexts `c_i`, shape (tokens, inputs); of a convolution, its patches.
+    """Contexts `c_i`, shape (tokens, inputs); of a convolution, its patches, one of every group of channels.
 
     Args:
         inputs: Of a linear layer (..., inputs); of a convolution ([images,] channels, [rows,] columns).
         walk: Of the convolution, None for a linear layer.
     """
+    inputs = _entries(inputs)
     if walk is None:
         return inputs.reshape(-1, inputs.shape[-1])
     images = inputs if inputs.ndim == walk.dimensions + 2 else inputs[None]
     images = F.pad(images, walk.padding, walk.padding_mode)
     images = images.unsqueeze(-2) if walk.dimensions == 1 else images  # (images, channels, rows, columns)
     patches = F.unfold(images, walk.kernel, walk.dilation, stride=walk.stride)  # (images, inputs, patches)
+    if walk.groups > 1:
+        patches = patches.unflatten(1, (walk.groups, -1)).flatten(0, 1)  # (images x groups, inputs, patches)
     return patches.mT.flatten(0, 1)
 
 
 def demand_rows(gradient: Tensor, walk: Geometry | None) -> Tensor:
     """Demands `d_i`, shape (..., positions, outputs): of a linear layer as they are, of a convolution (tokens, outputs)."""
+    gradient = _entries(gradient)
     if walk is None:
         return gradient
     images = gradient if gradient.ndim == walk.dimensions + 2 else gradient[None]
-    return images.movedim(1, -1).flatten(0, -2)
+    images = images.flatten(2).mT  # (images, patches, outputs)
+    if walk.groups > 1:  # a patch of one group has no part in the outputs of the others
+        own = torch.eye(walk.groups, dtype=images.dtype, device=images.device)
+        own = own.repeat_interleave(images.shape[-1] // walk.groups, dim=1)  # (groups, outputs)
+        images = images.unsqueeze(1) * own.unsqueeze(1)  # (images, groups, patches, outputs)
+    return images.flatten(0, -2)
+
+
+def _entries(tensor: Tensor) -> Tensor:
+    """A tensor whose rows lie beside each other: of texts of several lengths, one behind the other."""
+    if torch.compiler.is_compiling() or tensor.layout is torch.strided:
+        return tensor
+    return tensor.values() if tensor.is_nested else tensor.to_dense()

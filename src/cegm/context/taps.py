@@ -2,30 +2,34 @@
 
 Most weights stand in a layer that multiplies its only argument with them, so that a hook on the layer sees both. Elsewhere
 (subclasses with a `forward` of their own, the experts of a mixture, parameters of any module) the weight is watched
-through the functions that take it while its module runs, so that what is seen is what met the weight, whatever the
-module's arguments, padding or output look like.
+through the functions that take it while its module runs (`cegm.context.products`), so that what is seen is what met the
+weight, whatever the module's arguments, padding or output look like.
 
-Hooks know their observer weakly and go when it goes. A copied or pickled model takes a copy of the observer along, for
-an optimizer that is copied with it; without one that copy is gone at once, and so are its hooks.
+Modules know their observers weakly and forget them when they go. A copied or pickled model takes a copy of the observer
+along, for an optimizer that is copied with it; without one that copy is gone at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
-from cegm.context.patches import Geometry, geometry, geometry_of_call
+from cegm.context.functions import Functions, Weight, is_watched
+from cegm.context.patches import Geometry, geometry
 from cegm.sharding import is_sharded
+
+CHANGED = "another hook changed what its layer gives before it could be seen"
 
 
 class Place(NamedTuple):
@@ -87,6 +91,13 @@ class Observer(Hooked, ABC):
             What takes the place of `output`; None leaves it.
         """
 
+    def lose(self, why: str) -> None:
+        """Is told that a product with the weight, in the call that runs now, cannot be seen, and why."""
+
+    def turn(self, transposed: bool) -> bool:
+        """Is told that the module multiplies with a weight that is stored so; whether it wants to see it so, not as was said."""
+        return False
+
     def is_there(self, place: Place) -> bool:
         """Whether the parameter itself is at a place, which FSDP puts a whole one in place of a shard."""
         return is_sharded(self.parameter) or place.weight() is self.parameter
@@ -121,30 +132,10 @@ def watch(place: Place, observer: Observer, transposed: bool = False) -> None:
         observer: Is told.
         transposed: The weight is stored (inputs, outputs).
     """
-    module = place.module
-    if is_plain(place):
-        observer.hold([module.register_forward_hook(_LayerHook(observer, place), with_kwargs=True)])
-        return
-    hook = _FunctionHook(observer, place, transposed)
-    leave = module.register_forward_hook(hook.leave, always_call=True)
-    observer.hold([module.register_forward_pre_hook(hook.enter), leave])
-
-
-def in_transform() -> bool:
-    """Whether a function transform (`torch.func`, `vmap`), a trace or forward-mode differentiation runs the model now."""
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._is_tracing()
-        or forward_ad._current_level >= 0
-    )
-
-
-def is_batched(gradient: Tensor) -> bool:
-    """Whether a gradient stands for several at once (`is_grads_batched`, `vmap`), of which none reaches the weight itself."""
-    functorch = torch._C._functorch
-    return not torch.compiler.is_compiling() and (
-        functorch.is_legacy_batchedtensor(gradient) or functorch.is_batchedtensor(gradient)
-    )
+    watches = _watches_of_layer(place.module) if is_plain(place) else _watches_of_call(place.module)
+    handle = RemovableHandle(watches)
+    watches[handle.id] = Watch(observer, place, transposed)
+    observer.hold([handle])
 
 
 class Weakly:
@@ -170,169 +161,123 @@ def _gone() -> None:
     """In place of a reference to an observer that was gone when the hook was copied."""
 
 
-class _LayerHook(Weakly):
-    """On a plain layer."""
+class Watch(Weakly):
+    """An observer of a weight of one module.
 
-    def __init__(self, observer: Observer, place: Place) -> None:
-        super().__init__(observer)
-        self._place = place
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> Any:
-        observer = self.observer
-        if observer is None or not observer.listens(module):
-            return None
-        if not torch.compiler.is_compiling() and not observer.is_there(self._place):
-            return None
-        return observer.see(output, layer_input(inputs, named), geometry(module), 0)
-
-
-class _FunctionHook(Weakly):
-    """On any other module: while it runs, functions that take the weight are seen."""
+    Attributes:
+        place: Where the weight is.
+        transposed: It is stored (inputs, outputs), as far as is known.
+    """
 
     def __init__(self, observer: Observer, place: Place, transposed: bool) -> None:
         super().__init__(observer)
-        self._place, self._transposed = place, transposed
-        self._running: list[_Functions | None] = []
+        self.place, self.transposed = place, transposed
 
-    def enter(self, module: nn.Module, inputs: Any) -> None:
-        """Before the forward pass of the module."""
+    def listening(self, module: nn.Module) -> Observer | None:
+        """The observer, if it wants to see a call of the module that begins now, or of a shallow copy of it."""
+        observer: Observer | None = self.observer
+        if observer is None or not observer.listens(module):
+            return None
         if torch.compiler.is_compiling():
-            return
-        observer, mode = self.observer, None
-        if observer is not None and observer.listens(module) and observer.is_there(self._place):
-            mode = _Functions(observer, self._place.weight(), self._transposed)
-            mode.__enter__()  # type: ignore[no-untyped-call]
-        self._running.append(mode)
-
-    def leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """After it, also when it ended with an error."""
-        mode = self._running.pop() if self._running else None
-        if mode is not None:
-            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_running": []}
+            return observer
+        place = self.place if module is self.place.module else self.place._replace(module=module)
+        return observer if observer.is_there(place) and not is_watched(observer) else None
 
 
-class _Functions(TorchFunctionMode):
-    """Sees the functions that multiply with one weight, or with a part of it."""
+class _Watches(OrderedDict[int, Watch]):
+    """The watches of one module; what shows them its calls goes with the last of them."""
 
-    def __init__(self, observer: Observer, weight: Tensor, transposed: bool) -> None:
-        super().__init__()
-        self._observer, self._weight, self._transposed = observer, weight, transposed
+    shown: RemovableHandle | _Call
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Calls the function, and shows its product if this weight is in it."""
-        named = kwargs or {}
-        output = func(*args, **named)
-        product = _PRODUCTS.get(getattr(func, "__name__", ""))
-        if product is None or in_transform():
-            return output
-        seen = product(*args, **named)
-        return output if seen is None or not self._is_part(seen.operand) else self._show(seen, output)
-
-    def _is_part(self, operand: Any) -> bool:
-        return isinstance(operand, Tensor) and (operand is self._weight or operand._base is self._weight)
-
-    def _show(self, seen: _Product, output: Tensor) -> Tensor:
-        """The output as the observer wants it: of a whole matrix, of some rows of one, or of a stack of them."""
-        weight, operand = self._weight, seen.operand
-        if seen.walk is not None:
-            return self._see(output, seen.contexts, seen.walk, 0)
-        # A right factor is (inputs, outputs), which is how a transposed weight is stored.
-        as_stored = operand.stride()[-2:] == weight.stride()[-2:]
-        if as_stored != (self._transposed == seen.is_right_factor):
-            return output
-        outputs = weight.shape[-1] if self._transposed else weight.shape[-2]
-        rows = operand.shape[-1] if seen.is_right_factor else operand.shape[-2]
-        if weight.ndim == 2:
-            return self._rows(output, seen.contexts, operand, rows, outputs)
-        if rows != outputs:
-            return output
-        if operand.ndim == 2:
-            part = (operand.storage_offset() - weight.storage_offset()) // weight.stride(0)
-            return self._see(output, seen.contexts, None, part)
-        if seen.ends is not None:
-            return self._groups(output, seen.contexts, seen.ends.tolist())
-        if len(operand) != len(weight):
-            return output
-        pairs = zip(output, seen.contexts.expand(len(weight), -1, -1), strict=True)
-        return torch.stack([self._see(each, contexts, None, part) for part, (each, contexts) in enumerate(pairs)])
-
-    def _rows(self, output: Tensor, contexts: Tensor, operand: Tensor, rows: int, outputs: int) -> Tensor:
-        """Of a product with some rows of the weight the others had no part in the loss."""
-        if rows == outputs:
-            return self._see(output, contexts, None, 0)
-        stride = self._weight.stride(-1 if self._transposed else -2)
-        first = (operand.storage_offset() - self._weight.storage_offset()) // stride
-        whole = self._see(F.pad(output, (first, outputs - first - rows)), contexts, None, 0)
-        return whole[..., first : first + rows]
-
-    def _groups(self, output: Tensor, contexts: Tensor, ends: list[int]) -> Tensor:
-        """Of tokens that are sorted by expert, up to the `ends` of each; what comes behind the last belongs to none."""
-        pieces, start = [], 0
-        for part, end in enumerate(ends):
-            if end > start:
-                pieces.append(self._see(output[start:end], contexts[start:end], None, part))
-            start = max(start, end)
-        return torch.cat([*pieces, output[start:]])
-
-    def _see(self, output: Tensor, contexts: Tensor, walk: Geometry | None, part: int) -> Tensor:
-        seen = self._observer.see(output, contexts, walk, part)
-        return output if seen is None else seen
+    def __delitem__(self, key: int) -> None:
+        super().__delitem__(key)
+        if not self:
+            self.shown.remove()
 
 
-class _Product(NamedTuple):
-    """A call of a function that multiplies contexts with an operand."""
+# ---------------------------------------------------------------------- plain layers
 
-    contexts: Tensor
-    operand: Tensor
-    is_right_factor: bool = True
-    walk: Geometry | None = None
-    ends: Tensor | None = None
+_LAYER = "_cegm_layer"
+"""Attribute of a plain layer that holds its watches."""
 
 
-def _linear(input: Tensor, weight: Tensor, bias: Any = None) -> _Product:
-    return _Product(input, weight, is_right_factor=False)
+def _watches_of_layer(layer: nn.Module) -> _Watches:
+    watches: _Watches | None = vars(layer).get(_LAYER)
+    if not watches:
+        watches = vars(layer)[_LAYER] = _Watches()
+        # Before other hooks, which may change the output.
+        watches.shown = layer.register_forward_hook(_see_layer, prepend=True, with_kwargs=True)
+    return watches
 
 
-def _matmul(input: Any, other: Any, *_: Any, **__: Any) -> _Product | None:
-    return _Product(input, other) if isinstance(input, Tensor) and isinstance(other, Tensor) else None
+def _see_layer(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> Any:
+    """On a plain layer; a function, because TorchScript compiles no other hooks."""
+    result = None
+    for watch in getattr(module, _LAYER).values():
+        observer = watch.listening(module)
+        if observer is None:
+            continue
+        if not _is_product(module, inputs, named, output):
+            observer.lose(CHANGED)
+            continue
+        seen = observer.see(output, layer_input(inputs, named), geometry(module), 0)
+        if seen is not None:
+            result = output = seen
+    return result
 
 
-def _mm(input: Tensor, mat2: Tensor, *_: Any, **__: Any) -> _Product:
-    return _Product(input, mat2)
+def _see_nothing(module, inputs: tuple[Tensor], output: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    return output
 
 
-def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *_: Any, **__: Any) -> _Product:
-    return _Product(mat1, mat2)
+_see_layer.__wrapped__ = _see_nothing  # type: ignore[attr-defined]  # what TorchScript compiles in its place
 
 
-def _baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *_: Any, **__: Any) -> _Product:
-    return _Product(batch1, batch2)
+def _is_product(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> bool:
+    """Whether no other hook has changed the output of a layer before ours saw it."""
+    if next(iter(module._forward_hooks.values())) is _see_layer and not torch_module._global_forward_hooks:
+        return True
+    if torch.compiler.is_compiling() or not isinstance(output, Tensor):
+        return False
+    with torch.no_grad():
+        return torch.equal(output, type(module).forward(module, *inputs, **named))
 
 
-def _grouped_mm(input: Tensor, mat2: Tensor, offs: Tensor | None = None, *_: Any, **__: Any) -> _Product | None:
-    return None if offs is None or input.ndim != 2 else _Product(input, mat2, ends=offs)
+# ---------------------------------------------------------------------- other modules
+
+_CALL = "_call_impl"
+"""Method of a module that runs its hooks and `forward`. Hooks themselves could not clean up after a KeyboardInterrupt."""
 
 
-def _convolution(input: Tensor, weight: Tensor, *rest: Any, **named: Any) -> _Product:
-    return _Product(input, weight, walk=geometry_of_call(weight, *rest, **named))
+def _watches_of_call(module: nn.Module) -> _Watches:
+    call = vars(module).get(_CALL)
+    if not isinstance(call, _Call):
+        call = vars(module)[_CALL] = _Call(module)
+    return call.watches
 
 
-_PRODUCTS: dict[str, Callable[..., _Product | None]] = {
-    "linear": _linear,
-    "matmul": _matmul,
-    "__matmul__": _matmul,
-    "mm": _mm,
-    "bmm": _mm,
-    "addmm": _addmm,
-    "baddbmm": _baddbmm,
-    "grouped_mm": _grouped_mm,
-    "_grouped_mm": _grouped_mm,
-    "conv1d": _convolution,
-    "conv2d": _convolution,
-}
-"""By name of the function: which of its arguments are contexts, and which may be the weight."""
+class _Call:
+    """A call of a module, while which functions that take its weights are seen."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self.watches = _Watches()
+        self.watches.shown = self
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return type(self._module)._call_impl(self._module, *args, **named)
+        module = self._called(sys._getframe(1).f_locals.get("self"))
+        listening = [(watch, watch.listening(module)) for watch in self.watches.values()]
+        weights = [Weight(watch, observer, module) for watch, observer in listening if observer is not None]
+        with Functions(weights) if weights else contextlib.nullcontext():
+            return type(module)._call_impl(module, *args, **named)
+
+    def _called(self, caller: Any) -> nn.Module:
+        """The module that is called: a shallow copy, such as DataParallel's replicas, shares this object."""
+        return caller if isinstance(caller, nn.Module) and vars(caller).get(_CALL) is self else self._module
+
+    def remove(self) -> None:
+        """Gives the module its own method back."""
+        if vars(self._module).get(_CALL) is self:
+            del vars(self._module)[_CALL]
