@@ -119,6 +119,16 @@ def test_gate_and_up_are_halves_if_the_next_layer_takes_one():
     assert pieces("gate_up_proj", 48, nn.ModuleDict({"down_proj": nn.Linear(48, 32)})) == (48,)
 
 
+@pytest.mark.parametrize(("outputs", "expected"), [(48, (24, 24)), (96, (96,))])
+def test_the_next_layer_decides_though_others_take_as_many(outputs, expected):
+    """A model half as wide as the projection is high, and one that is as wide."""
+    taken = sum(expected) // len(expected)
+    for width in (24, 48, 96):
+        layer = nn.ModuleDict({"gate_up_proj": nn.Linear(width, outputs), "down_proj": nn.Linear(taken, width)})
+        block = nn.ModuleDict({"attention": nn.Linear(width, width), "mlp": layer})
+        assert pieces("gate_up_proj", outputs, layer, block, inputs=width) == expected
+
+
 class Wrapped(nn.Module):
     """As Lightning modules, DistributedDataParallel and home-made trainers do."""
 

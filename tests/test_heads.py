@@ -3,6 +3,7 @@
 import pytest
 from torch import nn
 
+from cegm import CEGM
 from cegm.roles import assign
 
 transformers = pytest.importorskip("transformers")
@@ -279,9 +280,34 @@ def test_without_a_number_of_classes_the_last_layer_is_none_of_the_body(name):
     assert found == {"conv1": "matrix", "fc1": "matrix", name: "adamw"}
 
 
-def test_the_last_layer_is_named_in_the_summary_where_it_is_large():
-    from cegm import CEGM
+def test_heads_of_several_tasks():
+    several = {"color": nn.Linear(16, 5), "shape": nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 7))}
+    found = linear_roles(holding(body=nn.Linear(16, 16), heads=nn.ModuleDict(several), project=nn.Linear(16, 16)))
+    heads = {name for name, role in found.items() if role == "adamw"}
+    assert heads == {"heads.color", "heads.shape.2"}
 
+
+def test_an_ensemble_has_a_last_layer_in_each_member():
+    def member():
+        return holding(body=nn.Linear(16, 16), finish=nn.Linear(16, 5))
+
+    for model in (nn.ModuleList([member(), member()]), holding(net=member(), average=member(), loss=nn.MSELoss())):
+        assert list(linear_roles(model).values()) == ["matrix", "adamw"] * 2
+
+
+def test_a_stack_of_numbered_layers_has_no_head_by_its_place():
+    """Nobody has called anything anything: a stack may be the body of something else."""
+    assert set(linear_roles(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5))).values()) == {"matrix"}
+
+
+def test_a_modulation_as_high_as_three_widths_is_no_head():
+    """Per block, scale, shift and gate: nothing takes as many, and it ends its block."""
+    blocks = [holding(up=nn.Linear(16, 32), down=nn.Linear(32, 16), linear=nn.Linear(16, 48)) for _ in range(2)]
+    model = holding(into=nn.Linear(4, 16), blocks=nn.ModuleList(blocks), say=nn.Linear(16, 4))
+    assert {role for name, role in linear_roles(model).items() if "blocks" in name} == {"matrix"}
+
+
+def test_the_last_layer_is_named_in_the_summary_where_it_is_large():
     model = holding(first=nn.Linear(8, 16), second=nn.Linear(16, 8), finish=nn.Linear(8, 5))
     assert "finish.weight (40, last layer)" in CEGM(model).summary().splitlines()[-1]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, cast
@@ -30,7 +31,7 @@ WRAPPED = 4
 INTERLEAVED = ("codegen",)
 """Models whose `qkv_proj` mixes queries, values and keys in blocks; GPTBigCode does so without `multi_query`."""
 
-PER_HEAD = re.compile(r"head\w*, *3\b|\bh(eads)? (three|qkv|3|d three|d qkv|d 3)\b")
+PER_HEAD = re.compile(r"(head\w*|\b[hH]|\bnh), *3\b|\bh(eads)? (three|qkv|3|d three|d qkv|d 3)\b")
 """How an attention is written that takes query, key and value of one head after those of another: `view(..., heads, 3 * width)`."""
 
 SUBCONFIGS = ("attn_config",)
@@ -51,7 +52,7 @@ def fused_pieces(kind: str, outputs: int, inputs: int, holders: Sequence[nn.Modu
         facts = list(_facts(holders))
         if not _interleaves(facts):
             pieces = next((found for source in facts if (found := _attention(kind, source, outputs, inputs))), None)
-    elif kind in GATE_UP and _halves_go_on(outputs, holders):
+    elif kind in GATE_UP and _halves_go_on(outputs, inputs, holders):
         pieces = (outputs // 2,) * 2
     return pieces or (outputs,)
 
@@ -98,7 +99,11 @@ def _attention(kind: str, source: Any, outputs: int, inputs: int) -> tuple[int, 
     return (queries * width, keys * width, keys * width) if width and heads * width == outputs else None
 
 
-def _halves_go_on(outputs: int, holders: Sequence[nn.Module]) -> bool:
-    """Whether a layer beside this one takes half as many numbers as it gives: gate and up are multiplied with each other."""
-    beside = (sides(module) for holder in holders[:WRAPPED] for module in holder.modules())
-    return outputs % 2 == 0 and any(side is not None and outputs // 2 == side[1] for side in beside)
+def _halves_go_on(outputs: int, inputs: int, holders: Sequence[nn.Module]) -> bool:
+    """Whether the nearest layer that takes all it gives, or half, takes half: gate and up are multiplied with each other."""
+    for holder in holders[:WRAPPED]:
+        taken = Counter(side[1] for module in holder.modules() if (side := sides(module)) is not None)
+        taken[inputs] -= 1  # by itself
+        if taken[outputs] > 0 or taken[outputs // 2] > 0:
+            return outputs % 2 == 0 and taken[outputs] <= 0
+    return False

@@ -17,14 +17,15 @@ from cegm.fused import GATE_UP, QUERY_KEY_VALUE
 from cegm.sides import gives, is_vector, sides, takes
 from cegm.survey import Holder, Survey, is_like
 
-HEAD_NAMES = {"fc", "qa_outputs", "output", "out", "outc", "linear", "output_projection", "proj_out", "embed_out"}
-"""What an output head is called whose number of classes stands nowhere in the model."""
+HEAD_WORDS = {"head", "heads", "classifier", "classifiers", "logit", "logits", "unembed", "vocab", "vocabulary"}
+"""Words in the name of an output head that no other layer has, such as `char_head` or `to_logits`."""
 
-HEAD_WORDS = {
-    "head", "heads", "classifier", "score", "logit", "logits", "unembed", "vocab", "vocabulary", "cls", "final", "last",
-    "pred", "predict", "predictor", "prediction", "predictions", "policy", "actor",
+LAST_NAMES = {
+    "fc", "linear", "last_linear", "out", "outc", "output", "outputs", "qa_outputs", "output_projection", "proj_out",
+    "embed_out", "final", "last", "score", "cls", "pred", "predict", "predictor", "prediction", "predictions", "policy",
+    "actor",
 }  # fmt: skip
-"""Words in the name of an output head, such as `char_head` or `to_logits`."""
+"""What output heads are called, numbers apart, and layers of the body, too: `fc2`."""
 
 COUNTS_CLASSES = re.compile(r"vocab|(^|_)(n|nb|num)_?(\w*_)?(class|label|categor)|classes$|labels$")
 """Names of attributes that count words or classes."""
@@ -35,8 +36,11 @@ COUNTS_CODEBOOKS = re.compile(r"codebook|quantizer|channel|^n_?q$")
 OF_PLACES = re.compile(r"pos|type|seg|wpe")
 """Names of embeddings that have no words."""
 
-VOCABULARY, FEWER, MORE = 16, 4, 128
-"""Words from which a vocabulary may have fewer outputs (words never predicted) or more (padding); less has too many neighbours."""
+VOCABULARY, FEWER, MORE, SHARE = 16, 4, 128, 64
+"""Words from which a vocabulary may have fewer outputs (words never predicted) or more (padding, or one part in so many)."""
+
+SEVERAL = 16
+"""Vocabularies that a head may have side by side though nothing counts them."""
 
 
 class Heads:
@@ -71,7 +75,7 @@ class Heads:
         layer = holder.module
         if outputs not in self._classes or _is_stacked(holder):
             return False
-        if _is_called_head(holder) and (not self._takers[outputs] or sides(layer) == (outputs, outputs)):
+        if _is_called_head(holder.word) and (not self._takers[outputs] or sides(layer) == (outputs, outputs)):
             return self._ends_block(layer)
         return not self._is_taken(layer) and self._ends_block(layer) and self._ends_module(layer)
 
@@ -80,15 +84,17 @@ class Heads:
         if not self._ends(holder, outputs):
             return False
         block = self._survey.block(holder.module)
-        if block is None:
-            return _is_called_head(holder) or self._is_vocabulary(outputs)
         # A list of heads, each a layer or a few: not what stands deep inside of a block, as adapters do.
-        is_near = block in (holder.module, self._survey.parent(holder.module))
-        return is_near and self._is_vocabulary(outputs) and self._ends_block(holder.module)
+        is_near = block in (None, holder.module, self._survey.parent(holder.module))
+        if not is_near or not self._ends_block(holder.module):
+            return False
+        if any(map(_is_called_head, holder.words[-2:])) or self._is_vocabulary(outputs):
+            return True
+        return block is None and holder.word.lower().rstrip("0123456789") in LAST_NAMES
 
     def may_be_head(self, holder: Holder, outputs: int) -> bool:
         """Whether a layer is the last of a model that has several, has a name, and nothing takes as many numbers as it gives."""
-        if not holder.word or holder.module not in self._last or not self._ends(holder, outputs):
+        if not holder.has_name or holder.module not in self._last or not self._ends(holder, outputs):
             return False
         parent = self._survey.parent(holder.module)
         if parent is not None and sum(gives(sibling) == outputs for sibling in parent.children()) > 1:
@@ -107,11 +113,11 @@ class Heads:
     def _is_vocabulary(self, outputs: int) -> bool:
         """Whether it is the size of a vocabulary with padding or without its marks, or of several codebooks."""
         words = [count for count in self._words if count >= VOCABULARY]
-        if any(count - FEWER <= outputs < count + MORE for count in words):
+        if any(count - FEWER <= outputs < count + max(MORE, count // SHARE) for count in words):
             return True
-        return any(
-            outputs == number * (count + more) for number in self._codebooks for count in words for more in (-1, 0, 1)
-        )
+        each = {count + more for count in words for more in (-1, 0, 1)}
+        several = self._codebooks | set(range(2, SEVERAL + 1))
+        return any(outputs % size == 0 and outputs // size in several for size in each)
 
     def _ends(self, holder: Holder, outputs: int) -> bool:
         """Whether nothing in the model takes as many numbers as a layer gives, and no layer of the body stands behind it."""
@@ -167,9 +173,8 @@ def _is_stacked(holder: Holder) -> bool:
     return holder.word in QUERY_KEY_VALUE | GATE_UP
 
 
-def _is_called_head(holder: Holder) -> bool:
-    word = holder.word.lower()
-    return word.rstrip("0123456789") in HEAD_NAMES or not HEAD_WORDS.isdisjoint(re.split(r"[_\d]+", word))
+def _is_called_head(name: str) -> bool:
+    return not HEAD_WORDS.isdisjoint(re.split(r"[_\d]+", name.lower()))
 
 
 def _takes(module: nn.Module) -> int | None:

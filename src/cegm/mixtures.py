@@ -35,7 +35,13 @@ ADDED = re.compile(r"bias|embed|pos|norm|scale|log|prefix|prompt|token|table|gai
 GIVES = re.compile(r"down|out|w2|fc2|wo|^o_")
 """Names of the projections that give what the mixture gives; the others take what it takes."""
 
-SIZES = (("output_size", "input_size"), ("out_features", "in_features"), ("output_dim", "input_dim"))
+SIZES = (
+    ("output_size", "input_size"),
+    ("out_features", "in_features"),
+    ("output_dim", "input_dim"),
+    ("out_dim", "in_dim"),
+    ("d_out", "d_in"),
+)
 """What a module that holds one batch calls the outputs and inputs of its matrices."""
 
 
@@ -100,14 +106,15 @@ class Mixtures:
         return any(OF_EXPERTS.search(name) for name in (holder.attribute, holder.word, type(holder.module).__name__))
 
     def _is_counted(self, holder: Holder, count: int) -> bool:
-        """Whether a module or what is around it counts as many experts; a configuration, unless it counts as many heads."""
+        """Whether a module counts as many experts; or what is around it and configurations do, and not as many heads."""
+        if count in self._widths:
+            return False
         around = [holder.module, *self._survey.ancestors(holder.module)][:3]
-        if any(count in _counted(module) for module in around):
-            return count not in self._widths
-        told = [pair for module in around for source in configurations(module) for pair in numbers(source)]
-        heads = {number for name, number in told if COUNTS_HEADS.search(name)}
+        sources = [*around[1:], *(source for module in around for source in configurations(module))]
+        told = [pair for source in sources for pair in numbers(source)]
+        heads = {number for name, number in (*told, *numbers(holder.module)) if COUNTS_HEADS.search(name)}
         experts = {number for name, number in told if COUNTS_EXPERTS.search(name)}
-        return count in experts - heads - self._widths
+        return count in _counted(holder.module) | (experts - heads)
 
     def _follows(self, holder: Holder, parameter: Tensor) -> bool:
         """Whether a batch beside it takes what it gives or gives what it takes, and is as wide as the model on the other side."""

@@ -41,6 +41,11 @@ class Holder(NamedTuple):
         return self.words[-1] if self.words else ""
 
     @property
+    def has_name(self) -> bool:
+        """Whether somebody has called the module something: not where numbers and what is around the model are all it has."""
+        return bool(self.words) or "model" in self.name.split(".")
+
+    @property
     def multiplies(self) -> bool:
         """Whether the parameter is the weight of a layer, or what it is made of: not a gain, a bias or a parameter by itself."""
         is_made_of = self.words[-2:-1] == [PARAMETRIZED] and self.attribute.startswith("original")
@@ -159,7 +164,7 @@ def _said(module: nn.Module, name: str) -> list[Any]:
     if isinstance(said, Callable):  # type: ignore[arg-type]
         try:
             said = said()
-        except TypeError:  # a method for something else: it wants arguments
+        except (TypeError, AttributeError, NotImplementedError):  # a method for something else: it wants arguments
             return []
     if isinstance(said, (str, bool, Tensor)):
         return [said] if said is not False else []
