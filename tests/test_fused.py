@@ -69,10 +69,64 @@ def test_one_key_for_all_queries_is_a_piece_and_interleaved_ones_are_not():
     assert pieces("query_key_value", 96, Facts(Numbers(num_attention_heads=8))) == (96,)
 
 
+def test_heads_narrower_than_the_model_are_three_pieces_not_two():
+    """As many outputs as twice the inputs, which in GPT-2's cross attention alone are keys and values."""
+    narrow = Numbers(num_attention_heads=4, num_key_value_heads=4, head_dim=8)
+    assert pieces("qkv_proj", 96, Facts(narrow), inputs=48) == (32, 32, 32)
+    unknown = Numbers(num_attention_heads=4, num_key_value_heads=4)
+    assert pieces("qkv_proj", 96, Facts(unknown), inputs=48) == (32, 32, 32)
+    assert pieces("qkv_proj", 64, Facts(Numbers(num_attention_heads=4)), inputs=32) == (64,)
+    assert pieces("c_attn", 96, Facts(Numbers(n_head=4)), inputs=48) == (48, 48)
+
+
+def test_configurations_may_be_mappings_or_hyperparameters():
+    grouped = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 4}
+    assert pieces("qkv_proj", 48, Facts(), Facts(grouped)) == (32, 8, 8)
+    assert pieces("qkv_proj", 48, Facts(hparams=grouped)) == (32, 8, 8)
+
+
+class PerHead(nn.Module):
+    """An attention that takes query, key and value of one head after those of another."""
+
+    num_heads = 4
+
+    def forward(self, x):
+        return self.qkv_proj(x).view(*x.shape[:-1], self.num_heads, 3 * 8).chunk(3, -1)
+
+
+class Together(PerHead):
+    """One that takes all queries first."""
+
+    def forward(self, x):
+        return self.qkv_proj(x).view(*x.shape[:-1], 3, self.num_heads, 8).unbind(-3)
+
+
+def test_what_an_attention_takes_head_by_head_is_whole():
+    assert pieces("qkv_proj", 96, PerHead()) == (96,)
+    assert pieces("qkv_proj", 96, Together()) == (32, 32, 32)
+    sizes = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 4, "head_dim": 8}
+    kinds = ["linear_attention", "full_attention"]
+    lightning = transformers.MiniMaxConfig(
+        **sizes, num_hidden_layers=2, num_key_value_heads=2, num_local_experts=2, layer_types=kinds
+    )
+    found = [a.pieces for a in CEGM(transformers.MiniMaxForCausalLM(lightning)).matrices() if "qkv" in a.name]
+    assert found == [(96,)]
+
+
 def test_gate_and_up_are_halves_if_the_next_layer_takes_one():
     block = nn.ModuleDict({"gate_up_proj": nn.Linear(32, 48), "down_proj": nn.Linear(24, 32)})
     assert pieces("gate_up_proj", 48, block) == (24, 24)
     assert pieces("gate_up_proj", 48, nn.ModuleDict({"down_proj": nn.Linear(48, 32)})) == (48,)
+
+
+@pytest.mark.parametrize(("outputs", "expected"), [(48, (24, 24)), (96, (96,))])
+def test_the_next_layer_decides_though_others_take_as_many(outputs, expected):
+    """A model half as wide as the projection is high, and one that is as wide."""
+    taken = sum(expected) // len(expected)
+    for width in (24, 48, 96):
+        layer = nn.ModuleDict({"gate_up_proj": nn.Linear(width, outputs), "down_proj": nn.Linear(taken, width)})
+        block = nn.ModuleDict({"attention": nn.Linear(width, width), "mlp": layer})
+        assert pieces("gate_up_proj", outputs, layer, block, inputs=width) == expected
 
 
 class Wrapped(nn.Module):

@@ -88,6 +88,19 @@ def test_first_matching_pattern_wins():
     assert head.modules, "an overridden head keeps its module, so that contexts reach it"
 
 
+def test_a_matrix_that_a_pattern_names_decays_as_matrices_do():
+    class Free(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.free = nn.Linear(8, 6), nn.Parameter(torch.zeros(6, 10))
+            self.marked = nn.Parameter(torch.zeros(6, 10))
+            self.marked._no_weight_decay = True
+
+    found = {a.name: a.decays for a in assign(Free(), [("free", "matrix"), ("marked", "matrix")])}
+    assert (found["free"], found["marked"]) == (True, False)
+    assert not {a.name: a.decays for a in assign(Free())}["free"]
+
+
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [

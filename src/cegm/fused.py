@@ -7,10 +7,17 @@ no three weights. Interleaved layouts (`query_key_value` of GPT-NeoX, Falcon, BL
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import inspect
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
+
+from cegm.facts import configurations, fact, number
+from cegm.sides import sides
 
 QUERY_KEY_VALUE = {"c_attn", "Wqkv", "qkv_proj", "in_proj_weight"}
 GATE_UP = {"gate_up_proj", "gate_up"}
@@ -23,6 +30,9 @@ WRAPPED = 4
 
 INTERLEAVED = ("codegen",)
 """Models whose `qkv_proj` mixes queries, values and keys in blocks; GPTBigCode does so without `multi_query`."""
+
+PER_HEAD = re.compile(r"(head\w*|\b[hH]|\bnh), *3\b|\bh(eads)? (three|qkv|3|d three|d qkv|d 3)\b")
+"""How an attention is written that takes query, key and value of one head after those of another: `view(..., heads, 3 * width)`."""
 
 SUBCONFIGS = ("attn_config",)
 """Where DBRX and MPT keep the numbers of their attention."""
@@ -40,9 +50,9 @@ def fused_pieces(kind: str, outputs: int, inputs: int, holders: Sequence[nn.Modu
     pieces: tuple[int, ...] | None = None
     if kind in QUERY_KEY_VALUE:
         facts = list(_facts(holders))
-        if not any(_interleaves(fact) for fact in facts):
-            pieces = next((found for fact in facts if (found := _attention(fact, outputs, inputs))), None)
-    elif kind in GATE_UP and _halves_go_on(outputs, holders):
+        if not _interleaves(facts):
+            pieces = next((found for source in facts if (found := _attention(kind, source, outputs, inputs))), None)
+    elif kind in GATE_UP and _halves_go_on(outputs, inputs, holders):
         pieces = (outputs // 2,) * 2
     return pieces or (outputs,)
 
@@ -50,50 +60,50 @@ def fused_pieces(kind: str, outputs: int, inputs: int, holders: Sequence[nn.Modu
 def _facts(holders: Iterable[nn.Module]) -> Iterable[Any]:
     """What may tell the heads of an attention, the nearest first: configurations, then modules themselves."""
     for holder in holders:
-        config = getattr(holder, "config", None)
-        if config is not None:
-            yield from (getattr(config, name) for name in SUBCONFIGS if getattr(config, name, None) is not None)
+        for config in configurations(holder):
+            yield from (fact(config, name) for name in SUBCONFIGS if fact(config, name) is not None)
             yield config
         yield holder
 
 
-def _interleaves(fact: Any) -> bool:
-    return _value(fact, "model_type") in INTERLEAVED or _value(fact, "multi_query") is False
+def _interleaves(sources: Sequence[Any]) -> bool:
+    """Whether queries, keys and values are mixed; one key for all queries, where it is said, cannot be."""
+    shares = {fact(source, "multi_query") for source in sources}
+    if shares & {True, False}:
+        return True not in shares
+    written = (_source(cast(Hashable, type(source))) for source in sources if isinstance(source, nn.Module))
+    return any(fact(source, "model_type") in INTERLEAVED for source in sources) or any(map(PER_HEAD.search, written))
 
 
-def _attention(fact: Any, outputs: int, inputs: int) -> tuple[int, ...] | None:
-    """Heights of queries, keys and values, if `fact` knows the heads and these make up all rows."""
-    queries = _number(fact, QUERY_HEADS)
+@lru_cache
+def _source(kind: Hashable) -> str:
+    """How a class is written; empty where nothing tells."""
+    try:
+        return inspect.getsource(kind)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return ""
+
+
+def _attention(kind: str, source: Any, outputs: int, inputs: int) -> tuple[int, ...] | None:
+    """Heights of queries, keys and values, if `source` knows the heads and these make up all rows."""
+    queries = number(source, QUERY_HEADS)
     if queries is None:
         return None
-    keys = 1 if _value(fact, "multi_query") is True else _number(fact, KEY_HEADS) or queries
+    keys = 1 if fact(source, "multi_query") is True else number(source, KEY_HEADS) or queries
     if (
-        outputs == 2 * inputs and queries == keys and outputs % (2 * queries) == 0
+        kind == "c_attn" and outputs == 2 * inputs and queries == keys
     ):  # GPT-2's cross attention has its queries elsewhere
-        return (inputs, inputs)
+        return (inputs, inputs) if inputs % queries == 0 else None
     heads = queries + 2 * keys
-    width = _number(fact, HEAD_WIDTHS) or outputs // heads
-    return (queries * width, keys * width, keys * width) if heads * width == outputs else None
+    width = number(source, HEAD_WIDTHS) or outputs // heads
+    return (queries * width, keys * width, keys * width) if width and heads * width == outputs else None
 
 
-def _number(fact: Any, names: Sequence[str]) -> int | None:
-    """The first of these attributes that is a whole number above 0."""
-    values = (_value(fact, name) for name in names)
-    return next((value for value in values if isinstance(value, int) and value > 0), None)
-
-
-def _value(fact: Any, name: str) -> Any:
-    return getattr(fact, name, None)
-
-
-def _halves_go_on(outputs: int, holders: Sequence[nn.Module]) -> bool:
-    """Whether a layer beside this one takes half as many numbers as it gives: gate and up are multiplied with each other."""
-    beside = (module for holder in holders[:WRAPPED] for module in holder.modules())
-    return outputs % 2 == 0 and any(outputs // 2 == _inputs(module) for module in beside)
-
-
-def _inputs(module: nn.Module) -> int | None:
-    weight, found = getattr(module, "weight", None), getattr(module, "in_features", None)
-    if found is None and hasattr(module, "nf") and isinstance(weight, Tensor):  # transformers' Conv1D
-        found = weight.shape[0]
-    return found if isinstance(found, int) else None
+def _halves_go_on(outputs: int, inputs: int, holders: Sequence[nn.Module]) -> bool:
+    """Whether the nearest layer that takes all it gives, or half, takes half: gate and up are multiplied with each other."""
+    for holder in holders[:WRAPPED]:
+        taken = Counter(side[1] for module in holder.modules() if (side := sides(module)) is not None)
+        taken[inputs] -= 1  # by itself
+        if taken[outputs] > 0 or taken[outputs // 2] > 0:
+            return outputs % 2 == 0 and taken[outputs] <= 0
+    return False

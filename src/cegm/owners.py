@@ -60,10 +60,6 @@ class Owners:
         parameter = next(iter(self._owner), None)
         return None if parameter is None else mesh_of(self._assignments[parameter].name, parameter)
 
-    def knows(self, parameter: Tensor) -> bool:
-        """Whether a weight is sharded, and so has an owner."""
-        return parameter in self._owner
-
     def owns(self, parameter: Tensor) -> bool:
         """Whether this rank runs Algorithm 1 on a weight."""
         mesh = self._mesh

@@ -17,9 +17,23 @@ from torch import Tensor, nn
 from cegm.context.taps import Place, is_transposed
 from cegm.fused import fused_pieces
 from cegm.groups import ROLES, Assignment, Role, is_broadcast
+from cegm.heads import Heads
+from cegm.mixtures import Mixtures, flat_experts
 from cegm.survey import Holder, Survey
 
-OUT_OF_REACH = "contexts out of reach"
+WITHOUT_CONTEXTS = "contexts out of reach"
+
+LAST = "last layer"
+"""Reason of what may be an output head whose number of classes stands nowhere; the summary names it when it is large."""
+
+
+class Structure:
+    """What a model's modules tell about its weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.survey = Survey(model)
+        self.heads = Heads(self.survey)
+        self.mixtures = Mixtures(self.survey)
 
 
 def assign(
@@ -39,46 +53,54 @@ def assign(
     Raises:
         ValueError: A pattern matches no parameter, names an unknown role, or asks for a matrix where there is none.
     """
-    survey = Survey(model)
+    structure = Structure(model)
     trainable = [
         (name, parameter)
         for name, parameter in model.named_parameters()
         if parameter.requires_grad or parameter in handed
     ]
-    automatic = [_assign_one(survey, name, parameter) for name, parameter in trainable]
-    return [_override(assignment, patterns, survey) for assignment in _checked(automatic, patterns)]
+    automatic = [_assign_one(structure, name, parameter) for name, parameter in trainable]
+    return [_override(assignment, patterns, structure) for assignment in _checked(automatic, patterns)]
 
 
-def _assign_one(survey: Survey, name: str, parameter: nn.Parameter) -> Assignment:
-    holders = survey.holders[parameter]
+def _assign_one(structure: Structure, name: str, parameter: nn.Parameter) -> Assignment:
+    holders = structure.survey.holders[parameter]
     assignment = (
-        _linear(survey, name, parameter, holders)
-        or _convolution(survey, name, parameter, holders)
-        or _attention(survey, name, parameter, holders)
-        or _experts(survey, name, parameter, holders)
-        or Assignment(name, parameter, "adamw", _why_no_matrix(survey, parameter, holders))
+        _empty(name, parameter)
+        or _linear(structure, name, parameter, holders)
+        or _convolution(structure, name, parameter, holders)
+        or _attention(name, parameter, holders)
+        or _experts(structure, name, parameter, holders)
+        or Assignment(name, parameter, "adamw", _why_no_matrix(structure, parameter, holders))
     )
-    return replace(assignment, decays=_decays(survey, assignment, holders))
+    return replace(assignment, decays=_decays(structure, assignment, holders))
 
 
-def _why_no_matrix(survey: Survey, parameter: Tensor, holders: Sequence[Holder]) -> str:
-    module = holders[0].module
-    if any(isinstance(holder.module, nn.Embedding) for holder in holders):
+def _empty(name: str, parameter: nn.Parameter) -> Assignment | None:
+    """A layer without inputs or outputs."""
+    return None if parameter.numel() else Assignment(name, parameter, "adamw", "vector")
+
+
+def _why_no_matrix(structure: Structure, parameter: Tensor, holders: Sequence[Holder]) -> str:
+    holder = holders[0]
+    if any(isinstance(each.module, nn.Embedding) for each in holders):
         return "embedding"
+    if structure.mixtures.are_experts(holder, parameter):
+        return "the only expert"
     if is_broadcast(parameter.shape):
         return "vector"
-    if parameter.ndim == 2 and holders[0].multiplies and survey.is_router(holders[0], parameter.shape[0]):
+    if parameter.ndim == 2 and holder.multiplies and structure.mixtures.is_router(holder, *parameter.shape):
         return "router"
-    kind = type(module).__name__
-    return f"no hook sees it ({kind})" if isinstance(module, nn.RNNBase) else f"no linear layer ({kind})"
+    kind = type(holder.module).__name__
+    return f"no hook sees it ({kind})" if isinstance(holder.module, nn.RNNBase) else f"no linear layer ({kind})"
 
 
 # ---------------------------------------------------------------------- kinds of weights
 
 
-def _linear(survey: Survey, name: str, parameter: nn.Parameter, holders: Sequence[Holder]) -> Assignment | None:
+def _linear(structure: Structure, name: str, parameter: nn.Parameter, holders: Sequence[Holder]) -> Assignment | None:
     """The weight of linear layers."""
-    layers = [holder for holder in holders if holder.attribute == "weight"]
+    survey, layers = structure.survey, [holder for holder in holders if holder.attribute == "weight"]
     if parameter.ndim != 2 or not layers:
         return None
     if any(isinstance(layer.module, nn.Embedding) for layer in layers):
@@ -89,24 +111,31 @@ def _linear(survey: Survey, name: str, parameter: nn.Parameter, holders: Sequenc
     outputs, inputs = reversed(parameter.shape) if transposed else parameter.shape
     pieces = fused_pieces(layers[0].word, outputs, inputs, list(survey.ancestors(layers[0].module)))
     places = tuple(Place(layer.module, "weight") for layer in layers if not survey.is_inside_attention(layer))
-    reason = _why_no_body(survey, layers, outputs, inputs)
+    reason = _why_no_body(structure, layers, outputs, inputs)
     if reason:
         return Assignment(name, parameter, "adamw", reason, transposed, pieces, places)
     return Assignment(name, parameter, "matrix", _described("linear layer", pieces, places), transposed, pieces, places)
 
 
-def _why_no_body(survey: Survey, layers: Sequence[Holder], outputs: int, inputs: int) -> str:
-    """Why a linear layer is no matrix of the model's body; empty if it is."""
+def _why_no_body(structure: Structure, layers: Sequence[Holder], outputs: int, inputs: int) -> str:
+    """Why a layer is no matrix of the model's body; empty if it is."""
+    heads = structure.heads
     if 1 in (outputs, inputs):
         return "vector"
-    if any(survey.is_head(layer, outputs) for layer in layers):
+    if any(heads.is_named_head(layer, outputs) for layer in layers):
         return "output head"
-    if any(survey.is_router(layer, outputs) for layer in layers):
+    if any(structure.mixtures.is_router(layer, outputs, inputs) for layer in layers):
         return "router"
-    return "output head" if any(survey.is_called_head(layer, outputs) for layer in layers) else ""
+    if any(heads.is_head(layer, outputs) or heads.is_unmatched_head(layer, outputs) for layer in layers):
+        return "output head"
+    if any(heads.takes_words(layer, outputs, inputs) for layer in layers):
+        return "embedding"
+    return LAST if any(heads.may_be_head(layer, outputs) for layer in layers) else ""
 
 
-def _convolution(survey: Survey, name: str, parameter: nn.Parameter, holders: Sequence[Holder]) -> Assignment | None:
+def _convolution(
+    structure: Structure, name: str, parameter: nn.Parameter, holders: Sequence[Holder]
+) -> Assignment | None:
     """The kernel of convolutions over signals and images."""
     layers = [holder for holder in holders if holder.attribute == "weight"]
     if parameter.ndim < 3 or not layers or not all(isinstance(h.module, (nn.Conv1d, nn.Conv2d)) for h in layers):
@@ -118,18 +147,15 @@ def _convolution(survey: Survey, name: str, parameter: nn.Parameter, holders: Se
         reason = "grouped convolution"
     elif not parameter.is_contiguous():
         reason = "convolution in channels_last memory"  # its rows are no view of the parameter
-    elif any(
-        survey.is_head(layer, parameter.shape[0]) or survey.is_called_head(layer, parameter.shape[0])
-        for layer in layers
-    ):
-        reason = "output head"
+    else:
+        reason = _why_no_body(structure, layers, parameter.shape[0], math.prod(parameter.shape[1:]))
     if reason:
         return Assignment(name, parameter, "adamw", reason)
     places = tuple(Place(layer.module, "weight") for layer in layers)
     return Assignment(name, parameter, "matrix", "convolution", False, (parameter.shape[0],), places)
 
 
-def _attention(survey: Survey, name: str, parameter: nn.Parameter, holders: Sequence[Holder]) -> Assignment | None:
+def _attention(name: str, parameter: nn.Parameter, holders: Sequence[Holder]) -> Assignment | None:
     """The projections that `nn.MultiheadAttention` keeps in itself and hands to a function that shows nothing of its inside."""
     module, attribute = holders[0].module, holders[0].attribute
     if not (isinstance(module, nn.MultiheadAttention) and attribute.endswith("proj_weight")) or 1 in parameter.shape:
@@ -139,14 +165,18 @@ def _attention(survey: Survey, name: str, parameter: nn.Parameter, holders: Sequ
     return Assignment(name, parameter, "matrix", _described("linear layer", pieces, ()), False, pieces)
 
 
-def _experts(survey: Survey, name: str, parameter: nn.Parameter, holders: Sequence[Holder]) -> Assignment | None:
-    """A batch of matrices, one per expert of a mixture."""
-    holder = holders[0]
-    if not survey.are_experts(holder, parameter):
+def _experts(structure: Structure, name: str, parameter: nn.Parameter, holders: Sequence[Holder]) -> Assignment | None:
+    """A batch of matrices, one per expert of a mixture: in a dimension of its own, or one below the other."""
+    mixtures, holder = structure.mixtures, holders[0]
+    flat = flat_experts(holder, parameter)
+    if flat:
+        pieces = (len(parameter) // flat,) * flat
+        return Assignment(name, parameter, "matrix", _described("experts", pieces, ()), False, pieces)
+    if not parameter.ndim or len(parameter) == 1 or not mixtures.are_experts(holder, parameter):
         return None
-    transposed = survey.stores_inputs_first(holder, parameter)
+    transposed = mixtures.stores_inputs_first(holder, parameter)
     outputs = parameter.shape[2] if transposed else parameter.shape[1]
-    is_double = survey.stacks_gate_and_up(holder, parameter, outputs)
+    is_double = mixtures.stacks_gate_and_up(holder, parameter, outputs)
     pieces = (outputs // 2,) * 2 if is_double else (outputs,)
     places = (Place(holder.module, holder.attribute),)
     kind = _described("experts", pieces, places)
@@ -154,15 +184,18 @@ def _experts(survey: Survey, name: str, parameter: nn.Parameter, holders: Sequen
 
 
 def _described(kind: str, pieces: Sequence[int], places: Sequence[Place]) -> str:
-    words = [kind, *([f"{len(pieces)} fused"] if len(pieces) > 1 else []), *([] if places else [OUT_OF_REACH])]
+    words = [kind, *([f"{len(pieces)} fused"] if len(pieces) > 1 else []), *([] if places else [WITHOUT_CONTEXTS])]
     return ", ".join(words)
 
 
-def _decays(survey: Survey, assignment: Assignment, holders: Sequence[Holder]) -> bool:
+def _decays(structure: Structure, assignment: Assignment, holders: Sequence[Holder]) -> bool:
     """Weight decay is for weights that multiply, not for what is added or scales, whatever its shape, nor what a model marks."""
-    if assignment.parameter in survey.marked or is_broadcast(assignment.parameter.shape):
+    parameter = assignment.parameter
+    if parameter in structure.survey.marked or not parameter.numel():
         return False
-    return assignment.experts > 1 or any(holder.multiplies for holder in holders)
+    if structure.mixtures.are_experts(holders[0], parameter) or assignment.reason.startswith("experts"):
+        return True
+    return not is_broadcast(parameter.shape) and any(holder.multiplies for holder in holders)
 
 
 # ---------------------------------------------------------------------- patterns
@@ -179,21 +212,23 @@ def _checked(assignments: list[Assignment], patterns: Sequence[tuple[str, Role]]
     return assignments
 
 
-def _override(assignment: Assignment, patterns: Sequence[tuple[str, Role]], survey: Survey) -> Assignment:
+def _override(assignment: Assignment, patterns: Sequence[tuple[str, Role]], structure: Structure) -> Assignment:
     role = next((role for pattern, role in patterns if fnmatch.fnmatchcase(assignment.name, pattern)), assignment.role)
     if role == assignment.role:
         return assignment
-    if role == "adamw" or assignment.pieces:
+    if role == "adamw":
         return replace(assignment, role=role, reason="pattern")
     parameter = assignment.parameter
+    decays = parameter not in structure.survey.marked
+    if assignment.pieces:
+        return replace(assignment, role=role, reason="pattern", decays=decays)
     if parameter.ndim not in (2, 3) or 1 in parameter.shape:
         shape = "x".join(map(str, parameter.shape))
         raise ValueError(f"{assignment.name} ({shape}) is no matrix; take it out of the 'matrix' group patterns")
     # A parameter of any module, or a batch of them: what multiplies with it while the module runs is seen.
-    holder, experts = survey.holders[parameter][0], parameter.shape[0] if parameter.ndim == 3 else 1
-    transposed = experts > 1 and survey.stores_inputs_first(holder, parameter)
+    holder, experts = structure.survey.holders[parameter][0], parameter.shape[0] if parameter.ndim == 3 else 1
+    transposed = experts > 1 and structure.mixtures.stores_inputs_first(holder, parameter)
     pieces = (parameter.shape[-1] if transposed else parameter.shape[-2],)
     places = (Place(holder.module, holder.attribute),)
-    return replace(
-        assignment, role=role, reason="pattern", transposed=transposed, pieces=pieces, places=places, experts=experts
-    )
+    named = replace(assignment, role=role, reason="pattern", transposed=transposed, pieces=pieces, places=places)
+    return replace(named, experts=experts, decays=decays)
