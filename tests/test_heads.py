@@ -300,6 +300,11 @@ def test_a_stack_of_numbered_layers_has_no_head_by_its_place():
     assert set(linear_roles(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5))).values()) == {"matrix"}
 
 
+@pytest.mark.parametrize("name", ["linear", "fc", "out"])
+def test_a_lone_layer_is_no_head_by_a_name_that_others_have(name):
+    assert linear_roles(holding(**{name: nn.Linear(8, 5)})) == {name: "matrix"}
+
+
 def test_a_modulation_as_high_as_three_widths_is_no_head():
     """Per block, scale, shift and gate: nothing takes as many, and it ends its block."""
     blocks = [holding(up=nn.Linear(16, 32), down=nn.Linear(32, 16), linear=nn.Linear(16, 48)) for _ in range(2)]

@@ -17,12 +17,23 @@ from cegm.fused import GATE_UP, QUERY_KEY_VALUE
 from cegm.sides import gives, is_vector, sides, takes
 from cegm.survey import Holder, Survey, is_like
 
-HEAD_WORDS = {"head", "heads", "classifier", "classifiers", "logit", "logits", "unembed", "vocab", "vocabulary"}
+HEAD_WORDS = {
+    "head",
+    "heads",
+    "classifier",
+    "classifiers",
+    "score",
+    "logit",
+    "logits",
+    "unembed",
+    "vocab",
+    "vocabulary",
+}
 """Words in the name of an output head that no other layer has, such as `char_head` or `to_logits`."""
 
 LAST_NAMES = {
     "fc", "linear", "last_linear", "out", "outc", "output", "outputs", "qa_outputs", "output_projection", "proj_out",
-    "embed_out", "final", "last", "score", "cls", "pred", "predict", "predictor", "prediction", "predictions", "policy",
+    "embed_out", "final", "last", "cls", "pred", "predict", "predictor", "prediction", "predictions", "policy",
     "actor",
 }  # fmt: skip
 """What output heads are called, numbers apart, and layers of the body, too: `fc2`."""
@@ -60,6 +71,7 @@ class Heads:
         self._classes = {count for _, count in counts} | self._words
         self._codebooks = {count for _, count in _counts(modules, COUNTS_CODEBOOKS)}
         self._codebooks |= set(Counter(module.num_embeddings for module in self._embeddings).values())
+        self._has_several = len(_inside(survey.modules[""])) > 1
         self._last = {layers[-1] for top in self._tops() if len(layers := _inside(top)) > 1}
 
     def is_named_head(self, holder: Holder, outputs: int) -> bool:
@@ -90,7 +102,7 @@ class Heads:
             return False
         if any(map(_is_called_head, holder.words[-2:])) or self._is_vocabulary(outputs):
             return True
-        return block is None and holder.word.lower().rstrip("0123456789") in LAST_NAMES
+        return block is None and self._has_several and holder.word.lower().rstrip("0123456789") in LAST_NAMES
 
     def may_be_head(self, holder: Holder, outputs: int) -> bool:
         """Whether a layer is the last of a model that has several, has a name, and nothing takes as many numbers as it gives."""
