@@ -253,3 +253,29 @@ def test_experts_and_routers_of_families_that_differ():
     assert (found["rel_attn.q"].role, found["rel_attn.q"].experts, found["ff.layer_2.weight"].role) == (
         "adamw", 1, "matrix"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("container", [nn.ParameterDict, nn.ParameterList])
+def test_experts_in_a_container_of_parameters_are_seen_by_the_module_around(container):
+    """A container of parameters never runs."""
+
+    class Mixture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.num_experts = nn.Linear(8, 8), 4
+            held = {"0": torch.randn(4, 12, 8), "1": torch.randn(4, 8, 12)}
+            self.experts = container(held if container is nn.ParameterDict else list(held.values()))
+
+        def forward(self, x):
+            first, second = (self.experts[key if container is nn.ParameterList else str(key)] for key in (0, 1))
+            hidden = nn.functional.layer_norm(self.embed(x), (8,))
+            return sum(nn.functional.linear(nn.functional.linear(hidden, first[e]).relu(), second[e]) for e in range(4))
+
+    model = Mixture()
+    optimizer = CEGM(model, refresh_every=1, heads=1)
+    x = torch.randn(5, 8)
+    model(x).square().sum().backward()
+    optimizer.step()
+    for parameter in model.experts.parameters():
+        height = parameter.shape[1]
+        assert optimizer.state[parameter]["demand_map"].shape == (4, height, height)

@@ -178,7 +178,7 @@ def _experts(structure: Structure, name: str, parameter: nn.Parameter, holders: 
     outputs = parameter.shape[2] if transposed else parameter.shape[1]
     is_double = mixtures.stacks_gate_and_up(holder, parameter, outputs)
     pieces = (outputs // 2,) * 2 if is_double else (outputs,)
-    places = (Place(holder.module, holder.attribute),)
+    places = (structure.survey.place(holder),)
     kind = _described("experts", pieces, places)
     return Assignment(name, parameter, "matrix", kind, transposed, pieces, places, experts=parameter.shape[0])
 
@@ -229,6 +229,6 @@ def _override(assignment: Assignment, patterns: Sequence[tuple[str, Role]], stru
     holder, experts = structure.survey.holders[parameter][0], parameter.shape[0] if parameter.ndim == 3 else 1
     transposed = experts > 1 and structure.mixtures.stores_inputs_first(holder, parameter)
     pieces = (parameter.shape[-1] if transposed else parameter.shape[-2],)
-    places = (Place(holder.module, holder.attribute),)
+    places = (structure.survey.place(holder),)
     named = replace(assignment, role=role, reason="pattern", transposed=transposed, pieces=pieces, places=places)
     return replace(named, experts=experts, decays=decays)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from cegm.context.taps import Place
+
 WRAPPERS = {
     "default", "modules_to_save", "original_module", "base_layer", "base_model", "module", "model",
     "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module",
@@ -93,6 +95,14 @@ class Survey:
         while module in self._parents:
             module = self._parents[module]
             yield module
+
+    def place(self, holder: Holder) -> Place:
+        """Where the parameter is used: by the module around, if it lies in a list or a dictionary of parameters, which never runs."""
+        module, path = holder.module, holder.attribute
+        while isinstance(module, (nn.ParameterList, nn.ParameterDict)) and module in self._parents:
+            path = f"{self._names[module].rpartition('.')[2]}.{path}"
+            module = self._parents[module]
+        return Place(module, path)
 
     def is_inside_attention(self, holder: Holder) -> bool:
         """Whether it is the output projection of `nn.MultiheadAttention`, which uses the weight without calling the layer."""
