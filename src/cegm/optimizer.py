@@ -154,13 +154,13 @@ class CEGM(WholeState):
         groups = listed(params)
         trained = set(_tensors(groups))
         frozen = set(model.parameters()) - trained if model is not None and self._takes_all else set()
-        assignments = [] if model is None else assign(model, group_patterns, trained | frozen)
-        self._assignments: dict[Tensor, Assignment] = {a.parameter: a for a in assignments}
+        assigned = {} if model is None else {a.parameter: a for a in assign(model, group_patterns, trained | frozen)}
+        self._assignments: dict[Tensor, Assignment] = {p: a for p, a in assigned.items() if p not in frozen}
         self._model = None if model is None else FollowedModel(model, tuple(group_patterns), trained)
         self._owners = Owners(self._assignments)
         self._contexts = Contexts(self._assignments, self._owners)
         # torch's distributed checkpoints know no groups without parameters
-        awaited = {kind_of(self._assignments[p]) for p in frozen} if not any(map(is_sharded, trained)) else set()
+        awaited = {kind_of(assigned[p]) for p in frozen} if not any(map(is_sharded, trained)) else set()
         super().__init__(by_role(groups, options, self._assignments, awaited), options)
         self._require_known(self.param_groups)
         self._require_matrices()
