@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from cegm.tasks.ambiguity import AXIS, Pronoun, gap, measure, schemas, sentence_end
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.ambiguity import AXIS, Pronoun, gap, schemas, sentence_end
+from cegm.tasks.items import NotMeasured
 from examinees import Guesser, Oracle
 from trials import DATA, batches_change_nothing, is_chance, names_are_unique, with_data
 
@@ -68,7 +68,7 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("form", ["world", "public"])
 def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
-    records = measure(Oracle(), "world" if form == "world" else source, 50, 0)
+    records = AXIS.examine(Oracle(), "world" if form == "world" else source, 50, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert all(r.score == 1 and r.continuous == 10 and r.chance == 0.5 for r in records)
@@ -77,7 +77,7 @@ def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
 
 
 def test_a_guesser_gets_chance():
-    assert is_chance(measure(Guesser(), "world", 500, 0))
+    assert is_chance(AXIS.examine(Guesser(), "world", 500, 0))
 
 
 def test_a_tie_is_wrong(source):
@@ -85,7 +85,7 @@ def test_a_tie_is_wrong(source):
         def choose(self, choices):
             return [[-1.0] * len(choice.options) for choice in choices]
 
-    assert all(r.score == 0 and r.continuous == 0 for r in measure(Undecided(), source, 9, 0))
+    assert all(r.score == 0 and r.continuous == 0 for r in AXIS.examine(Undecided(), source, 9, 0))
 
 
 def test_the_batch_size_changes_nothing():
@@ -97,7 +97,7 @@ def test_whoever_takes_the_first_named_gets_half_of_the_generated_pronouns():
         def choose(self, choices):
             return [[-float(c.context.split().index(o.strip())) for o in c.options] for c in choices]
 
-    assert is_chance(measure(First(), "world", 500, 0))
+    assert is_chance(AXIS.examine(First(), "world", 500, 0))
 
 
 def test_the_candidate_takes_the_place_of_the_pronoun(source):
@@ -121,7 +121,7 @@ def test_twins_share_a_cluster_and_repeated_sentences_are_left_out(source):
 
 def test_a_drawn_sample_keeps_twins_together(source):
     for seed in range(5):
-        wsc = [r for r in measure(Oracle(), source, 2, seed) if r.subset == "wsc"]
+        wsc = [r for r in AXIS.examine(Oracle(), source, 2, seed) if r.subset == "wsc"]
         assert len(wsc) == 2
         assert {r.item for r in wsc} in ({"1", "2"}, {"3", "1"})
 
@@ -170,20 +170,20 @@ def damaged(path, change):
         ("wsc_xwinograd_en/dataset.tsv", lambda text: text.replace("true", "false", 1), "line 1"),
         ("wsc_xwinograd_en/dataset.tsv", lambda text: text.replace('"ant"', '"cow"', 1), "line 1"),
         ("wsc_xwinograd_en/dataset.tsv", lambda text: "", "empty"),
-        ("gap_coreference/gap-test.tsv", lambda text: text.replace("\tAda\t", "|", 1), "line 2, has 9 columns"),
+        ("gap_coreference/gap-test.tsv", lambda text: text.replace("\tAda\t", "|", 1), "line 2: 9 columns"),
         ("gap_coreference/gap-test.tsv", lambda text: text.replace("Ada saw", "Ada", 1), "line 2"),
     ],
 )
 def test_damage_is_named_and_the_rest_measured(source, file, change, says):
     damaged(source / file, change)
     with pytest.warns(UserWarning, match=says):
-        records = measure(Oracle(), source, 9, 0)
+        records = AXIS.examine(Oracle(), source, 9, 0)
     assert {r.subset for r in records} == ({"gap"} if "wsc" in file else {"wsc", "superglue", "naive"})
 
 
 def test_nothing_there_is_not_measured(tmp_path):
     with pytest.raises(NotMeasured, match=r"dataset\.tsv does not exist"):
-        measure(Oracle(), tmp_path, 9, 0)
+        AXIS.examine(Oracle(), tmp_path, 9, 0)
 
 
 @with_data
@@ -195,9 +195,9 @@ def test_the_public_sets_are_read_whole():
         "naive": 1882,
     }
     assert len({question.cluster for question in found["wsc"]}) < 140  # 273 schemas, nearly all of them twins
-    records = measure(Oracle(), DATA, 2000, 0)
+    records = AXIS.examine(Oracle(), DATA, 2000, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert all(r.score == 1 for r in records)
     assert sum(r.subset == "gap" for r in records) > 1600
-    assert is_chance(measure(Guesser(), DATA, 500, 0))
+    assert is_chance(AXIS.examine(Guesser(), DATA, 500, 0))

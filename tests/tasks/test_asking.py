@@ -5,10 +5,9 @@ import random
 import pytest
 
 import models
-from cegm.tasks.asking import Item, record, scored, spread
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.examinee import Choice, Examinee
-from cegm.tasks.subsets import available
+from cegm.tasks.axis import record, scored
+from cegm.tasks.examinee import Examinee
+from cegm.tasks.items import Choice, Item, NotMeasured, available, spread
 from examinees import Oracle
 
 ITEM = Item(Choice("a b", (" cc", " d")), "s", "1", "c", 2.0)
@@ -74,7 +73,7 @@ def test_the_longest_question_that_fits_is_asked():
     examinee = Examinee(models.llama(vocabulary=len(tokenizer)), tokenizer)
     for size in range(100, 140):
         item = Item(Choice("a" * size, (" bcd", " e")), "s", "2", "d")
-        row = len(examinee.opening()) + len(tokenizer("a" * size + " bcd", add_special_tokens=False)["input_ids"]) - 1
+        row = len(examinee.opening) + len(tokenizer("a" * size + " bcd", add_special_tokens=False)["input_ids"]) - 1
         try:
             assert scored(examinee, "x", "real", [item])
             assert row <= 128

@@ -8,7 +8,7 @@ import pytest
 from cegm import world
 from cegm.tasks import noise
 from cegm.tasks.alterations import MARKS, content
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.items import NotMeasured
 from examinees import Oracle
 from trials import DATA, batches_change_nothing, on_trial, with_data
 
@@ -22,7 +22,7 @@ class Listener(Oracle):
 def heard(source, items):
     """(record, choice) of all that is asked."""
     listener = Listener()
-    records = noise.measure(listener, source, items, 0)
+    records = noise.AXIS.examine(listener, source, items, 0)
     return list(zip(records, listener.heard, strict=True))
 
 
@@ -105,4 +105,4 @@ def test_the_real_form():
 
 def test_missing_sets_are_one_line_errors(tmp_path):
     with pytest.raises(NotMeasured, match="noise_en"):
-        noise.measure(Oracle(), tmp_path, 3, 0)
+        noise.AXIS.examine(Oracle(), tmp_path, 3, 0)

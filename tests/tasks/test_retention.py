@@ -15,10 +15,10 @@ import models
 
 pytest.importorskip("transformers")
 
-from cegm.tasks.axis import NotMeasured
 from cegm.tasks.examinee import Examinee
-from cegm.tasks.haystack import BINDINGS, HEAD, OPTIONS, TAIL, Stories, WorldFacts, novels, without
-from cegm.tasks.retention import AXIS, LENGTHS, evaluate, measure
+from cegm.tasks.haystack import BINDINGS, HEAD, OPTIONS, TAIL, Stories, WorldFacts, novel_texts, without
+from cegm.tasks.items import NotMeasured
+from cegm.tasks.retention import AXIS, LENGTHS, evaluate
 from cegm.train.model import byte_tokenizer, word_tokenizer
 from trials import DATA, everything_is_right, is_chance, names_are_unique, with_data
 
@@ -226,7 +226,7 @@ def marked(monkeypatch, source, items, rng=None, positions=8192):
     marker = Marker(rng)
     monkeypatch.setattr("cegm.tasks.retention.score_options", marker)
     tokenizer = word_tokenizer() if source == "world" else byte_tokenizer()
-    return measure(Examinee(Reader(copier, positions), tokenizer), source, items, 0), marker.asked, tokenizer
+    return AXIS.examine(Examinee(Reader(copier, positions), tokenizer), source, items, 0), marker.asked, tokenizer
 
 
 def test_the_generated_axis(monkeypatch):
@@ -235,7 +235,6 @@ def test_the_generated_axis(monkeypatch):
     assert names_are_unique(records)
     assert len(records) == len(LENGTHS) * 2 * BINDINGS
     assert {record.level for record in records} == set(LENGTHS)
-    assert AXIS.measured is measure
 
 
 def test_lengths_that_do_not_fit_are_left_out_with_a_warning(monkeypatch):
@@ -247,7 +246,7 @@ def test_lengths_that_do_not_fit_are_left_out_with_a_warning(monkeypatch):
     monkeypatch.setattr("cegm.tasks.retention.LENGTHS", (256, 400))
     examinee = Examinee(Reader(copier, 512), byte_tokenizer())
     with pytest.raises(NotMeasured, match="facts alone take"):
-        measure(examinee, "world", 64, 0)
+        AXIS.examine(examinee, "world", 64, 0)
 
 
 @with_data
@@ -290,19 +289,19 @@ def layout(tmp_path, text="One. Two! John went. Three? In the _kitchen_. Four.\r
 
 def test_novels_come_in_seeded_order_without_mark_and_carriage_returns(tmp_path):
     folder = layout(tmp_path)
-    texts = list(novels(tmp_path, 0))
+    texts = list(novel_texts(tmp_path, 0))
     assert sorted(text[0] for text in texts) == ["a", "b", "c"]
     assert all(text.endswith("Four.\n") for text in texts)
-    assert len({tuple(text[0] for text in novels(tmp_path, seed)) for seed in range(20)}) > 1
+    assert len({tuple(text[0] for text in novel_texts(tmp_path, seed)) for seed in range(20)}) > 1
     (folder / "b.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(NotMeasured, match=r"b\.txt is no UTF-8 text"):
-        list(novels(tmp_path, 0))
+        list(novel_texts(tmp_path, 0))
     shutil.rmtree(folder)
     with pytest.raises(NotMeasured, match="does not exist"):
-        list(novels(tmp_path, 0))
+        list(novel_texts(tmp_path, 0))
     folder.mkdir()
     with pytest.raises(NotMeasured, match=r"has no file \*.txt"):
-        list(novels(tmp_path, 0))
+        list(novel_texts(tmp_path, 0))
 
 
 def test_sentences_that_name_what_is_asked_are_left_out():

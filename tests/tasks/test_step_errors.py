@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cegm.tasks.step_errors import implied_wrong_steps
+from cegm.tasks.steps import implied_wrong_steps
 
 
 def test_implied_curves_are_those_of_independent_errors():

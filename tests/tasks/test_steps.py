@@ -6,7 +6,7 @@ import pytest
 
 from cegm import world
 from cegm.tasks import steps
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.items import NotMeasured
 from examinees import Oracle
 from trials import batches_change_nothing, on_trial
 
@@ -25,7 +25,7 @@ def test_batches_change_nothing():
 
 def test_there_is_no_real_form(tmp_path):
     with pytest.raises(NotMeasured, match="ten steps"):
-        steps.measure(Oracle(), tmp_path, 2, 0)
+        steps.AXIS.examine(Oracle(), tmp_path, 2, 0)
 
 
 class Stumbler(Oracle):
@@ -45,7 +45,7 @@ class Stumbler(Oracle):
 
 def test_the_free_one_reads_its_own_mistake_and_the_forced_one_the_truth():
     stumbler = Stumbler()
-    records = steps.measure(stumbler, "world", 3, 0)
+    records = steps.AXIS.examine(stumbler, "world", 3, 0)
     assert {record.level for record in records if record.score == 0} == {2}
     for index in range(3):
         told = world.journey(random.Random(steps.stable_seed("steps", 0, index)), 10)
@@ -61,6 +61,6 @@ def test_the_free_one_reads_its_own_mistake_and_the_forced_one_the_truth():
 
 def test_who_cannot_decide_never_writes_the_truth_by_luck():
     stumbler = Stumbler(undecided=True)
-    records = steps.measure(stumbler, "world", 2, 0)
+    records = steps.AXIS.examine(stumbler, "world", 2, 0)
     assert all(record.score == 0 for record in records)
     assert stumbler.heard[1][0].context != stumbler.heard[1][2].context

@@ -1,7 +1,6 @@
 import pytest
 
-from cegm.tasks.axis import NotMeasured, Record
-from cegm.tasks.subsets import available, shuffled
+from cegm.tasks.items import NotMeasured, Record, available, shuffled
 
 RECORD = Record("axis", "real", "there", "1", "1", 0.0, 1.0, 1.0, 0.5)
 

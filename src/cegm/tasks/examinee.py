@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.items import Choice, NotMeasured
 from cegm.tasks.writing import writer
 from cegm.train.tokens import opening
 
@@ -29,31 +29,8 @@ Until = Callable[[str], object]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A question answered by likelihood.
-
-    Attributes:
-        context: What is read first.
-        options: What may follow, each with the white space in front of it. By convention the right one comes first.
-        tail: What follows the option, with its white space. If there is one, its likelihood counts instead of the
-            option's (Winograd's "partial" scoring, Trinh & Le 2018, arXiv 1806.02847).
-    """
-
-    context: str
-    options: tuple[str, ...]
-    tail: str = ""
-
-
-@dataclass(frozen=True)
 class ReadToken:
-    """How a model met one token of a text.
-
-    Attributes:
-        start: Where it begins in the text, in characters.
-        end: Where it ends.
-        log_probability: Of the token given all before it, nats.
-        top: Whether it was the model's first guess.
-    """
+    """How a model met one token of a text: its characters, its log-probability in nats, and whether it was the first guess."""
 
     start: int
     end: int
@@ -104,24 +81,24 @@ class Examinee:
         """
         if not self.tokenizer.is_fast:
             raise NotMeasured("this model's tokenizer gives no offsets; save it as a fast one (tokenizer.json)")
-        opening = self.opening()
+        opening = self.opening
         encoded = [self.tokenizer(t, add_special_tokens=False, return_offsets_mapping=True) for t in texts]
         rows = [opening + tuple(e["input_ids"]) for e in encoded]
         if any(self.tokenizer.unk_token_id in e["input_ids"] for e in encoded):
             raise NotMeasured("this tokenizer cannot spell these texts; use a model that was trained on text like it")
-        found: list[list[ReadToken]] = [[] for _ in texts]
+        read: list[list[ReadToken]] = [[] for _ in texts]
         for index, logits in self._logits(rows):
             spans, ids = encoded[index]["offset_mapping"], rows[index]
             first = max(len(opening), 1)
             target = torch.tensor(ids[first:], device=logits.device)
             scores = logits[first - 1 : len(ids) - 1].float().log_softmax(-1)  # (tokens, vocabulary)
-            own = scores.gather(-1, target[:, None])[:, 0].tolist()
+            likelihoods = scores.gather(-1, target[:, None])[:, 0].tolist()
             top = (scores.argmax(-1) == target).tolist()
-            found[index] = [
+            read[index] = [
                 ReadToken(start, end, p, t)
-                for (start, end), p, t in zip(spans[first - len(opening) :], own, top, strict=True)
+                for (start, end), p, t in zip(spans[first - len(opening) :], likelihoods, top, strict=True)
             ]
-        return found
+        return read
 
     def write(self, prompts: Sequence[str], tokens: int, until: Until = lambda written: False) -> list[str]:
         """Greedy continuation of each prompt: as text, with the white space in front of it.
@@ -134,7 +111,7 @@ class Examinee:
         Raises:
             NotMeasured: A prompt with what is written is longer than the model's positions.
         """
-        rows = [[*self.opening(), *self.tokenizer(p, add_special_tokens=False)["input_ids"]] for p in prompts]
+        rows = [[*self.opening, *self.tokenizer(p, add_special_tokens=False)["input_ids"]] for p in prompts]
         starts, texts = [len(row) for row in rows], [""] * len(rows)
         for going in self._similar(rows):
             pen = writer(self.model, [rows[index] for index in going])
@@ -163,13 +140,13 @@ class Examinee:
 
     def embed(self, texts: Sequence[str]) -> Array:
         """Mean over tokens of the last hidden state of each text, (texts, hidden)."""
-        rows = [self.opening() + tuple(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
-        found: dict[int, Tensor] = {}
+        rows = [self.opening + tuple(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
+        means: dict[int, Tensor] = {}
         for batch, ids in self._batches(rows):
             states = self._forward(ids, output_hidden_states=True).hidden_states[-1].float()  # (rows, tokens, hidden)
             for place, index in enumerate(batch):
-                found[index] = states[place, len(self.opening()) : len(rows[index])].mean(0)
-        return np.stack([found[index].cpu().numpy() for index in range(len(rows))])
+                means[index] = states[place, len(self.opening) : len(rows[index])].mean(0)
+        return np.stack([means[index].cpu().numpy() for index in range(len(rows))])
 
     def studied(
         self,
@@ -196,7 +173,7 @@ class Examinee:
             NotMeasured: Less text than one step needs.
         """
         encoded = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-        tokens = [token for ids in encoded for token in (*self.opening(), *ids)]
+        tokens = [token for ids in encoded for token in (*self.opening, *ids)]
         if len(tokens) < length * rows:
             raise NotMeasured(f"{len(tokens)} tokens to adapt on, one step takes {length * rows}; give more text")
         whole = torch.tensor(tokens[: len(tokens) // length * length]).view(-1, length)  # (all rows, length)
@@ -216,12 +193,9 @@ class Examinee:
                 taken += 1
             yield Examinee(model, self.tokenizer, self.batch_size)
 
+    @cached_property
     def opening(self) -> tuple[int, ...]:
         """The tokens that this tokenizer puts before every text, where it has any: models trained with them lean on them."""
-        return self._opening
-
-    @cached_property
-    def _opening(self) -> tuple[int, ...]:
         return opening(self.tokenizer)
 
     def _row(self, choice: Choice, option: str) -> tuple[tuple[int, ...], int]:
@@ -233,7 +207,7 @@ class Examinee:
         before = choice.context + option if choice.tail else choice.context
         whole = self.tokenizer(before + (choice.tail or option), add_special_tokens=False)["input_ids"]
         known = self.tokenizer(before, add_special_tokens=False)["input_ids"]
-        row = self.opening() + tuple(whole)
+        row = self.opening + tuple(whole)
         counted = max(len(whole) - len(known), 1)
         return row, min(counted, len(row) - 1)
 

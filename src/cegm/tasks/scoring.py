@@ -17,12 +17,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked after the context, in token ids.
-
-    Attributes:
-        prompt: At least one token; the option follows it directly.
-        options: At least one token each; their lengths may differ.
-    """
+    """What is asked after the context, in token ids: a prompt and the options that may follow it, at least one token each."""
 
     prompt: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
@@ -81,9 +76,9 @@ def _continue(model: nn.Module, cache: Any, batch: Sequence[tuple[int, ...]]) ->
     """Log-probabilities of the next token at every position of every row, (rows, longest, vocabulary)."""
     longest = max(map(len, batch))
     ids = torch.tensor([row + row[-1:] * (longest - len(row)) for row in batch], device=_device(model))
-    own = copy.deepcopy(cache)  # the model appends to the cache it is given
-    own.batch_repeat_interleave(len(batch))
-    logits: Tensor = model(input_ids=ids, past_key_values=own, use_cache=True).logits
+    copied = copy.deepcopy(cache)  # the model appends to the cache it is given
+    copied.batch_repeat_interleave(len(batch))
+    logits: Tensor = model(input_ids=ids, past_key_values=copied, use_cache=True).logits
     return logits.float().log_softmax(-1)
 
 

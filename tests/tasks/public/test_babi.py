@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.items import NotMeasured
 from cegm.tasks.public import babi
 from trials import DATA, with_data
 
