@@ -6,8 +6,6 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from rapidfuzz.distance import Levenshtein
-
 FUNCTION_WORDS = frozenset(
     (
         *("a", "an", "and", "at", "back", "down", "from", "here", "in", "is", "of", "on", "one"),
@@ -91,8 +89,3 @@ def altered(words: Sequence[str], alterations: Sequence[Alteration], count: int)
         result[each.place : each.place + each.size] = [each.words, *[()] * (each.size - 1)]
         left -= each.size
     return " ".join(word for group in result for word in group)
-
-
-def error_rate(clean: str, noisy: str) -> float:
-    """Edits of single characters that lead from one text to the other, per character of the clean one."""
-    return float(Levenshtein.distance(clean, noisy)) / len(clean)

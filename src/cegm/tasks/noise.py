@@ -10,22 +10,20 @@ one cluster. Shares are of all content words, of which some stay intact; the few
 
 Traps: the answer, the other options and the words of the question keep their letters (in the generated form not always their places). If the
 right answer alone did, noise would give it away: it would be the only option still spelled right. A share of words says little about how
-much of a text is gone: `achieved_error_rates` tells it in characters.
+much of a text is gone: at 40 %, a quarter of the characters of the generated form are others, and 5 % of the real one's.
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
-from statistics import fmean
 
 from cegm import world
-from cegm.tasks.alterations import MARKS, Alteration, altered, content, error_rate, exchanged, mistaken
+from cegm.tasks.alterations import MARKS, Alteration, altered, content, exchanged, mistaken
 from cegm.tasks.axis import ChoiceAxis
 from cegm.tasks.items import Choice, Item, NotMeasured, Source, form_of, spread, stable_seed
 from cegm.tasks.public import babi
@@ -93,16 +91,6 @@ def noisy(source: Source, items: int, seed: int) -> list[Item]:
 def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
     """The only set of the real form, which is asked as a whole."""
     return {"babi": partial(noisy, source, items, seed)}
-
-
-def achieved_error_rates(source: Source, items: int, seed: int) -> dict[tuple[str, float], float]:
-    """Mean character error rate of the texts that the axis asks about, by subset and share; needs no model."""
-    rates = defaultdict(list)
-    for case in cases(source, items, seed):
-        clean = " ".join(case.words)
-        for share, noise_seed in product(SHARES, range(NOISE_SEEDS)):
-            rates[case.subset, share].append(error_rate(clean, case.text(noise_seed, share)))
-    return {key: fmean(values) for key, values in rates.items()}
 
 
 def _recall(index: int, seed: int) -> Case:
