@@ -9,7 +9,7 @@ pytest.importorskip("transformers")
 from cegm.tasks.ambiguity import AXIS, Pronoun, gap, schemas, sentence_end
 from cegm.tasks.items import NotMeasured
 from examinees import Guesser, Oracle
-from trials import DATA, batches_change_nothing, is_chance, names_are_unique, with_data
+from trials import DATA, is_chance, names_are_unique, with_data
 
 
 def schema(text, pronoun, right, wrong, part="original", language="en"):
@@ -76,20 +76,12 @@ def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
     assert {r.subset for r in records} == ({""} if form == "world" else {"wsc", "superglue", "naive", "gap"})
 
 
-def test_a_guesser_gets_chance():
-    assert is_chance(AXIS.examine(Guesser(), "world", 500, 0))
-
-
 def test_a_tie_is_wrong(source):
     class Undecided(Oracle):
         def choose(self, choices):
             return [[-1.0] * len(choice.options) for choice in choices]
 
     assert all(r.score == 0 and r.continuous == 0 for r in AXIS.examine(Undecided(), source, 9, 0))
-
-
-def test_the_batch_size_changes_nothing():
-    batches_change_nothing(AXIS, 3)
 
 
 def test_whoever_takes_the_first_named_gets_half_of_the_generated_pronouns():
@@ -101,7 +93,7 @@ def test_whoever_takes_the_first_named_gets_half_of_the_generated_pronouns():
 
 
 def test_the_candidate_takes_the_place_of_the_pronoun(source):
-    found = schemas(source / "wsc_xwinograd_en" / "dataset.tsv")
+    found = schemas(source)
     ant, dog, wave = (question.choice for question in found["wsc"])
     assert ant.context == "The ant fled from the dog because"
     assert ant.options == (" the ant", " the dog")
@@ -113,7 +105,7 @@ def test_the_candidate_takes_the_place_of_the_pronoun(source):
 
 
 def test_twins_share_a_cluster_and_repeated_sentences_are_left_out(source):
-    found = schemas(source / "wsc_xwinograd_en" / "dataset.tsv")
+    found = schemas(source)
     first, second, third = (question.cluster for question in found["wsc"])
     assert first == second != third
     assert [question.item for question in found["superglue"]] == ["6"]  # line 5 is line 3 with another space
@@ -127,7 +119,7 @@ def test_a_drawn_sample_keeps_twins_together(source):
 
 
 def test_pages_are_scored_to_the_end_of_the_sentence(source):
-    found = gap(source / "gap_coreference" / "gap-test.tsv")
+    found = gap(source)
     assert [question.item for question in found] == ["t-1", "t-2"]  # nothing follows in t-3, nobody is right in t-4
     prize, told = (question.choice for question in found)
     assert (prize.options, prize.tail) == ((" Ada", " Eve"), " the prize, at 5 p.m. today.")
@@ -188,7 +180,7 @@ def test_nothing_there_is_not_measured(tmp_path):
 
 @with_data
 def test_the_public_sets_are_read_whole():
-    found = schemas(DATA / "wsc_xwinograd_en" / "dataset.tsv")
+    found = schemas(DATA)
     assert {subset: len(questions) for subset, questions in found.items()} == {
         "wsc": 273,
         "superglue": 105,

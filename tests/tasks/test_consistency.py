@@ -8,7 +8,7 @@ pytest.importorskip("transformers")
 from cegm.tasks.consistency import AXIS, WORDINGS, rooms
 from cegm.tasks.items import NotMeasured
 from examinees import Guesser, Oracle
-from trials import DATA, batches_change_nothing, is_chance, names_are_unique, with_data
+from trials import DATA, is_chance, names_are_unique, with_data
 
 ROOMS = ("attic", "cellar", "kitchen")
 PEOPLE = ("Ann", "Bob", "Cy")
@@ -94,10 +94,6 @@ def test_a_tie_is_wrong(source):
             return [[0.0] * len(choice.options) for choice in choices]
 
     assert all(r.score == 0 and r.continuous == 0 for r in AXIS.examine(Undecided(), source, 12, 0))
-
-
-def test_the_batch_size_changes_nothing():
-    batches_change_nothing(AXIS, 3)
 
 
 def test_every_wording_has_the_story_and_the_same_options(source):

@@ -12,7 +12,7 @@ from cegm.tasks.examinee import ReadToken
 from cegm.tasks.items import NotMeasured
 from cegm.tasks.public.sentences import ambiguous
 from examinees import Guesser, Oracle
-from trials import DATA, batches_change_nothing, is_chance, names_are_unique, with_data
+from trials import DATA, is_chance, names_are_unique, with_data
 
 WATER, MONEY = "/dictionary/m_1.001", "/dictionary/m_1.002"
 SENTENCES = [("boats lay along the muddy {} today", WATER), ("the {} lends gold to nearly everybody", MONEY)]
@@ -68,14 +68,6 @@ def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
     assert all(r.score == 1 for r in records)
     assert {r.level for r in records} == (set(world.SENSE_LEVELS) if form == "world" else {0})
     assert {r.subset for r in records} == ({""} if form == "world" else {"lambada", "masc", "ambient"})
-
-
-def test_a_guesser_gets_chance():
-    assert is_chance(AXIS.examine(Guesser(), "world", 400, 0))
-
-
-def test_the_batch_size_changes_nothing():
-    batches_change_nothing(AXIS, 3)
 
 
 def test_the_sentence_that_is_scored_is_the_same_for_both_candidates(source):

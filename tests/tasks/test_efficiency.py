@@ -7,7 +7,7 @@ import pytest
 from cegm.tasks import efficiency
 from cegm.tasks.items import NotMeasured, Record
 from examinees import Oracle
-from trials import DATA, batches_change_nothing, on_trial, with_data
+from trials import DATA, on_trial, with_data
 
 
 def test_the_generated_form():
@@ -15,10 +15,6 @@ def test_the_generated_form():
     assert len(records) == 10 * 60
     assert sorted({record.level for record in records}) == list(range(1, 11))
     assert len({record.cluster for record in records}) == len(records)
-
-
-def test_batches_change_nothing():
-    batches_change_nothing(efficiency.AXIS, 2)
 
 
 @with_data

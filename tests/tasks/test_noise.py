@@ -13,7 +13,7 @@ from cegm.tasks import noise
 from cegm.tasks.alterations import MARKS, content
 from cegm.tasks.items import NotMeasured
 from examinees import Oracle
-from trials import DATA, batches_change_nothing, on_trial, with_data
+from trials import DATA, on_trial, with_data
 
 
 class Listener(Oracle):
@@ -34,10 +34,6 @@ def test_the_generated_form():
     assert len(records) == 5 * 90
     assert {record.level for record in records} == {0.0, 0.1, 0.2, 0.3, 0.4}
     assert len({record.cluster for record in records}) == 30
-
-
-def test_batches_change_nothing():
-    batches_change_nothing(noise.AXIS, 3)
 
 
 def test_without_noise_the_question_is_as_it_was_and_with_noise_what_matters_stays():

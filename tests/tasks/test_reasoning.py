@@ -8,7 +8,7 @@ import pytest
 from cegm.tasks import reasoning
 from cegm.tasks.items import NotMeasured
 from examinees import Guesser, Oracle
-from trials import DATA, batches_change_nothing, on_trial, per_subset, with_data
+from trials import DATA, on_trial, per_subset, with_data
 
 
 def test_the_generated_form():
@@ -17,10 +17,6 @@ def test_the_generated_form():
     assert {record.level for record in records} == {2, 3, 4}
     assert {record.chance for record in records} == {0.25}
     assert len({record.cluster for record in records}) == len(records)
-
-
-def test_batches_change_nothing():
-    batches_change_nothing(reasoning.AXIS, 6)
 
 
 @with_data

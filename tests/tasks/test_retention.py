@@ -118,11 +118,11 @@ def test_lengths_are_met_and_only_the_filler_grows(data, monkeypatch):
     tokenizer = word_tokenizer() if data == "world" else byte_tokenizer()
     asked = defaultdict(list)
 
-    def record(model, context, questions, batch_size):
+    def record(self, context, questions):
         asked[tuple(questions)].append(list(context))
         return [[0.0] * OPTIONS for _ in questions]
 
-    monkeypatch.setattr("cegm.tasks.retention.score_options", record)
+    monkeypatch.setattr(Examinee, "choose_after", record)
     evaluate(Reader(copier), tokenizer, data=data, lengths=(512, 2048, 8192), items_per_length=3 * BINDINGS)
     assert len(asked) == 3, "questions differ between lengths"
     for questions, contexts in asked.items():
@@ -158,11 +158,11 @@ def asked_of(monkeypatch, **arguments):
     """(context, questions) of every context that `evaluate` has scored."""
     asked = []
 
-    def record(model, context, questions, batch_size):
+    def record(self, context, questions):
         asked.append((list(context), list(questions)))
         return [[0.0] * OPTIONS for _ in questions]
 
-    monkeypatch.setattr("cegm.tasks.retention.score_options", record)
+    monkeypatch.setattr(Examinee, "choose_after", record)
     evaluate(Reader(copier), arguments.pop("tokenizer"), **arguments)
     return asked
 
@@ -213,7 +213,7 @@ class Marker:
     def __init__(self, rng=None):
         self.rng, self.asked = rng, []
 
-    def __call__(self, model, context, questions, batch_size):
+    def __call__(self, context, questions):
         self.asked.append((list(context), list(questions)))
         return [
             [self.rng.random() if self.rng else -float(i) for i in range(len(question.options))]
@@ -224,7 +224,7 @@ class Marker:
 def marked(monkeypatch, source, items, rng=None, positions=8192):
     """Records of the axis and what it asked, with a tokenizer that fits the source."""
     marker = Marker(rng)
-    monkeypatch.setattr("cegm.tasks.retention.score_options", marker)
+    monkeypatch.setattr(Examinee, "choose_after", marker)
     tokenizer = word_tokenizer() if source == "world" else byte_tokenizer()
     return AXIS.examine(Examinee(Reader(copier, positions), tokenizer), source, items, 0), marker.asked, tokenizer
 

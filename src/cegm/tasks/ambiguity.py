@@ -23,7 +23,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from cegm import world
 from cegm.tasks.axis import ChoiceAxis, exams
@@ -90,7 +89,7 @@ def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], l
 
     def drawn(subset: str) -> list[Item]:
         clusters: dict[str, list[Item]] = {}
-        for question in _gap(source) if subset == "gap" else _schemas(source)[subset]:
+        for question in gap(source) if subset == "gap" else schemas(source)[subset]:
             clusters.setdefault(question.cluster, []).append(question)
         names = shuffled(sorted(clusters), NAME, subset, seed)
         return [question for name in names for question in clusters[name]][:items]
@@ -98,20 +97,13 @@ def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], l
     return {subset: partial(drawn, subset) for subset in (*SCHEMAS.values(), "gap")}
 
 
-def _schemas(source: Source) -> dict[str, list[Item]]:
-    return schemas(public(source, "wsc_xwinograd_en", "dataset.tsv"))
+def schemas(source: Source) -> dict[str, list[Item]]:
+    """English schemas of XWINO by subset.
 
-
-def _gap(source: Source) -> list[Item]:
-    return gap(public(source, "gap_coreference", "gap-test.tsv"))
-
-
-def schemas(path: Path) -> dict[str, list[Item]]:
-    """English schemas of XWINO by subset; raises `NotMeasured` where a row is none or a part is missing.
-
-    Each row has seven columns: language, part, an unused one, text, and as JSON the tokens, the pronoun (its words, its span in tokens) and the
-    candidates (name, span, tokens, whether it is right).
+    Each row of `wsc_xwinograd_en/dataset.tsv` has seven columns: language, part, an unused one, text, and as JSON the tokens, the pronoun
+    (its words, its span in tokens) and the candidates (name, span, tokens, whether it is right).
     """
+    path = public(source, "wsc_xwinograd_en", "dataset.tsv")
     questions: dict[str, list[Item]] = {subset: [] for subset in SCHEMAS.values()}
     original: set[str] = set()
     previous: tuple[frozenset[str], list[str], str] = (frozenset(), [], "")
@@ -162,11 +154,9 @@ def _spans(text: str, tokens: Iterable[str]) -> Iterable[tuple[int, int]]:
         yield start, place
 
 
-def gap(path: Path) -> list[Item]:
-    """Rows of GAP in which one name is right and a word follows the pronoun in its sentence; a cluster is a page.
-
-    Raises `NotMeasured` where a row has not eleven columns, or its offset does not lead to its pronoun.
-    """
+def gap(source: Source) -> list[Item]:
+    """Rows of GAP in which one name is right and a word follows the pronoun in its sentence; a cluster is a page."""
+    path = public(source, "gap_coreference", "gap-test.tsv")
     questions = []
     for number, line in enumerate(lines_of(path)[1:], start=2):
         columns = line.split("\t")

@@ -71,7 +71,7 @@ class ChoiceAxis(Axis):
 
     Attributes:
         generated: Draws so many items per level of the world, by a seed.
-        real: Part of the public sets -> what reads and draws its items: of a source, so many, by a seed.
+        real: Part of the public sets -> what reads and draws its items: of a source, so many, by a seed; or why there are none.
         apart: Whether the parts of the real form are answered one by one, so that one without a short enough question leaves
             the others.
         besides: Parts of the real form that are no choice, by name: each is measured as `Measured` says.
@@ -79,7 +79,7 @@ class ChoiceAxis(Axis):
     """
 
     generated: Callable[[int, int], list[Item]]
-    real: Callable[[Source, int, int], Mapping[str, Callable[[], list[Item]]]]
+    real: Callable[[Source, int, int], Mapping[str, Callable[[], list[Item]]]] | str
     apart: bool = False
     besides: Mapping[str, Measured] | None = None
 
@@ -89,9 +89,16 @@ class ChoiceAxis(Axis):
         Raises:
             NotMeasured: No public set could be read.
         """
-        if form_of(source) == "generated":
-            return self.generated(items, seed)
-        return available(self.real(source, items, seed))
+        return (
+            self.generated(items, seed)
+            if form_of(source) == "generated"
+            else available(self._parts(source, items, seed))
+        )
+
+    def _parts(self, source: Source, items: int, seed: int) -> Mapping[str, Callable[[], list[Item]]]:
+        if isinstance(self.real, str):
+            raise NotMeasured(self.real)
+        return self.real(source, items, seed)
 
     def examine(self, examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
         """Scores `items` items per level, or per part of the public sets, drawn by `seed`; raises as `Axis.examine` does."""
@@ -106,7 +113,7 @@ class ChoiceAxis(Axis):
 
         others = {name: partial(each, examinee, source, items, seed) for name, each in (self.besides or {}).items()}
         return available(
-            {**others, **{name: partial(answered, draw) for name, draw in self.real(source, items, seed).items()}}
+            {**others, **{name: partial(answered, draw) for name, draw in self._parts(source, items, seed).items()}}
         )
 
 

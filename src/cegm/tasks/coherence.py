@@ -77,14 +77,7 @@ def judged(examinee: Examinee, form: Form, technique: str, asked: Sequence[Case]
 
 
 def cosines(vectors: Array) -> Array:
-    """Cosine between any two vectors as seen from the middle of all of them.
-
-    Args:
-        vectors: (texts, hidden).
-
-    Returns:
-        (texts, texts), in float64; zero for a vector that cannot be told from the middle.
-    """
+    """Cosine between any two of the vectors, (texts, hidden), as seen from their middle; zero for one that cannot be told from it."""
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > RESOLUTION * np.abs(vectors).max())

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from cegm import world
-from cegm.tasks.axis import Axis
+from cegm.tasks.axis import Axis, record
 from cegm.tasks.examinee import Examinee, ReadToken
-from cegm.tasks.items import Choice, Form, NotMeasured, Record, Source, available, form_of, stable_seed
+from cegm.tasks.items import Choice, Form, Item, NotMeasured, Record, Source, available, form_of, stable_seed
 from cegm.tasks.public.reading import json_rows, public
 from cegm.tasks.public.sentences import treebank
 
@@ -122,18 +122,8 @@ def _read(examinee: Examinee, sentences: Sequence[Sentence], form: Form, subset:
     return records
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A right and a wrong sentence, and the rule that one breaks."""
-
-    name: str
-    paradigm: str
-    good: str
-    bad: str
-
-
-def paradigms(source: Source) -> dict[str, list[Pair]]:
-    """Paradigm of BLiMP -> its pairs, sorted by name.
+def paradigms(source: Source) -> dict[str, list[Item]]:
+    """Paradigm of BLiMP (a cluster) -> its pairs of sentences, the right one first, sorted by name.
 
     Set `blimp` (alexwarstadt/blimp, CC BY 4.0). Layout: `BLiMP.zip` with `data/<paradigm>.jsonl`, 67 paradigms of 1,000 pairs,
     read in place. Known defects: `__MACOSX` holds shadows of the files that are no text.
@@ -146,7 +136,13 @@ def paradigms(source: Source) -> dict[str, list[Pair]]:
                 text, where = archive.read(name).decode(), f"{path}, {name}"
                 rows = json_rows(text, where, "UID", "pairID", "sentence_good", "sentence_bad")
                 pairs[rows[0]["UID"]] = [
-                    Pair(f"{r['UID']}-{r['pairID']}", r["UID"], r["sentence_good"], r["sentence_bad"]) for r in rows
+                    Item(
+                        Choice("", (r["sentence_good"], r["sentence_bad"])),
+                        "blimp",
+                        f"{r['UID']}-{r['pairID']}",
+                        r["UID"],
+                    )
+                    for r in rows
                 ]
     except (zipfile.BadZipFile, UnicodeDecodeError, OSError) as error:
         raise NotMeasured(f"{path}: {error}; fetch the file again") from error
@@ -161,11 +157,8 @@ def minimal_pairs(examinee: Examinee, source: Source, items: int, seed: int) -> 
     drawn = [rng.sample(pairs, len(pairs)) for pairs in paradigms(source).values()]
     rng.shuffle(drawn)
     pairs = [pair for turn in zip_longest(*drawn) for pair in turn if pair is not None][:items]
-    scores = examinee.choose([Choice("", (pair.good, pair.bad)) for pair in pairs])
-    return [
-        Record(NAME, "real", "blimp", pair.name, pair.paradigm, 0, float(good > bad), good - bad, 0.5)
-        for pair, (good, bad) in zip(pairs, scores, strict=True)
-    ]
+    answers = examinee.choose([pair.choice for pair in pairs])
+    return [record(NAME, "real", pair, likelihoods) for pair, likelihoods in zip(pairs, answers, strict=True)]
 
 
 AXIS = Axis(

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 from math import prod
@@ -73,11 +72,6 @@ def rooms(source: Source, items: int, seed: int) -> list[Item]:
     return questions
 
 
-def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
-    """The only set of the real form."""
-    return {"babi": partial(rooms, source, items, seed)}
-
-
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
     """A record per question, which is right where all of its wordings are; a tie is wrong."""
     asked = AXIS.questions(source, items, seed)
@@ -99,6 +93,6 @@ AXIS = ChoiceAxis(
     control="always the same answer: consistent everywhere, right for one over the number of options",
     sets=("babi",),
     generated=facts,
-    real=published,
+    real=lambda source, items, seed: {"babi": partial(rooms, source, items, seed)},
     measured=measure,
 )

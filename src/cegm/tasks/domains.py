@@ -159,7 +159,9 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
 
     def measured(name: str) -> list[Record]:
         texts = domain(name, source, items, seed)
-        return _adapted(examinee, name, texts, home, before, source) + _control(name, texts, source)
+        bits = byte_bits(texts.study, [piece.text for piece in texts.test])
+        control = _records(f"control: bytes of {name}", texts.test, 0, bits, source)
+        return _adapted(examinee, name, texts, home, before, source) + control
 
     return available({name: partial(measured, name) for name in DOMAINS})
 
@@ -183,10 +185,8 @@ def _adapted(
 ) -> list[Record]:
     records: list[Record] = []
     for steps, student in zip(STEPS, examinee.studied(texts.study, STEPS), strict=True):
-        read = {name: (texts.test, _bits(student, texts.test))}
-        read[f"{HOME} after {name}"] = home, _bits(student, home) if steps else before()
-        for subset, (pieces, scores) in read.items():
-            records += [_record(subset, p, steps, s, source) for p, s in zip(pieces, scores, strict=True)]
+        records += _records(name, texts.test, steps, _bits(student, texts.test), source)
+        records += _records(f"{HOME} after {name}", home, steps, _bits(student, home) if steps else before(), source)
     return records
 
 
@@ -195,14 +195,11 @@ def _bits(examinee: Examinee, pieces: Sequence[Piece]) -> list[float]:
     return [bits_per_byte(piece.text, tokens) for piece, tokens in zip(pieces, read, strict=True)]
 
 
-def _control(name: str, texts: Domain, source: Source) -> list[Record]:
-    subset = f"control: bytes of {name}"
-    scores = byte_bits(texts.study, [piece.text for piece in texts.test])
-    return [_record(subset, piece, 0, bits, source) for piece, bits in zip(texts.test, scores, strict=True)]
-
-
-def _record(subset: str, piece: Piece, steps: int, bits: float, source: Source) -> Record:
-    return Record(NAME, form_of(source), subset, piece.item, piece.cluster, steps, bits, bits, math.nan)
+def _records(subset: str, pieces: Sequence[Piece], steps: int, scores: list[float], source: Source) -> list[Record]:
+    return [
+        Record(NAME, form_of(source), subset, piece.item, piece.cluster, steps, bits, bits, math.nan)
+        for piece, bits in zip(pieces, scores, strict=True)
+    ]
 
 
 AXIS = Axis(

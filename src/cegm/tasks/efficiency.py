@@ -39,13 +39,7 @@ class Cost:
 
 
 def cost_per_correct(seconds: float, tokens: float, records: Sequence[Record]) -> Cost:
-    """Cost of one right answer.
-
-    Args:
-        seconds: That answering all the records took.
-        tokens: That the model read for them, padding left out.
-        records: Right and wrong ones.
-    """
+    """Cost of one right answer, where answering all the records took so many seconds and tokens."""
     right = sum(record.score for record in records)
     return Cost(seconds / right, tokens / right) if right else Cost(math.inf, math.inf)
 

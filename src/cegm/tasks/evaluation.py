@@ -72,9 +72,8 @@ class Outcome:
         reason: Why it was not measured; empty when it was.
         warnings: What was left out of it.
         seconds: How long it took.
-        tokens: Tokens that the examinee read for it, padding left out; None where it does not count them: context
-            retention, which shares what was read between questions, students that study a domain, and axes that were
-            kept from before tokens were counted.
+        tokens: Tokens that the examinee read for it, padding left out; None where it does not count them:
+            students that study a domain, and axes that were kept from before tokens were counted.
     """
 
     axis: str

@@ -38,6 +38,14 @@ class ReadToken:
     top: bool
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked after a context, in token ids: a prompt and the options that may follow it, at least one token each."""
+
+    prompt: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+
+
 class Examinee:
     """A causal language model of transformers with its tokenizer.
 
@@ -72,6 +80,20 @@ class Examinee:
             rows += [self._row(choice, option) for option in choice.options]
         totals = iter(self._likelihoods(rows))
         return [[next(totals) for _ in choice.options] for choice in choices]
+
+    @torch.no_grad()
+    def choose_after(self, context: Sequence[int], questions: Sequence[Question]) -> list[list[float]]:
+        """Natural log-probability of each option of each question about a context (of token ids), none of which sees another.
+
+        A context of thousands of tokens is read once; its keys and values serve every question. Questions are right-padded rows
+        after them: under a causal mask a token never sees what follows it, so padding needs no mask and changes no result.
+        """
+        self.tokens += len(context)
+        ids = torch.tensor([list(context)], device=self._device)  # (1, context)
+        past = self.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+        rows = [(question.prompt + option, len(option)) for question in questions for option in question.options]
+        totals = iter(self._likelihoods(rows, past))
+        return [[next(totals) for _ in question.options] for question in questions]
 
     def read(self, texts: Sequence[str]) -> list[list[ReadToken]]:
         """Every token of every text except a first one that has nothing before it.
@@ -211,14 +233,14 @@ class Examinee:
         counted = max(len(whole) - len(known), 1)
         return row, min(counted, len(row) - 1)
 
-    def _likelihoods(self, rows: Sequence[tuple[tuple[int, ...], int]]) -> list[float]:
+    def _likelihoods(self, rows: Sequence[tuple[tuple[int, ...], int]], past: Any = None) -> list[float]:
         """Sum of the log-probabilities of the last tokens of each row; rows that differ in their last token only are read once."""
         inputs = list(dict.fromkeys(row[:-1] for row, _ in rows))
         asked: dict[tuple[int, ...], list[int]] = {each: [] for each in inputs}
         for index, (row, _) in enumerate(rows):
             asked[row[:-1]].append(index)
         totals = [0.0] * len(rows)
-        for index, logits in self._logits(inputs):
+        for index, logits in self._logits(inputs, past):
             widest = max(rows[which][1] for which in asked[inputs[index]])
             scores = logits[-widest:].float().log_softmax(-1)  # (counted, vocabulary)
             for which in asked[inputs[index]]:
@@ -227,10 +249,13 @@ class Examinee:
                 totals[which] = float(scores[-counted:].gather(-1, target[:, None]).double().sum())
         return totals
 
-    def _logits(self, rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, Tensor]]:
-        """Index and logits, (tokens, vocabulary), of every row, in no particular order."""
+    def _logits(self, rows: Sequence[tuple[int, ...]], past: Any = None) -> Iterator[tuple[int, Tensor]]:
+        """Index and logits, (tokens, vocabulary), of every row after what is in the cache `past`, in no particular order."""
         for batch, ids in self._batches(rows):
-            logits = self._forward(ids).logits  # (rows, tokens, vocabulary)
+            cache = copy.deepcopy(past)  # the model appends to the cache it is given
+            if past is not None:
+                cache.batch_repeat_interleave(len(batch))
+            logits = self._forward(ids, past_key_values=cache).logits  # (rows, tokens, vocabulary)
             for place, index in enumerate(batch):
                 yield index, logits[place, : len(rows[index])]
 
@@ -258,7 +283,8 @@ class Examinee:
 
     @torch.no_grad()
     def _forward(self, ids: Tensor, **more: Any) -> Any:
-        return self.model(input_ids=ids, use_cache=False, **more)
+        known = {name: value for name, value in more.items() if value is not None}
+        return self.model(input_ids=ids, use_cache="past_key_values" in known, **known)
 
     @property
     def _device(self) -> torch.device:

@@ -68,14 +68,7 @@ def queries(source: Source, split: Literal["train", "test"]) -> list[Query]:
 
 
 def similarities(known: Vectors, intents: Sequence[str], asked: Vectors, classes: Sequence[str]) -> Vectors:
-    """Cosine of each question with the centroid of each class, (questions, classes).
-
-    Args:
-        known: Embeddings of questions with known intents, (known, size).
-        intents: Their intents.
-        asked: Embeddings of the questions, (questions, size).
-        classes: All intents.
-    """
+    """Cosine of each embedding that is asked with the centroid of each class of the known ones, (questions, classes)."""
     middle = known.mean(0)
     known, asked = normalize(known - middle), normalize(asked - middle)
     member = np.array(intents)

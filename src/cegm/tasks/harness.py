@@ -23,8 +23,7 @@ from typing import Any
 import yaml
 
 from cegm import streams
-from cegm.spelling import nearest
-from cegm.tasks.axes import AXES
+from cegm.tasks.axes import AXES, chosen
 from cegm.tasks.axis import ChoiceAxis
 from cegm.tasks.items import WORLD, Item, NotMeasured, Source, form_of, stable_seed
 
@@ -87,7 +86,7 @@ def export(folder: Path, axes: Sequence[str], source: Source, items: int, seed: 
             _write_axis(folder, axis, cells, source, seed)
             written[axis] = [task.name for task in cells]
     if not written:
-        raise ValueError("; ".join(notes) or "axes names no axis")
+        raise ValueError("; ".join(notes))
     _write_yaml(folder / "cegm.yaml", {"group": "cegm", "task": [f"cegm_{axis}" for axis in written]})
     warned = dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning)
     return Exported(written, (*notes, *warned))
@@ -181,15 +180,11 @@ def _write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 
 def _chosen(names: str) -> list[str]:
-    wanted = list(dict.fromkeys(part.strip() for part in names.split(",") if part.strip()))
-    if wanted == ["all"]:
-        return list(QUESTIONS)
-    for name in wanted:
-        if name not in AXES:
-            raise ValueError(f"axis {name!r} does not exist; {nearest(name, QUESTIONS)}")
-        if name not in QUESTIONS:
-            raise ValueError(f"axis {name!r} cannot be a task: {AXES[name].no_task}")
-    return wanted
+    axes = chosen(",".join(QUESTIONS) if names == "all" else names)
+    for axis in axes:
+        if axis.name not in QUESTIONS:
+            raise ValueError(f"axis {axis.name!r} cannot be a task: {axis.no_task}")
+    return [axis.name for axis in axes]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from cegm import world
+from cegm.tasks.examinee import Question
 from cegm.tasks.items import NotMeasured, Source, stable_seed
 from cegm.tasks.public import babi
 from cegm.tasks.public.documents import novels
-from cegm.tasks.scoring import Question
 
 BINDINGS = 16
 """Keys and values per context of the first two sources; each is asked once. Reading is what costs, so many questions share it."""

@@ -16,7 +16,7 @@ much of a text is gone: at 40 %, a quarter of the characters of the generated fo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -86,11 +86,6 @@ def noisy(source: Source, items: int, seed: int) -> list[Item]:
         for noise_seed in range(NOISE_SEEDS)
         for share in SHARES
     ]
-
-
-def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
-    """The only set of the real form, which is asked as a whole."""
-    return {"babi": partial(noisy, source, items, seed)}
 
 
 def _recall(index: int, seed: int) -> Case:
@@ -191,5 +186,5 @@ AXIS = ChoiceAxis(
     control="guessing gets one over the number of options at every share; the place named last .53 in qa1, .40 in qa2",
     sets=("babi", "noise_en"),
     generated=partial(noisy, "world"),
-    real=published,
+    real=lambda source, items, seed: {"babi": partial(noisy, source, items, seed)},
 )

@@ -23,7 +23,7 @@ tokenizer can be compared.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from typing import Literal
@@ -32,10 +32,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from cegm.tasks.axis import ChoiceAxis
-from cegm.tasks.examinee import Examinee
+from cegm.tasks.examinee import Examinee, Question
 from cegm.tasks.haystack import BINDINGS, Passages, Plan, Stories, WorldFacts, novel_texts
 from cegm.tasks.items import WORLD, Choice, Form, Item, NotMeasured, Record, Source, form_of
-from cegm.tasks.scoring import Question, score_options
 
 NAME = "retention"
 LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -128,11 +127,6 @@ def texts(lengths: Sequence[int], items: int, seed: int) -> list[Item]:
     return questions
 
 
-def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
-    """There are no texts of the real form."""
-    raise NotMeasured("the passages of context retention are cut in a model's own tokens; use the generated form")
-
-
 def _plans(tokenizer: PreTrainedTokenizerBase, source: Source, items: int, seed: int, longest: int) -> list[Plan]:
     """All contexts of a source, whatever their length; a public set that cannot be read is left out with a warning."""
     if form_of(source) == "generated":
@@ -157,7 +151,7 @@ def _answered(examinee: Examinee, plan: Plan, length: int, form: Form) -> Iterat
     """Records of one context at one length: read once for all its questions."""
     opening = examinee.opening
     context = [*opening, *plan.context(length - len(opening) - plan.asking)]
-    scores = score_options(examinee.model, context, plan.questions, batch_size=examinee.batch_size)
+    scores = examinee.choose_after(context, plan.questions)
     for name, question, likelihoods in zip(plan.names, plan.questions, scores, strict=True):
         margin, chance = _margin(question, likelihoods), 1 / len(question.options)
         yield Record(NAME, form, plan.subset, name, plan.cluster, length, float(margin > 0), margin, chance)
@@ -178,6 +172,6 @@ AXIS = ChoiceAxis(
     control="the value named last gets one over the number of options; in babi .33 of 6 places",
     sets=("babi", "general_novels"),
     generated=partial(texts, LENGTHS[:2]),
-    real=published,
+    real="the passages of context retention are cut in a model's own tokens; use the generated form",
     measured=measure,
 )

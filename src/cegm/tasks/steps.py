@@ -12,7 +12,7 @@ accuracy at the first step implies. Later steps have longer contexts too: what a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 NAME = "steps"
 STEPS = 10
 MODES = ("free", "forced")
+NO_PUBLIC_SET = "no public set has items of ten steps with the state after each; use the generated form"
 
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
     """A record per journey, mode and step: whether the state is the right one. All journeys go in step."""
     if form_of(source) == "real":
-        published(source, items, seed)
+        raise NotMeasured(NO_PUBLIC_SET)
     journeys = _journeys(items, seed)
     texts = {(mode, index): journey.context for mode in MODES for index, journey in enumerate(journeys)}
     records = []
@@ -61,11 +62,6 @@ def forced(items: int, seed: int) -> list[Item]:
             questions.append(Item(Choice(text, step.options), "forced", str(index), str(index), number))
             text += step.options[0] + step.closing
     return questions
-
-
-def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
-    """There is no real form."""
-    raise NotMeasured("no public set has items of ten steps with the state after each; use the generated form")
 
 
 def _journeys(items: int, seed: int) -> list[world.Journey]:
@@ -104,6 +100,6 @@ AXIS = ChoiceAxis(
     level="step, 1 to 10",
     control="guessing gets one over the number of options at every step, whatever was written before",
     generated=forced,
-    real=published,
+    real=NO_PUBLIC_SET,
     measured=measure,
 )

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("conllu")
 
-from cegm.tasks.complexity import Pair, paradigms
-from cegm.tasks.items import NotMeasured
+from cegm.tasks.complexity import paradigms
+from cegm.tasks.items import Choice, Item, NotMeasured
 from cegm.tasks.public.sentences import treebank
 from trials import DATA, with_data
 
@@ -82,7 +82,7 @@ def pair(number, **changed):
 def test_pairs_are_read_in_place_without_shadows(tmp_path):
     source = archive(tmp_path, ["data/rule.jsonl", "__MACOSX/data/._rule.jsonl"], [pair(0), pair(1)])
     found = paradigms(source)
-    assert found == {"rule": [Pair(f"rule-{n}", "rule", "Good.", "Bad.") for n in range(2)]}
+    assert found == {"rule": [Item(Choice("", ("Good.", "Bad.")), "blimp", f"rule-{n}", "rule") for n in range(2)]}
 
 
 def test_damaged_archives(tmp_path):
@@ -111,4 +111,4 @@ def test_the_real_pairs():
     found = paradigms(DATA)
     assert len(found) == 67
     assert {len(pairs) for pairs in found.values()} == {1000}
-    assert len({pair.name for pairs in found.values() for pair in pairs}) == 67_000
+    assert len({pair.item for pairs in found.values() for pair in pairs}) == 67_000

@@ -7,7 +7,7 @@ from 1 in every story. Known defect: a copy in circulation has `|` instead of th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,23 +23,12 @@ _LINE = re.compile(r"(\d+) (\S.*)")
 
 @dataclass(frozen=True)
 class Question:
-    """A question and what was told before it.
-
-    Attributes:
-        task: 1 to 20.
-        name: Unique in its file and stable: story and line in it.
-        story: Unique in its file; its questions share statements.
-        statements: All that the story has told so far, in order.
-        supports: Indices into `statements` of those that the answer rests on.
-        text: The question.
-        answer: As the file has it; lists are separated by commas.
-    """
+    """A question, all that its story has told so far, and its answer, in which commas separate lists; its name is story and line."""
 
     task: int
     name: str
     story: str
     statements: tuple[str, ...]
-    supports: tuple[int, ...]
     text: str
     answer: str
 
@@ -73,23 +62,21 @@ def read(source: Source, task: int) -> list[Question]:
         if len(cells) == 1 and rest.endswith("."):
             statements[number] = rest
         else:
-            text, answer, supports = _answered(path, place, cells, list(statements))
+            text, answer = _answered(path, place, cells, statements.keys())
             name = f"{stories}-{number}"
-            questions.append(Question(task, name, str(stories), tuple(statements.values()), supports, text, answer))
+            questions.append(Question(task, name, str(stories), tuple(statements.values()), text, answer))
     if not questions:
         raise NotMeasured(f"{path} has no question; fetch the file again")
     return questions
 
 
-def _answered(path: Path, place: int, cells: list[str], statements: list[int]) -> tuple[str, str, tuple[int, ...]]:
-    """Question, answer and places of the supporting statements among those before it."""
+def _answered(path: Path, place: int, cells: list[str], statements: Collection[int]) -> tuple[str, str]:
+    """Question and answer, which name supporting statements before them."""
     if len(cells) != 3 or not cells[0].strip().endswith("?") or not cells[1].strip():
         raise damaged(path, place, "neither a statement nor question, answer and supports between tabs or `|`")
-    try:
-        supports = tuple(statements.index(int(number)) for number in cells[2].split())
-    except ValueError:
-        raise damaged(path, place, f"supports {cells[2]!r} that name no earlier statement") from None
-    return cells[0].strip(), cells[1].strip(), supports
+    if not {*cells[2].split()} <= {*map(str, statements)}:
+        raise damaged(path, place, f"supports {cells[2]!r} that name no earlier statement")
+    return cells[0].strip(), cells[1].strip()
 
 
 def items(source: Source, task: int, level: float = 0.0) -> list[Item]:

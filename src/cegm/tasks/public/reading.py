@@ -14,12 +14,7 @@ from cegm.tasks.items import NotMeasured, Source
 
 @dataclass(frozen=True)
 class Document:
-    """One document of a public set.
-
-    Attributes:
-        name: Unique in its set, the same on every machine.
-        read: Its text without markup; raises `NotMeasured` when the file is damaged.
-    """
+    """One document of a public set, under a name that is unique in it; its text without markup is read when it is needed."""
 
     name: str
     read: Callable[[], str]

@@ -15,14 +15,10 @@ from cegm.tasks.public.reading import damaged, json_rows, public, text_of
 
 @dataclass(frozen=True)
 class Word:
-    """A word as it is written.
+    """A word as it is written, its characters (start, end), and whether a space follows.
 
-    Attributes:
-        form: Its letters.
-        role: Universal part of speech; empty for several words written as one.
-        tag: Part of speech of the treebank, which tells number and tense.
-        spaced: Whether a space follows.
-        span: Characters (start, end) in its sentence.
+    `role` is its universal part of speech, empty for several words written as one; `tag`, that of the treebank, tells number and
+    tense.
     """
 
     form: str
@@ -34,15 +30,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence and its gold syntax.
-
-    Attributes:
-        name: Its id.
-        document: Id of the document that it stands in.
-        text: As written.
-        words: All of it that is written, punctuation included.
-        depth: Arcs between its root and the word furthest from it.
-    """
+    """A sentence, its words, punctuation included, and the arcs between its root and the word furthest from it."""
 
     name: str
     document: str
@@ -110,15 +98,7 @@ def _distance(word: int, heads: Mapping[int, int]) -> int:
 
 @dataclass(frozen=True)
 class Readings:
-    """One ambiguous premise of which exactly one reading entails the hypothesis.
-
-    Attributes:
-        name: Unique in the set.
-        premise: The ambiguous sentence.
-        hypothesis: What follows from one reading only.
-        entailing: The premise rewritten in that reading.
-        others: The premise in its other readings.
-    """
+    """An ambiguous premise, rewritten in the only reading that entails the hypothesis, and in its others."""
 
     name: str
     premise: str

@@ -1,13 +1,11 @@
 """Items become records fairly: ties are wrong, lengths are compared alike, nothing is left out in silence."""
 
-import random
-
 import pytest
 
 import models
 from cegm.tasks.axis import record, scored
 from cegm.tasks.examinee import Examinee
-from cegm.tasks.items import Choice, Item, NotMeasured, available, spread
+from cegm.tasks.items import Choice, Item, NotMeasured
 from examinees import Oracle
 
 ITEM = Item(Choice("a b", (" cc", " d")), "s", "1", "c", 2.0)
@@ -31,26 +29,6 @@ def test_a_record_holds_margin_and_chance_and_a_tie_is_wrong():
 def test_free_texts_are_compared_per_byte():
     item = Item(ITEM.choice, "s", "1", "c", per_byte=True)
     assert record("x", "real", item, [-3.0, -2.5]).continuous == pytest.approx(-1 + 1.25)
-
-
-def test_draws_are_even_over_groups_and_of_each_member_once():
-    groups = [["a"] * 1, [f"b{i}" for i in range(9)], [f"c{i}" for i in range(9)]]
-    drawn = spread(groups, 9, random.Random(0))
-    assert len(set(drawn)) == 9
-    assert sum(name.startswith("b") for name in drawn) == sum(name.startswith("c") for name in drawn) == 4
-    assert len(spread(groups, 100, random.Random(0))) == 19
-    assert drawn == spread(groups, 9, random.Random(0))
-
-
-def missing():
-    raise NotMeasured("it is not there")
-
-
-def test_sets_that_are_there_are_measured_and_the_others_are_named():
-    with pytest.warns(UserWarning, match="two was not measured: it is not there"):
-        assert available({"one": lambda: [ITEM], "two": missing}) == [ITEM]
-    with pytest.raises(NotMeasured, match=r"one was not measured: .*; two was not measured"):
-        available({"one": missing, "two": missing})
 
 
 def test_questions_beyond_the_model_are_left_out_with_a_warning():
