@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("trl")
 
 from cegm.tasks.axes import AXES, MODULES
-from cegm.tasks.axis import PILOT, ChoiceAxis
+from cegm.tasks.axis import ChoiceAxis
 from cegm.tasks.items import NotMeasured
 from cegm.train.model import byte_tokenizer
 from examinees import Guesser
@@ -105,4 +105,3 @@ def test_modules_are_called_as_their_axes_and_these_say_what_they_are():
     for axis in AXES.values():
         assert all((axis.title, axis.paper, axis.measure, axis.control, axis.no_task))
         assert axis.better == ("lower" if axis.unit == "bits per byte" else "higher")
-        assert axis.paper != PILOT or not isinstance(axis, ChoiceAxis), "pilots have no generated form"

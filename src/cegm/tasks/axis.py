@@ -28,7 +28,8 @@ class Axis:
     Attributes:
         name: Key in records, files and flags; its module is called so, too.
         title: In words.
-        paper: Where the paper reports it, such as `Table I`; `pilot` for what it has not, on real text only.
+        paper: Where the paper reports it, such as `Table I`; `pilot` where it does not: such axes are measured when they are
+            named, those without options on real text only.
         measure: Primary measure, in words with its unit.
         unit: `accuracy`, `similarity`, `bits per byte` or `wrong steps`.
         better: Which direction is good.
