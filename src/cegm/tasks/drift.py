@@ -160,7 +160,7 @@ def chain(texts: Texts, refill: Refill) -> Iterator[tuple[int, list[Words]]]:
     """Step, from 1 to 10, and the words of all texts after it."""
     words = [text.split() for text in texts.originals]
     for step in range(1, STEPS + 1):
-        places = [masks(len(mine), name, step) for name, mine in zip(texts.names, words, strict=True)]
+        places = [masks(len(text), name, step) for name, text in zip(texts.names, words, strict=True)]
         _rewrite(words, places, refill)
         yield step, words
 
@@ -169,9 +169,9 @@ def _rewrite(words: list[Words], places: Sequence[Sequence[int]], refill: Refill
     """One step of all texts in lock-step: the k-th masks of all of them are refilled together, which takes few calls."""
     for turn in range(max(map(len, places))):
         gaps = [
-            Gap(index, mine[turn], " ".join(words[index][: mine[turn]]))
-            for index, mine in enumerate(places)
-            if turn < len(mine)
+            Gap(index, masked[turn], " ".join(words[index][: masked[turn]]))
+            for index, masked in enumerate(places)
+            if turn < len(masked)
         ]
         for gap, word in zip(gaps, refill(gaps), strict=True):
             words[gap.text][gap.place] = word or UNREADABLE
@@ -197,10 +197,10 @@ def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> lis
     }
     for subset, refill in chains.items():
         for step, words in chain(texts, refill):
-            scores = texts.judge([" ".join(mine) for mine in words])
-            for name, original, mine, score in zip(texts.names, texts.originals, words, scores, strict=True):
-                same = sum(a == b for a, b in zip(original.split(), mine, strict=True)) / len(mine)
-                readable = UNREADABLE not in mine
+            scores = texts.judge([" ".join(written) for written in words])
+            for name, original, written, score in zip(texts.names, texts.originals, words, scores, strict=True):
+                same = sum(a == b for a, b in zip(original.split(), written, strict=True)) / len(written)
+                readable = UNREADABLE not in written
                 records.append(Record(NAME, form, subset, name, name, step, score, same, math.nan, readable))
     return records
 

@@ -95,7 +95,7 @@ def stable_seed(*parts: Any) -> int:
 
 
 def shuffled(things: Sequence[Thing], *parts: object) -> list[Thing]:
-    """The same order for every model, from names and numbers: the first n are a sample of n, and part of the first n + 1."""
+    """Things in an order that names and numbers decide, for every model alike: the first n are a sample, and part of the first n + 1."""
     order = list(things)
     random.Random(stable_seed(*parts)).shuffle(order)
     return order
