@@ -10,7 +10,7 @@ from cegm import world
 from cegm.tasks.disambiguation import AXIS, Use, lambada, word_questions, word_uses
 from cegm.tasks.examinee import ReadToken
 from cegm.tasks.items import NotMeasured
-from cegm.tasks.public.sentences import ambiguous
+from cegm.tasks.public.annotated import ambiguous
 from examinees import Guesser, Oracle
 from trials import DATA, is_chance, names_are_unique, with_data
 

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 
 from cegm.tasks.items import NotMeasured
 from cegm.tasks.lookalikes import NAME, NUMBER, TECHNIQUES, Split, dropout, mixed, renamed, splits, syntactic, thinned
-from cegm.tasks.public.sentences import treebank
+from cegm.tasks.public.annotated import treebank
 
 PAIRS = [
     ("In May , Ann met Bob Lee , who sang .", "In May , Ann met Bob Lee . <::::> He sang ."),

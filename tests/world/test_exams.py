@@ -9,8 +9,8 @@ from cegm import world
 from cegm.world.ambiguities import DEEDS, SENSES, TOPICS
 from cegm.world.chains import OPTIONS as WAYS
 from cegm.world.facts import PERSONS, RELATIONS
+from cegm.world.grammar import NATURE
 from cegm.world.journeys import STAGES, TOWNS
-from cegm.world.sentences import NATURE
 
 
 def many(exam, count=200):

@@ -29,8 +29,8 @@ from cegm import world
 from cegm.tasks.axis import Axis, record
 from cegm.tasks.examinee import Examinee, ReadToken
 from cegm.tasks.items import Choice, Form, Item, NotMeasured, Record, Source, available, form_of, stable_seed
+from cegm.tasks.public.annotated import treebank
 from cegm.tasks.public.reading import json_rows, public
-from cegm.tasks.public.sentences import treebank
 
 NAME = "complexity"
 DEPTHS = range(5)

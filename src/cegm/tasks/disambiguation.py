@@ -11,7 +11,7 @@
     the words that are scored are the same, and neither length nor frequency counts. Each pair of candidates is asked about in both
     directions: a model that likes one of them better gets exactly half. Candidates never come from the document of the scored sentence.
   - `ambient`: of the readings of an ambiguous sentence, the one from which a hypothesis follows should make it likeliest
-    (`public/sentences.py`).
+    (`public/annotated.py`).
 
 Traps: senses go with genres, so a model that only tells telephone talk from law may get more than half of `masc`. In `ambient` whoever
 counts the words that reading and hypothesis share gets 60 %.
@@ -31,8 +31,8 @@ from cegm import world
 from cegm.tasks.axis import ChoiceAxis, exams
 from cegm.tasks.examinee import Examinee, ReadToken
 from cegm.tasks.items import Choice, Item, NotMeasured, Record, Source, shuffled, stable_seed
+from cegm.tasks.public.annotated import ambiguous
 from cegm.tasks.public.reading import files_in, json_rows, public, text_of, xml_of
-from cegm.tasks.public.sentences import ambiguous
 
 NAME = "disambiguation"
 

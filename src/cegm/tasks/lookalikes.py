@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cegm.tasks.items import NotMeasured, Source, shuffled, stable_seed
+from cegm.tasks.public.annotated import Word, ambiguous, treebank
 from cegm.tasks.public.reading import damaged, lines_of, public
-from cegm.tasks.public.sentences import Word, ambiguous, treebank
 
 KEPT = 0.5
 """Share of small words that word dropout leaves."""

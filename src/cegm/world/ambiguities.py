@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 
 from cegm.world.facts import PERSONS
-from cegm.world.sentences import Exam, filler, joined
+from cegm.world.grammar import Exam, filler, joined
 
 DEEDS = {"rich": "lends", "poor": "borrows", "busy": "sells", "needy": "buys", "wise": "teaches", "curious": "learns"}
 """What is said of a person -> what such a person does."""

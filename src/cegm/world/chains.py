@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 from cegm.world.facts import KEYS
-from cegm.world.sentences import Exam, joined
+from cegm.world.grammar import Exam, joined
 
 DEEPEST_WRITTEN = 4
 """Ways in documents are at most this long; exams on longer ones ask for generalisation."""

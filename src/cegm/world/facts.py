@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cegm.world.sentences import Exam, filler, joined
+from cegm.world.grammar import Exam, filler, joined
 
 PERSONS = (
     *("mira", "bruno", "tomas", "anna", "elsa", "viktor", "nadia", "oskar"),

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 
 from cegm.world.facts import PERSONS, RELATIONS, SYNONYMS, Fact, draw_facts
-from cegm.world.sentences import filler, joined
+from cegm.world.grammar import filler, joined
 
 TECHNIQUES = ("lexical", "syntactic", "contextual", "dropout", "mixed")
 NEGATIVES = 2

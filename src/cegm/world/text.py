@@ -10,9 +10,9 @@ from typing import Literal
 from cegm.world.ambiguities import DEEDS, GOODS, SENSES, TOPICS, deed_paragraph, sense_paragraph
 from cegm.world.chains import STATIONS, chain_paragraph
 from cegm.world.facts import PERSONS, RELATIONS, WORDINGS, Fact, draw_facts, facts_in
+from cegm.world.grammar import ADJECTIVES, ADVERBS, NATURE, filler, joined, nested_of_any_depth
 from cegm.world.journeys import STAGES, TOWNS, journey_paragraph
 from cegm.world.registers import register_words
-from cegm.world.sentences import ADJECTIVES, ADVERBS, NATURE, filler, joined, nested_of_any_depth
 
 Split = Literal["train", "validation"]
 Sentence = list[str]

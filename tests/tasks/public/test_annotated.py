@@ -9,7 +9,7 @@ pytest.importorskip("conllu")
 
 from cegm.tasks.complexity import paradigms
 from cegm.tasks.items import Choice, Item, NotMeasured
-from cegm.tasks.public.sentences import treebank
+from cegm.tasks.public.annotated import treebank
 from trials import DATA, with_data
 
 ROWS = [
