@@ -26,9 +26,7 @@ from transformers import (
 )
 
 from cegm.tasks.axis import Axis
-from cegm.tasks.config import EvaluateConfig
-from cegm.tasks.evaluation import Outcome, summary
-from cegm.tasks.examination import examine, table
+from cegm.tasks.evaluation import EvaluateConfig, Outcome, evaluate, summary, table
 from cegm.train.config import RunConfig
 from cegm.train.run import train
 
@@ -77,15 +75,15 @@ def shaped(name: str, config: PretrainedConfig | None, texts: Path, folder: Path
     return str(place)
 
 
-def rows(model: str, found: list[tuple[Axis, Outcome]]) -> Iterator[dict[str, object]]:
+def rows(model: str, outcomes: list[tuple[Axis, Outcome]]) -> Iterator[dict[str, object]]:
     """One row per axis: value, chance, items, what was left out."""
-    for axis, outcome in found:
-        own = asdict(summary(axis, outcome.records))
+    for axis, outcome in outcomes:
+        numbers = asdict(summary(axis, outcome.records))
         notes = [note for note in (outcome.reason, *outcome.warnings) if note]
         yield {
             "model": model,
             "axis": axis.name,
-            **own,
+            **numbers,
             "seconds": round(outcome.seconds, 1),
             "left_out": "; ".join(notes),
         }
@@ -117,9 +115,9 @@ def main() -> None:
             items=arguments.items,
             output_dir=str(run / "evaluation"),
         )
-        found, _ = examine(config)
-        print(table(found))
-        pd.DataFrame(rows(name, found)).round(4).to_csv(arguments.output / f"{name}.csv", index=False)
+        outcomes, _ = evaluate(config)
+        print(table(outcomes))
+        pd.DataFrame(rows(name, outcomes)).round(4).to_csv(arguments.output / f"{name}.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import random
 
-from cegm.tasks.examinee import Choice, ReadToken
+from cegm.tasks.examinee import ReadToken
+from cegm.tasks.items import Choice
 
 
 class Oracle:

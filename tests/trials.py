@@ -32,13 +32,13 @@ def names_are_unique(records):
 
 def on_trial(axis, source, items):
     """Oracle, guesser, names and seeds of one form; returns the oracle's records."""
-    records = axis.measured(Oracle(), source, items, 0)
+    records = axis.examine(Oracle(), source, items, 0)
     assert everything_is_right(records)
     assert names_are_unique(records)
     assert {record.axis for record in records} == {axis.name}
     assert {record.form for record in records} == {"generated" if source == "world" else "real"}
-    assert is_chance(axis.measured(Guesser(1), source, items, 0))
-    assert axis.measured(Guesser(2), source, items, 0) == axis.measured(Guesser(2), source, items, 0)
+    assert is_chance(axis.examine(Guesser(1), source, items, 0))
+    assert axis.examine(Guesser(2), source, items, 0) == axis.examine(Guesser(2), source, items, 0)
     return records
 
 
@@ -50,7 +50,7 @@ def batches_change_nothing(axis, items, positions=512):
     tokenizer = word_tokenizer()
     model = models.llama(vocabulary=len(tokenizer))
     model.config.max_position_embeddings = positions
-    one, many = (axis.measured(Examinee(model, tokenizer, size), "world", items, 0) for size in (1, 16))
+    one, many = (axis.examine(Examinee(model, tokenizer, size), "world", items, 0) for size in (1, 16))
     assert [record.item for record in one] == [record.item for record in many]
     assert [r.continuous for r in one] == pytest.approx([r.continuous for r in many], abs=1e-4)
 

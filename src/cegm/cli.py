@@ -228,7 +228,7 @@ def _compare(known: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands: Any) -> None:
-    from cegm.tasks.config import EvaluateConfig
+    from cegm.tasks.evaluation import EvaluateConfig
 
     parser = commands.add_parser("evaluate", help="examine a model on the axes of the paper", allow_abbrev=False)
     parser.add_argument(
@@ -242,14 +242,13 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(known: argparse.Namespace) -> int:
     from cegm.compare.config import split
-    from cegm.tasks.config import EvaluateConfig
-    from cegm.tasks.examination import examine, table
+    from cegm.tasks.evaluation import EvaluateConfig, evaluate, table
 
     values, _ = split(EvaluateConfig, {n: v for n, v in vars(known).items() if n not in ("command", "run")})
-    found, folder = examine(EvaluateConfig(**values))
-    print(table(found))
+    outcomes, folder = evaluate(EvaluateConfig(**values))
+    print(table(outcomes))
     print(f"items: {folder / 'items.parquet'}")
-    return 0 if any(outcome.records for _, outcome in found) else SOME_RUNS_FAILED
+    return 0 if any(outcome.records for _, outcome in outcomes) else SOME_RUNS_FAILED
 
 
 def _add_ablate(commands: Any) -> None:

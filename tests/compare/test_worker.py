@@ -11,7 +11,7 @@ from cegm.compare import worker
 from cegm.compare.config import from_values
 from cegm.compare.launch import CHANGED
 from cegm.compare.plan import plan_main
-from cegm.tasks import depth
+from cegm.tasks import efficiency
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_the_tokens_that_an_axis_read_are_kept_with_its_seconds(finished_run):
     outcomes = worker.examine(folder, replace(planned(4_000), evaluation=asked))
     states = {outcome.axis: outcome.state() for outcome in outcomes}
     assert set(states["efficiency"]) == {"reason", "warnings", "seconds", "tokens"}
-    asked_texts = [item.choice for item in depth.questions("world", 4, worker.EXAMINATION_SEED)]
+    asked_texts = [item.choice for item in efficiency.AXIS.questions("world", 4, worker.EXAMINATION_SEED)]
     longest = sum(sum(len(c.context + option + c.tail) - 1 for option in c.options) for c in asked_texts)
     assert sum(len(c.context) for c in asked_texts) < states["efficiency"]["tokens"] <= longest  # a token is a byte
 

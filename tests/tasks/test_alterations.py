@@ -2,9 +2,7 @@
 
 import random
 
-import pytest
-
-from cegm.tasks.alterations import Alteration, altered, content, error_rate, exchanged, mistaken
+from cegm.tasks.alterations import Alteration, altered, content, exchanged, mistaken
 
 TEXT = "with lantern mira lights . the crow hums . since april bruno plants . some wind bends slowly ."
 WORDS = tuple(TEXT.split())
@@ -61,10 +59,3 @@ def test_mistakes_keep_punctuation_and_never_make_a_protected_word():
 
     found = mistaken(["John", "went", "home."], {"john", "hall"}, wrong, random.Random(0))
     assert sorted((each.place, each.words) for each in found) == [(1, ("wentx",)), (2, ("homex.",))]
-
-
-def test_error_rates_count_edits_per_character():
-    assert error_rate("abcd", "abcd") == 0
-    assert error_rate("abcd", "abd") == 0.25
-    assert error_rate("abcd", "bacd") == 0.5
-    assert error_rate("kitten", "sitting") == pytest.approx(3 / 6)

@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from cegm.tasks.ambiguity import AXIS, Pronoun, gap, measure, schemas, sentence_end
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.ambiguity import AXIS, Pronoun, gap, schemas, sentence_end
+from cegm.tasks.items import NotMeasured
 from examinees import Guesser, Oracle
-from trials import DATA, batches_change_nothing, is_chance, names_are_unique, with_data
+from trials import DATA, is_chance, names_are_unique, with_data
 
 
 def schema(text, pronoun, right, wrong, part="original", language="en"):
@@ -68,7 +68,7 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("form", ["world", "public"])
 def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
-    records = measure(Oracle(), "world" if form == "world" else source, 50, 0)
+    records = AXIS.examine(Oracle(), "world" if form == "world" else source, 50, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert all(r.score == 1 and r.continuous == 10 and r.chance == 0.5 for r in records)
@@ -76,20 +76,12 @@ def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
     assert {r.subset for r in records} == ({""} if form == "world" else {"wsc", "superglue", "naive", "gap"})
 
 
-def test_a_guesser_gets_chance():
-    assert is_chance(measure(Guesser(), "world", 500, 0))
-
-
 def test_a_tie_is_wrong(source):
     class Undecided(Oracle):
         def choose(self, choices):
             return [[-1.0] * len(choice.options) for choice in choices]
 
-    assert all(r.score == 0 and r.continuous == 0 for r in measure(Undecided(), source, 9, 0))
-
-
-def test_the_batch_size_changes_nothing():
-    batches_change_nothing(AXIS, 3)
+    assert all(r.score == 0 and r.continuous == 0 for r in AXIS.examine(Undecided(), source, 9, 0))
 
 
 def test_whoever_takes_the_first_named_gets_half_of_the_generated_pronouns():
@@ -97,11 +89,11 @@ def test_whoever_takes_the_first_named_gets_half_of_the_generated_pronouns():
         def choose(self, choices):
             return [[-float(c.context.split().index(o.strip())) for o in c.options] for c in choices]
 
-    assert is_chance(measure(First(), "world", 500, 0))
+    assert is_chance(AXIS.examine(First(), "world", 500, 0))
 
 
 def test_the_candidate_takes_the_place_of_the_pronoun(source):
-    found = schemas(source / "wsc_xwinograd_en" / "dataset.tsv")
+    found = schemas(source)
     ant, dog, wave = (question.choice for question in found["wsc"])
     assert ant.context == "The ant fled from the dog because"
     assert ant.options == (" the ant", " the dog")
@@ -113,7 +105,7 @@ def test_the_candidate_takes_the_place_of_the_pronoun(source):
 
 
 def test_twins_share_a_cluster_and_repeated_sentences_are_left_out(source):
-    found = schemas(source / "wsc_xwinograd_en" / "dataset.tsv")
+    found = schemas(source)
     first, second, third = (question.cluster for question in found["wsc"])
     assert first == second != third
     assert [question.item for question in found["superglue"]] == ["6"]  # line 5 is line 3 with another space
@@ -121,13 +113,13 @@ def test_twins_share_a_cluster_and_repeated_sentences_are_left_out(source):
 
 def test_a_drawn_sample_keeps_twins_together(source):
     for seed in range(5):
-        wsc = [r for r in measure(Oracle(), source, 2, seed) if r.subset == "wsc"]
+        wsc = [r for r in AXIS.examine(Oracle(), source, 2, seed) if r.subset == "wsc"]
         assert len(wsc) == 2
         assert {r.item for r in wsc} in ({"1", "2"}, {"3", "1"})
 
 
 def test_pages_are_scored_to_the_end_of_the_sentence(source):
-    found = gap(source / "gap_coreference" / "gap-test.tsv")
+    found = gap(source)
     assert [question.item for question in found] == ["t-1", "t-2"]  # nothing follows in t-3, nobody is right in t-4
     prize, told = (question.choice for question in found)
     assert (prize.options, prize.tail) == ((" Ada", " Eve"), " the prize, at 5 p.m. today.")
@@ -170,34 +162,34 @@ def damaged(path, change):
         ("wsc_xwinograd_en/dataset.tsv", lambda text: text.replace("true", "false", 1), "line 1"),
         ("wsc_xwinograd_en/dataset.tsv", lambda text: text.replace('"ant"', '"cow"', 1), "line 1"),
         ("wsc_xwinograd_en/dataset.tsv", lambda text: "", "empty"),
-        ("gap_coreference/gap-test.tsv", lambda text: text.replace("\tAda\t", "|", 1), "line 2, has 9 columns"),
+        ("gap_coreference/gap-test.tsv", lambda text: text.replace("\tAda\t", "|", 1), "line 2: 9 columns"),
         ("gap_coreference/gap-test.tsv", lambda text: text.replace("Ada saw", "Ada", 1), "line 2"),
     ],
 )
 def test_damage_is_named_and_the_rest_measured(source, file, change, says):
     damaged(source / file, change)
     with pytest.warns(UserWarning, match=says):
-        records = measure(Oracle(), source, 9, 0)
+        records = AXIS.examine(Oracle(), source, 9, 0)
     assert {r.subset for r in records} == ({"gap"} if "wsc" in file else {"wsc", "superglue", "naive"})
 
 
 def test_nothing_there_is_not_measured(tmp_path):
     with pytest.raises(NotMeasured, match=r"dataset\.tsv does not exist"):
-        measure(Oracle(), tmp_path, 9, 0)
+        AXIS.examine(Oracle(), tmp_path, 9, 0)
 
 
 @with_data
 def test_the_public_sets_are_read_whole():
-    found = schemas(DATA / "wsc_xwinograd_en" / "dataset.tsv")
+    found = schemas(DATA)
     assert {subset: len(questions) for subset, questions in found.items()} == {
         "wsc": 273,
         "superglue": 105,
         "naive": 1882,
     }
     assert len({question.cluster for question in found["wsc"]}) < 140  # 273 schemas, nearly all of them twins
-    records = measure(Oracle(), DATA, 2000, 0)
+    records = AXIS.examine(Oracle(), DATA, 2000, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert all(r.score == 1 for r in records)
     assert sum(r.subset == "gap" for r in records) > 1600
-    assert is_chance(measure(Guesser(), DATA, 500, 0))
+    assert is_chance(AXIS.examine(Guesser(), DATA, 500, 0))

@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("transformers")
 
 from cegm import world
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.coherence import AXIS, cases, cosines, judged, measure
-from cegm.tasks.rephrasings import Case
+from cegm.tasks.coherence import AXIS, cases, cosines, judged
+from cegm.tasks.items import NotMeasured
+from cegm.tasks.lookalikes import Case
 from examinees import Oracle
 from trials import DATA, batches_change_nothing, is_chance, names_are_unique, with_data
 
@@ -63,7 +63,7 @@ class Collapsed(Oracle):
 
 
 def test_an_oracle_gets_everything_and_the_items_are_sound():
-    records = measure(Knows("world", world.TECHNIQUES, 40, 0), "world", 40, 0)
+    records = AXIS.examine(Knows("world", world.TECHNIQUES, 40, 0), "world", 40, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert {r.subset for r in records} == set(world.TECHNIQUES)
@@ -71,12 +71,12 @@ def test_an_oracle_gets_everything_and_the_items_are_sound():
 
 
 def test_a_random_space_gets_chance_and_a_collapsed_one_nothing():
-    assert is_chance(measure(Random(), "world", 400, 0))
-    assert all(r.score == 0 and r.continuous < 0.1 for r in measure(Collapsed(), "world", 40, 0))
+    assert is_chance(AXIS.examine(Random(), "world", 400, 0))
+    assert all(r.score == 0 and r.continuous < 0.1 for r in AXIS.examine(Collapsed(), "world", 40, 0))
 
 
 def test_a_bag_of_words_cannot_tell_who_did_what():
-    syntactic = [r for r in measure(Bag(), "world", 40, 0) if r.subset == "syntactic"]
+    syntactic = [r for r in AXIS.examine(Bag(), "world", 40, 0) if r.subset == "syntactic"]
     assert sum(r.score for r in syntactic) < 0.3 * len(syntactic)
 
 
@@ -113,14 +113,14 @@ def test_the_rank_counts_anchors_that_are_as_near():
 
 def test_nothing_there_is_not_measured(tmp_path):
     with pytest.raises(NotMeasured, match=r"lexical was not measured.*test\.tsv does not exist"):
-        measure(Random(), tmp_path, 9, 0)
+        AXIS.examine(Random(), tmp_path, 9, 0)
 
 
 @with_data
 def test_the_public_sets_are_measured():
     knows = Knows(DATA, REAL, 40, 0)
     with pytest.warns(UserWarning, match="lexical was not measured"):
-        records = measure(knows, DATA, 40, 0)
+        records = AXIS.examine(knows, DATA, 40, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert {r.subset for r in records} == set(REAL)

@@ -5,10 +5,10 @@ from scipy.stats import binomtest
 
 pytest.importorskip("transformers")
 
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.consistency import AXIS, WORDINGS, measure, rooms
+from cegm.tasks.consistency import AXIS, WORDINGS, rooms
+from cegm.tasks.items import NotMeasured
 from examinees import Guesser, Oracle
-from trials import DATA, batches_change_nothing, is_chance, names_are_unique, with_data
+from trials import DATA, is_chance, names_are_unique, with_data
 
 ROOMS = ("attic", "cellar", "kitchen")
 PEOPLE = ("Ann", "Bob", "Cy")
@@ -53,7 +53,7 @@ class Fickle(Oracle):
 
 @pytest.mark.parametrize("form", ["world", "public"])
 def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
-    records = measure(Oracle(), "world" if form == "world" else source, 12, 0)
+    records = AXIS.examine(Oracle(), "world" if form == "world" else source, 12, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert len(records) == 12
@@ -61,7 +61,7 @@ def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
 
 
 def test_a_guesser_gets_chance():
-    records = measure(Guesser(), "world", 3000, 0)
+    records = AXIS.examine(Guesser(), "world", 3000, 0)
     assert is_chance(records)
     assert records[0].chance < 0.1  # every wording must be guessed
 
@@ -76,7 +76,7 @@ def test_a_constant_answerer_is_consistent_everywhere_and_right_by_chance(form, 
             return super().choose(choices)
 
     items = 1000 if form == "world" else 12
-    records = measure(Watched(), "world" if form == "world" else source, items, 0)
+    records = AXIS.examine(Watched(), "world" if form == "world" else source, items, 0)
     wordings = len(answers) // len(records)
     assert all(len(set(answers[i : i + wordings])) == 1 for i in range(0, len(answers), wordings))
     options = round(records[0].chance ** (-1 / wordings))
@@ -84,7 +84,7 @@ def test_a_constant_answerer_is_consistent_everywhere_and_right_by_chance(form, 
 
 
 def test_one_wrong_wording_is_enough_and_sets_the_margin(source):
-    records = measure(Fickle(len(WORDINGS)), source, 12, 0)
+    records = AXIS.examine(Fickle(len(WORDINGS)), source, 12, 0)
     assert all(r.score == 0 and r.continuous == -3 for r in records)
 
 
@@ -93,21 +93,17 @@ def test_a_tie_is_wrong(source):
         def choose(self, choices):
             return [[0.0] * len(choice.options) for choice in choices]
 
-    assert all(r.score == 0 and r.continuous == 0 for r in measure(Undecided(), source, 12, 0))
-
-
-def test_the_batch_size_changes_nothing():
-    batches_change_nothing(AXIS, 3)
+    assert all(r.score == 0 and r.continuous == 0 for r in AXIS.examine(Undecided(), source, 12, 0))
 
 
 def test_every_wording_has_the_story_and_the_same_options(source):
     asked = rooms(source, 12, 0)
     assert len({each.cluster for each in asked}) == 4
-    first = next(each for each in asked if each.item == "1-2")
-    assert len(first.choices) == len(WORDINGS)
-    assert {choice.options for choice in first.choices} == {(" attic", " cellar", " kitchen")}
-    assert first.choices[0].context == "Ann went to the attic. Where is Ann? Ann is in the"
-    assert all("Ann" in choice.context.removeprefix("Ann went to the attic.") for choice in first.choices)
+    first = [each.choice for each in asked if each.item == "1-2"]
+    assert len(first) == len(WORDINGS)
+    assert {choice.options for choice in first} == {(" attic", " cellar", " kitchen")}
+    assert first[0].context == "Ann went to the attic. Where is Ann? Ann is in the"
+    assert all("Ann" in choice.context.removeprefix("Ann went to the attic.") for choice in first)
 
 
 @pytest.mark.parametrize(
@@ -122,21 +118,21 @@ def test_damage_is_named(source, change, says):
     (path,) = source.rglob("qa1_*")
     path.write_text(change(path.read_text("utf-8")), "utf-8")
     with pytest.raises(NotMeasured, match=says):
-        measure(Oracle(), source, 12, 0)
+        AXIS.examine(Oracle(), source, 12, 0)
 
 
 def test_nothing_there_is_not_measured(tmp_path):
     with pytest.raises(NotMeasured, match="does not exist"):
-        measure(Oracle(), tmp_path, 9, 0)
+        AXIS.examine(Oracle(), tmp_path, 9, 0)
 
 
 @with_data
 def test_the_public_set_is_read_whole():
-    records = measure(Oracle(), DATA, 2000, 0)
+    records = AXIS.examine(Oracle(), DATA, 2000, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert len(records) == 1000
     assert all(r.chance == pytest.approx(6**-4) for r in records)
-    assert is_chance(measure(Guesser(), DATA, 1000, 0))
-    constant = [r.score for r in measure(Constant(), DATA, 1000, 0)]
+    assert is_chance(AXIS.examine(Guesser(), DATA, 1000, 0))
+    constant = [r.score for r in AXIS.examine(Constant(), DATA, 1000, 0)]
     assert binomtest(int(sum(constant)), 1000, 1 / 6).pvalue > 0.001

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,13 +15,11 @@ from transformers import AutoModelForCausalLM
 
 from cegm import world
 from cegm.tasks import domains
-from cegm.tasks.axis import NotMeasured
 from cegm.tasks.domains import AXIS, DOMAINS, STEPS, bits_per_byte, byte_bits, cut
 from cegm.tasks.examinee import Examinee, ReadToken
+from cegm.tasks.items import NotMeasured
 from cegm.train.model import fresh_config, word_tokenizer
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not SHARED.exists(), reason="the public sets are not here")
+from trials import DATA, with_data
 
 
 def test_bits_are_counted_per_byte_of_what_was_scored():
@@ -47,7 +44,7 @@ def test_pieces_keep_to_their_size():
 
 
 def test_the_oracle_pays_nothing_and_every_cell_is_filled():
-    records = AXIS.measured(Oracle(), "world", 5, 0)
+    records = AXIS.examine(Oracle(), "world", 5, 0)
     cells = Counter((r.subset, r.level) for r in records if not r.subset.startswith("control"))
     assert cells == {
         (subset, steps): count
@@ -75,21 +72,21 @@ class Counting(Oracle):
 def test_the_home_text_is_read_once_before_adapting():
     """Of 15 cells the five without steps are one: the model that has not adapted yet."""
     examinee = Counting()
-    AXIS.measured(examinee, "world", 3, 0)
+    AXIS.examine(examinee, "world", 3, 0)
     home = {piece.text for piece in domains.domain(domains.HOME, "world", 1, 0).test}
     assert {examinee.texts[text] for text in home} == {1 + 2 * len(DOMAINS)}
     assert {count for text, count in examinee.texts.items() if text not in home} == {len(STEPS)}
 
 
 def test_guessing_costs_what_it_says_and_repeats():
-    records = AXIS.measured(Guesser(), "world", 2, 0)
+    records = AXIS.examine(Guesser(), "world", 2, 0)
     texts = {p.item: p.text for p in domains.domain("chat", "world", 2, 0).test}
     for record in records:
         if record.subset == "chat":
             text = texts[record.item]
             assert record.score == pytest.approx(5 / math.log(2) * len(text.split()) / len(text.encode()), rel=0.02)
-    assert str(AXIS.measured(Guesser(), "world", 2, 0)) == str(records)
-    assert str(AXIS.measured(Guesser(), "world", 2, 1)) != str(records)
+    assert str(AXIS.examine(Guesser(), "world", 2, 0)) == str(records)
+    assert str(AXIS.examine(Guesser(), "world", 2, 1)) != str(records)
 
 
 def test_adaptation_and_test_share_no_document_of_the_world():
@@ -98,10 +95,10 @@ def test_adaptation_and_test_share_no_document_of_the_world():
         assert not set(found.study) & {piece.text for piece in found.test}
 
 
-@real
+@with_data
 @pytest.mark.parametrize("name", DOMAINS)
 def test_adaptation_and_test_share_no_text_of_public_sets(name):
-    found = domains.domain(name, SHARED, 20, 0)
+    found = domains.domain(name, DATA, 20, 0)
     study = "\n".join(found.study)
     assert len(found.test) == len({piece.item for piece in found.test}) == 20
     assert len({piece.cluster for piece in found.test}) >= 10
@@ -120,19 +117,19 @@ def test_domains_that_are_not_there_are_told_and_the_others_measured(tmp_path):
         pytest.raises(NotMeasured, match=r"technical was not measured: .*tech_peps"),
         pytest.warns(UserWarning, match="forgetting"),
     ):
-        AXIS.measured(Oracle(), tmp_path, 3, 0)
+        AXIS.examine(Oracle(), tmp_path, 3, 0)
     for number in range(6):
         said = "".join(f"[10:00] <anna> line {number} {line} about nothing at all\n" for line in range(40))
         letter(tmp_path, ("chat_irc", "data", "dev", f"{number}.ascii.txt"), said)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        records = AXIS.measured(Oracle(), tmp_path, 3, 0)
+        records = AXIS.examine(Oracle(), tmp_path, 3, 0)
     assert {r.subset for r in records} == {"chat", "control: bytes of chat"}
     assert {r.form for r in records} == {"real"}
     assert len(told) == 5  # four domains and the home text
     letter(tmp_path, ("chat_irc", "data", "dev", "0.ascii.txt"), "[10:00] <anna\n")
     with pytest.raises(NotMeasured):
-        AXIS.measured(Oracle(), tmp_path, 3, 0)
+        AXIS.examine(Oracle(), tmp_path, 3, 0)
 
 
 def small(batch_size):
@@ -144,15 +141,15 @@ def small(batch_size):
 def test_the_batch_size_changes_nothing_and_adapting_helps(monkeypatch):
     monkeypatch.setattr(domains, "STEPS", (0, 5))
     monkeypatch.setattr(domains, "DOMAINS", {"chat": DOMAINS["chat"]})
-    one, many = (AXIS.measured(small(size), "world", 4, 0) for size in (1, 16))
+    one, many = (AXIS.examine(small(size), "world", 4, 0) for size in (1, 16))
     assert [r.score for r in one] == pytest.approx([r.score for r in many], abs=1e-4)
     mean = {steps: sum(r.score for r in one if (r.subset, r.level) == ("chat", steps)) for steps in (0, 5)}
     assert mean[5] < mean[0]
 
 
-@real
+@with_data
 def test_a_model_that_cannot_spell_a_domain_does_not_get_it(monkeypatch):
     monkeypatch.setattr(domains, "STEPS", (0,))
     monkeypatch.setattr(domains, "DOMAINS", {"social": DOMAINS["social"]})
     with pytest.raises(NotMeasured, match="cannot spell"):
-        AXIS.measured(small(16), SHARED, 4, 0)
+        AXIS.examine(small(16), DATA, 4, 0)

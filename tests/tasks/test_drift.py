@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ pytest.importorskip("sklearn")
 from transformers import AutoModelForCausalLM
 
 from cegm import world
-from cegm.tasks.axis import NotMeasured
 from cegm.tasks.drift import (
     AFTER_A_WORD,
     AXIS,
@@ -32,9 +30,9 @@ from cegm.tasks.drift import (
     written_by,
 )
 from cegm.tasks.examinee import Examinee
+from cegm.tasks.items import NotMeasured
 from cegm.train.model import byte_tokenizer, fresh_config
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+from trials import DATA, with_data
 
 
 def remembering(texts):
@@ -50,14 +48,14 @@ def mean(records, subset, step):
 def test_who_remembers_does_not_drift():
     """One story at a time: several may begin alike."""
     seeds = range(5)
-    records = [r for seed in seeds for r in AXIS.measured(remembering(stories(1, seed).originals), "world", 1, seed)]
+    records = [r for seed in seeds for r in AXIS.examine(remembering(stories(1, seed).originals), "world", 1, seed)]
     assert {r.score for r in records if "shuffled" not in r.subset} == {1.0}
     assert {r.continuous for r in records if "shuffled" not in r.subset} == {1.0}
     assert all(r.readable and r.cluster == r.item and math.isnan(r.chance) for r in records)
 
 
 def test_the_shuffled_chain_falls_with_every_step_or_so():
-    records = AXIS.measured(Oracle(lambda prompt: " a"), "world", 40, 0)
+    records = AXIS.examine(Oracle(lambda prompt: " a"), "world", 40, 0)
     curve = [mean(records, "control: shuffled model", step) for step in range(1, 11)]
     assert curve[0] > curve[4] > curve[9]
     assert len({(r.subset, r.item, r.level) for r in records}) == len(records) == 3 * 40 * 10
@@ -67,7 +65,7 @@ def test_the_shuffled_chain_falls_with_every_step_or_so():
 
 
 def test_silence_leaves_a_placeholder_and_is_told():
-    records = AXIS.measured(Oracle(lambda prompt: ""), "world", 3, 0)
+    records = AXIS.examine(Oracle(lambda prompt: ""), "world", 3, 0)
     assert not any(r.readable for r in records if r.subset == "model")
     assert all(r.readable for r in records if r.subset != "model")
     assert UNREADABLE not in "".join(stories(3, 0).originals)
@@ -134,26 +132,26 @@ def test_controls():
 
 
 def test_the_same_seed_gives_the_same_records_and_another_others():
-    first, again, other = (AXIS.measured(Oracle(lambda p: " mira"), "world", 3, seed) for seed in (0, 0, 1))
+    first, again, other = (AXIS.examine(Oracle(lambda p: " mira"), "world", 3, seed) for seed in (0, 0, 1))
     assert str(first) == str(again) != str(other)
 
 
 def test_a_set_that_is_missing_is_told_and_the_other_measured(tmp_path):
     with pytest.raises(NotMeasured, match="sci_scitldr"):
-        AXIS.measured(Guesser(), tmp_path, 2, 0)
+        AXIS.examine(Guesser(), tmp_path, 2, 0)
     path = tmp_path / "sci_scitldr" / "SciTLDR-Data" / "SciTLDR-A" / "test.jsonl"
     path.parent.mkdir(parents=True)
     row = {"paper_id": "p", "title": "t", "source": ["A few words of it."], "target": ["Short."]}
     path.write_text(json.dumps(row))
     with pytest.warns(UserWarning, match="legal_sitepolicy"):
-        records = AXIS.measured(Oracle(lambda prompt: " word"), tmp_path, 2, 0)
+        records = AXIS.examine(Oracle(lambda prompt: " word"), tmp_path, 2, 0)
     assert {r.subset.split()[-1] for r in records} == {"abstracts"}
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the public sets are not here")
+@with_data
 @pytest.mark.parametrize("subset", SETS)
 def test_on_public_sets_the_judge_has_room_between_the_controls(subset):
-    texts = passages(subset, SHARED, 20, 0)
+    texts = passages(subset, DATA, 20, 0)
     assert len(set(texts.names)) == 20
     for _, words in chain(texts, kept(texts.originals)):
         assert texts.judge([" ".join(mine) for mine in words]) == pytest.approx([1.0] * 20)
@@ -170,5 +168,5 @@ def small(batch_size):
 
 def test_the_batch_size_changes_nothing(monkeypatch):
     monkeypatch.setattr("cegm.tasks.drift.STEPS", 1)
-    one, many = (AXIS.measured(small(size), "world", 2, 0) for size in (1, 16))
+    one, many = (AXIS.examine(small(size), "world", 2, 0) for size in (1, 16))
     assert str(one) == str(many)

@@ -10,8 +10,8 @@ pytest.importorskip("transformers")
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.examinee import Choice, Examinee
+from cegm.tasks.examinee import Examinee
+from cegm.tasks.items import Choice, NotMeasured
 from cegm.train.model import byte_tokenizer, fresh_config, word_tokenizer
 from openers import OPENINGS, TEMPLATES, opener
 

@@ -22,10 +22,11 @@ from transformers import (
 )
 
 from cegm.tasks import harness
-from cegm.tasks.asking import Item, record
 from cegm.tasks.axes import AXES
+from cegm.tasks.axis import record
 from cegm.tasks.evaluation import summary
-from cegm.tasks.examinee import Choice, Examinee
+from cegm.tasks.examinee import Examinee
+from cegm.tasks.items import Choice, Item
 from cegm.train.model import byte_tokenizer, word_tokenizer
 from trials import DATA, with_data
 
@@ -156,7 +157,7 @@ def test_every_choice_and_every_accuracy(model_folder, exported):
     found = by_the_harness(model_folder, exported, "cegm" if words else [f"cegm_{axis}" for axis in axes])
     for axis in axes:
         compare(found, own, axis, harness.QUESTIONS[axis]("world", 8, 0))
-        records = AXES[axis].measured(own, "world", 8, 0)
+        records = AXES[axis].examine(own, "world", 8, 0)
         group = found["results"][f"cegm_{axis}"]["acc,none"]
         if axis == "consistency":  # right there is who is right in every wording
             assert summary(AXES[axis], records).value <= group

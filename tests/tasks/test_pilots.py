@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,13 +17,12 @@ pytest.importorskip("sklearn")
 from transformers import AutoModelForCausalLM
 
 from cegm.tasks import faq, search, summaries
-from cegm.tasks.axis import NotMeasured, stable_seed
 from cegm.tasks.examinee import Examinee
-from cegm.tasks.public import banking, scitldr
+from cegm.tasks.items import NotMeasured, stable_seed
+from cegm.tasks.public.documents import papers as read_papers
 from cegm.train.model import byte_tokenizer, fresh_config
+from trials import DATA, with_data
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not SHARED.exists(), reason="the public sets are not here")
 PILOTS = [search, faq, summaries]
 
 
@@ -81,9 +79,9 @@ def about(text):
 @pytest.mark.parametrize("pilot", PILOTS)
 def test_the_world_has_no_pilots_and_missing_sets_are_told(pilot, tmp_path):
     with pytest.raises(NotMeasured, match="pilot on real text"):
-        pilot.AXIS.measured(Oracle(), "world", 3, 0)
+        pilot.AXIS.examine(Oracle(), "world", 3, 0)
     with pytest.raises(NotMeasured, match="does not exist"):
-        pilot.AXIS.measured(Oracle(), tmp_path, 3, 0)
+        pilot.AXIS.examine(Oracle(), tmp_path, 3, 0)
 
 
 def test_search_counts_documents_before_the_right_one_and_ties():
@@ -101,16 +99,16 @@ def test_search_knows_each_abstract_once_and_readers_summaries_only(source):
 def test_who_knows_finds_everything(source):
     documents, queries = search.collection(source)
     means = {q.text: q.right for q in queries} | {text: place for place, text in enumerate(documents)}
-    records = search.AXIS.measured(Knower(means.get), source, 6, 0)
+    records = search.AXIS.examine(Knower(means.get), source, 6, 0)
     assert scores(records, "model") == [1.0] * 6
     assert {r.continuous for r in records if r.subset == "model"} == {1.0}
     assert scores(records, "control: BM25") == [1.0] * 6
     assert {r.chance for r in records} == {1 / 12}
 
 
-@real
+@with_data
 def test_bm25_finds_what_the_protocol_says_and_who_guesses_finds_nothing():
-    documents, queries = search.collection(SHARED)
+    documents, queries = search.collection(DATA)
     right = [query.right for query in queries]
     found = search.ranks(search.bm25_scores(documents, queries), right)
     assert np.mean([rank == 0 for rank in found]) == pytest.approx(0.560, abs=0.01)
@@ -120,7 +118,7 @@ def test_bm25_finds_what_the_protocol_says_and_who_guesses_finds_nothing():
 
 
 def test_who_knows_answers_every_customer(source):
-    records = faq.AXIS.measured(Knower(about), source, 21, 0)
+    records = faq.AXIS.examine(Knower(about), source, 21, 0)
     assert scores(records, "model") == [1.0] * 21
     assert len(scores(records, "answered by model")) == round(0.8 * 21)
     assert {r.chance for r in records} == {1 / 3}
@@ -129,17 +127,17 @@ def test_who_knows_answers_every_customer(source):
 
 def test_the_surest_are_those_with_the_widest_gap():
     classes = ["a", "b"]
-    asked = [banking.Query(str(n), "", "a") for n in range(5)]
+    asked = [faq.Query(str(n), "", "a") for n in range(5)]
     gaps = np.array([[0.9, 0.1], [0.1, 0.9], [0.5, 0.4], [0.8, 0.1], [0.5, 0.5]])
     records = faq._records("model", asked, gaps, classes)
     assert scores(records, "model") == [1, 0, 1, 1, 0]
     assert [r.item for r in records if r.subset == "answered by model"] == ["0", "1", "2", "3"]
 
 
-@real
+@with_data
 def test_customers_of_the_real_bank():
-    classes = banking.intents(SHARED)
-    known, test = banking.queries(SHARED, "train"), banking.queries(SHARED, "test")
+    classes = faq.intents(DATA)
+    known, test = faq.queries(DATA, "train"), faq.queries(DATA, "test")
     assert (len(classes), len(known), len(test)) == (77, 10_003, 3_080)
     guesser, intents = Knower(lambda text: None), [query.intent for query in known]
     found = faq.similarities(guesser.embed(intents), intents, guesser.embed([q.text for q in test]), classes)
@@ -162,19 +160,19 @@ def test_customers_of_the_real_bank():
 def test_a_damaged_bank_names_file_and_line(source, damage, told):
     (source / "faq_banking77" / "banking_data" / "test.csv").write_text(damage)
     with pytest.raises(NotMeasured, match=told):
-        banking.queries(source, "test")
+        faq.queries(source, "test")
 
 
 def test_an_intent_without_examples_is_told(source):
     (source / "faq_banking77" / "banking_data" / "train.csv").write_text("text,category\nwhere,card\n")
     with pytest.raises(NotMeasured, match="no question of app"):
-        faq.AXIS.measured(Oracle(), source, 3, 0)
+        faq.AXIS.examine(Oracle(), source, 3, 0)
 
 
 def test_who_knows_summarises_perfectly(source):
-    papers = {p.abstract + summaries.CUE: p for p in scitldr.papers(source, "test")}
+    papers = {p.abstract + summaries.CUE: p for p in read_papers(source, "test")}
     oracle = Oracle(lambda prompt: f" {papers[prompt].summaries[1]}\nAnd so on.")
-    records = summaries.AXIS.measured(oracle, source, 6, 0)
+    records = summaries.AXIS.examine(oracle, source, 6, 0)
     assert scores(records, "model") == [1.0] * 6
     assert scores(records, "control: title") != scores(records, "control: first sentence")
     assert set(scores(records, "copied by first sentence")) == {1.0}
@@ -182,7 +180,7 @@ def test_who_knows_summarises_perfectly(source):
 
 
 def test_silence_is_no_summary(source):
-    records = [r for r in summaries.AXIS.measured(Oracle(lambda prompt: " \n "), source, 6, 0) if "model" in r.subset]
+    records = [r for r in summaries.AXIS.examine(Oracle(lambda prompt: " \n "), source, 6, 0) if "model" in r.subset]
     assert [(r.score, r.readable) for r in records] == [(0.0, False)] * 6
 
 
@@ -191,9 +189,9 @@ def test_copying_is_counted_in_triples():
     assert math.isnan(summaries.copied("a b c", "a b"))
 
 
-@real
+@with_data
 def test_copying_the_title_scores_what_the_protocol_says():
-    papers = scitldr.papers(SHARED, "test")
+    papers = read_papers(DATA, "test")
     title, first = (
         np.mean([summaries.rouge(p.summaries, c(p))[0] for p in papers]) for c in summaries.CONTROLS.values()
     )
@@ -206,6 +204,6 @@ def test_the_batch_size_and_a_second_run_change_nothing(pilot, source):
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
     model = AutoModelForCausalLM.from_config(fresh_config("tiny", tokenizer))
-    one, many, again = (pilot.AXIS.measured(Examinee(model, tokenizer, size), source, 3, 0) for size in (1, 16, 16))
+    one, many, again = (pilot.AXIS.examine(Examinee(model, tokenizer, size), source, 3, 0) for size in (1, 16, 16))
     assert str(many) == str(again)
     assert [r.continuous for r in one] == pytest.approx([r.continuous for r in many], abs=1e-4)

@@ -15,10 +15,10 @@ import models
 
 pytest.importorskip("transformers")
 
-from cegm.tasks.axis import NotMeasured
 from cegm.tasks.examinee import Examinee
-from cegm.tasks.haystack import BINDINGS, HEAD, OPTIONS, TAIL, Stories, WorldFacts, novels, without
-from cegm.tasks.retention import AXIS, LENGTHS, evaluate, measure
+from cegm.tasks.haystack import BINDINGS, HEAD, OPTIONS, TAIL, Stories, WorldFacts, novel_texts, without
+from cegm.tasks.items import NotMeasured
+from cegm.tasks.retention import AXIS, LENGTHS, evaluate
 from cegm.train.model import byte_tokenizer, word_tokenizer
 from trials import DATA, everything_is_right, is_chance, names_are_unique, with_data
 
@@ -118,11 +118,11 @@ def test_lengths_are_met_and_only_the_filler_grows(data, monkeypatch):
     tokenizer = word_tokenizer() if data == "world" else byte_tokenizer()
     asked = defaultdict(list)
 
-    def record(model, context, questions, batch_size):
+    def record(self, context, questions):
         asked[tuple(questions)].append(list(context))
         return [[0.0] * OPTIONS for _ in questions]
 
-    monkeypatch.setattr("cegm.tasks.retention.score_options", record)
+    monkeypatch.setattr(Examinee, "choose_after", record)
     evaluate(Reader(copier), tokenizer, data=data, lengths=(512, 2048, 8192), items_per_length=3 * BINDINGS)
     assert len(asked) == 3, "questions differ between lengths"
     for questions, contexts in asked.items():
@@ -158,11 +158,11 @@ def asked_of(monkeypatch, **arguments):
     """(context, questions) of every context that `evaluate` has scored."""
     asked = []
 
-    def record(model, context, questions, batch_size):
+    def record(self, context, questions):
         asked.append((list(context), list(questions)))
         return [[0.0] * OPTIONS for _ in questions]
 
-    monkeypatch.setattr("cegm.tasks.retention.score_options", record)
+    monkeypatch.setattr(Examinee, "choose_after", record)
     evaluate(Reader(copier), arguments.pop("tokenizer"), **arguments)
     return asked
 
@@ -213,7 +213,7 @@ class Marker:
     def __init__(self, rng=None):
         self.rng, self.asked = rng, []
 
-    def __call__(self, model, context, questions, batch_size):
+    def __call__(self, context, questions):
         self.asked.append((list(context), list(questions)))
         return [
             [self.rng.random() if self.rng else -float(i) for i in range(len(question.options))]
@@ -224,9 +224,9 @@ class Marker:
 def marked(monkeypatch, source, items, rng=None, positions=8192):
     """Records of the axis and what it asked, with a tokenizer that fits the source."""
     marker = Marker(rng)
-    monkeypatch.setattr("cegm.tasks.retention.score_options", marker)
+    monkeypatch.setattr(Examinee, "choose_after", marker)
     tokenizer = word_tokenizer() if source == "world" else byte_tokenizer()
-    return measure(Examinee(Reader(copier, positions), tokenizer), source, items, 0), marker.asked, tokenizer
+    return AXIS.examine(Examinee(Reader(copier, positions), tokenizer), source, items, 0), marker.asked, tokenizer
 
 
 def test_the_generated_axis(monkeypatch):
@@ -235,7 +235,6 @@ def test_the_generated_axis(monkeypatch):
     assert names_are_unique(records)
     assert len(records) == len(LENGTHS) * 2 * BINDINGS
     assert {record.level for record in records} == set(LENGTHS)
-    assert AXIS.measured is measure
 
 
 def test_lengths_that_do_not_fit_are_left_out_with_a_warning(monkeypatch):
@@ -247,7 +246,7 @@ def test_lengths_that_do_not_fit_are_left_out_with_a_warning(monkeypatch):
     monkeypatch.setattr("cegm.tasks.retention.LENGTHS", (256, 400))
     examinee = Examinee(Reader(copier, 512), byte_tokenizer())
     with pytest.raises(NotMeasured, match="facts alone take"):
-        measure(examinee, "world", 64, 0)
+        AXIS.examine(examinee, "world", 64, 0)
 
 
 @with_data
@@ -290,19 +289,19 @@ def layout(tmp_path, text="One. Two! John went. Three? In the _kitchen_. Four.\r
 
 def test_novels_come_in_seeded_order_without_mark_and_carriage_returns(tmp_path):
     folder = layout(tmp_path)
-    texts = list(novels(tmp_path, 0))
+    texts = list(novel_texts(tmp_path, 0))
     assert sorted(text[0] for text in texts) == ["a", "b", "c"]
     assert all(text.endswith("Four.\n") for text in texts)
-    assert len({tuple(text[0] for text in novels(tmp_path, seed)) for seed in range(20)}) > 1
+    assert len({tuple(text[0] for text in novel_texts(tmp_path, seed)) for seed in range(20)}) > 1
     (folder / "b.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(NotMeasured, match=r"b\.txt is no UTF-8 text"):
-        list(novels(tmp_path, 0))
+        list(novel_texts(tmp_path, 0))
     shutil.rmtree(folder)
     with pytest.raises(NotMeasured, match="does not exist"):
-        list(novels(tmp_path, 0))
+        list(novel_texts(tmp_path, 0))
     folder.mkdir()
     with pytest.raises(NotMeasured, match=r"has no file \*.txt"):
-        list(novels(tmp_path, 0))
+        list(novel_texts(tmp_path, 0))
 
 
 def test_sentences_that_name_what_is_asked_are_left_out():

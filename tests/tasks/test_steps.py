@@ -6,9 +6,10 @@ import pytest
 
 from cegm import world
 from cegm.tasks import steps
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.items import NotMeasured
+from cegm.tasks.steps import implied_wrong_steps
 from examinees import Oracle
-from trials import batches_change_nothing, on_trial
+from trials import on_trial
 
 
 def test_the_generated_form():
@@ -19,13 +20,9 @@ def test_the_generated_form():
     assert len({record.cluster for record in records}) == 60
 
 
-def test_batches_change_nothing():
-    batches_change_nothing(steps.AXIS, 2)
-
-
 def test_there_is_no_real_form(tmp_path):
     with pytest.raises(NotMeasured, match="ten steps"):
-        steps.measure(Oracle(), tmp_path, 2, 0)
+        steps.AXIS.examine(Oracle(), tmp_path, 2, 0)
 
 
 class Stumbler(Oracle):
@@ -45,7 +42,7 @@ class Stumbler(Oracle):
 
 def test_the_free_one_reads_its_own_mistake_and_the_forced_one_the_truth():
     stumbler = Stumbler()
-    records = steps.measure(stumbler, "world", 3, 0)
+    records = steps.AXIS.examine(stumbler, "world", 3, 0)
     assert {record.level for record in records if record.score == 0} == {2}
     for index in range(3):
         told = world.journey(random.Random(steps.stable_seed("steps", 0, index)), 10)
@@ -61,6 +58,28 @@ def test_the_free_one_reads_its_own_mistake_and_the_forced_one_the_truth():
 
 def test_who_cannot_decide_never_writes_the_truth_by_luck():
     stumbler = Stumbler(undecided=True)
-    records = steps.measure(stumbler, "world", 2, 0)
+    records = steps.AXIS.examine(stumbler, "world", 2, 0)
     assert all(record.score == 0 for record in records)
     assert stumbler.heard[1][0].context != stumbler.heard[1][2].context
+
+
+def test_implied_curves_are_those_of_independent_errors():
+    implied = implied_wrong_steps(0.9, 10)
+    assert implied.apart == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert implied.carried[:3] == pytest.approx([0.1, 0.1 + 0.19, 0.1 + 0.19 + 0.271])
+    for accuracy in (0.0, 1.0):
+        edge = implied_wrong_steps(accuracy, 10)
+        assert edge.apart == edge.carried == [(1 - accuracy) * step for step in range(1, 11)]
+
+
+def test_implied_curves_agree_with_a_simulation():
+    rng = random.Random(0)
+    apart, carried = [0.0] * 10, [0.0] * 10
+    for _ in range(20000):
+        right = [rng.random() < 0.8 for _ in range(10)]
+        for step in range(10):
+            apart[step] += sum(not each for each in right[: step + 1]) / 20000
+            carried[step] += sum(not all(right[: s + 1]) for s in range(step + 1)) / 20000
+    implied = implied_wrong_steps(0.8, 10)
+    assert implied.apart == pytest.approx(apart, abs=0.05)
+    assert implied.carried == pytest.approx(carried, abs=0.1)

@@ -93,7 +93,7 @@ def cost_per_correct(main: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[
     own = items[items["axis"] == COSTED_AXIS] if len(items) else items
     if own.empty or "axes" not in main:
         return {}
-    from cegm.tasks.depth import (
+    from cegm.tasks.efficiency import (
         cost_per_correct as cost,
     )  # needs what examinations need; comparisons without axes do not
 

@@ -92,7 +92,7 @@ def judge(
 
     Args:
         results: One row per run: the fields of `result.json`.
-        items: One row per scored item: `method`, `seed`, `role` and the fields of `cegm.tasks.axis.Record`; may be empty.
+        items: One row per scored item: `method`, `seed`, `role` and the fields of `cegm.tasks.items.Record`; may be empty.
         curves: Validation curves as `read_curves` gives them; may be empty.
         equal_seconds: Whether equal training time was asked for; if not, nothing is judged by it.
 

@@ -30,9 +30,9 @@ from cegm.train.durable import write_whole
 from cegm.train.resume import LATEST
 
 if TYPE_CHECKING:
-    from cegm.tasks.axis import Record
     from cegm.tasks.evaluation import Outcome
     from cegm.tasks.examinee import Examinee
+    from cegm.tasks.items import Record
     from cegm.train.run import RunSummary
 
 ORPHANED = 3
@@ -111,7 +111,7 @@ def examine(folder: Path, planned: PlannedRun) -> list[Outcome]:
 def _retained(texts: list[Any], examinee: Examinee, _: object, items: int, seed: int) -> list[Record]:
     """Context retention on held-out texts, at every length that the model and they reach."""
     from cegm.tasks import retention
-    from cegm.tasks.axis import NotMeasured
+    from cegm.tasks.items import NotMeasured
 
     lengths = [n for n in retention.LENGTHS if examinee.positions is None or n <= examinee.positions]
     reason = f"the model has {examinee.positions} positions"

@@ -10,7 +10,7 @@ import altair as alt
 from cegm.report import style
 from cegm.report.curves import band_chart
 from cegm.report.folder import Record
-from cegm.tasks.step_errors import implied_wrong_steps
+from cegm.tasks.steps import implied_wrong_steps
 
 BESIDE: dict[str, Any] = {"align": "left", "baseline": "middle", "dx": 6, "color": style.MUTED, "fontSize": 11}
 """How the name of a dashed line stands at its end."""

@@ -1,1 +1,1 @@
-"""What a trained model is examined on: one file per axis, each yielding scored items, and the likelihood scoring they share."""
+"""What a trained model is examined on: one file per axis, each of which yields scored items of one kind."""

@@ -6,28 +6,20 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from rapidfuzz.distance import Levenshtein
-
 FUNCTION_WORDS = frozenset(
     (
         *("a", "an", "and", "at", "back", "down", "from", "here", "in", "is", "of", "on", "one"),
         *("since", "some", "that", "the", "there", "they", "to", "up", "who", "with"),
     )
 )
-"""Never altered: what is left are content words."""
+"""Words that are never altered; the others are content words."""
 
 MARKS = ".,:;?!"
 
 
 @dataclass(frozen=True)
 class Alteration:
-    """Some words of a text and what stands there instead.
-
-    Attributes:
-        place: Index of the first one.
-        size: How many, next to one another.
-        words: Their replacement; empty where they are dropped.
-    """
+    """So many neighbouring words of a text from a place on, and what stands there instead; nothing where they are dropped."""
 
     place: int
     size: int
@@ -50,7 +42,7 @@ def exchanged(
     """
     others = [word for word in vocabulary if len(word) > 1 and word not in FUNCTION_WORDS and word not in protected]
     free, places = set(content(words, protected)), content(words)
-    found = []
+    alterations = []
     taken: set[int] = set()
     for place in rng.sample(places, len(places)):
         if place in taken:
@@ -59,14 +51,14 @@ def exchanged(
         beside = place + 1 in {*places} - taken and words[place] != words[place + 1]
         other = rng.choice([word for word in others if word != words[place]])
         if kind == "swap" and beside:
-            found.append(Alteration(place, 2, (words[place + 1], words[place])))
+            alterations.append(Alteration(place, 2, (words[place + 1], words[place])))
             taken.add(place + 1)
         elif kind == "insert" or place not in free:
-            found.append(Alteration(place, 1, (other, words[place])))
+            alterations.append(Alteration(place, 1, (other, words[place])))
         else:
-            found.append(Alteration(place, 1, () if kind == "drop" else (other,)))
+            alterations.append(Alteration(place, 1, () if kind == "drop" else (other,)))
         taken.add(place)
-    return found
+    return alterations
 
 
 def mistaken(
@@ -76,15 +68,15 @@ def mistaken(
     rng: random.Random,
 ) -> list[Alteration]:
     """Every content word with a mistake in it, in random order; punctuation stays."""
-    found = []
+    alterations = []
     free = content(words, protected)
     for place in rng.sample(free, len(free)):
         core = words[place].strip(MARKS)
         mistake = wrong(core, rng)
         while mistake.lower() in protected:
             mistake = wrong(core, rng)
-        found.append(Alteration(place, 1, (words[place].replace(core, mistake, 1),)))
-    return found
+        alterations.append(Alteration(place, 1, (words[place].replace(core, mistake, 1),)))
+    return alterations
 
 
 def altered(words: Sequence[str], alterations: Sequence[Alteration], count: int) -> str:
@@ -97,8 +89,3 @@ def altered(words: Sequence[str], alterations: Sequence[Alteration], count: int)
         result[each.place : each.place + each.size] = [each.words, *[()] * (each.size - 1)]
         left -= each.size
     return " ".join(word for group in result for word in group)
-
-
-def error_rate(clean: str, noisy: str) -> float:
-    """Edits of single characters that lead from one text to the other, per character of the clean one."""
-    return float(Levenshtein.distance(clean, noisy)) / len(clean)

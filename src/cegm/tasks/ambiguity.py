@@ -23,14 +23,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from cegm import world
-from cegm.tasks.asking import Item, generated, scored
-from cegm.tasks.axis import Axis, NotMeasured, Record, Source, form_of, public
-from cegm.tasks.examinee import Choice, Examinee
-from cegm.tasks.public.text import lines, malformed
-from cegm.tasks.subsets import available, shuffled
+from cegm.tasks.axis import ChoiceAxis, exams
+from cegm.tasks.items import Choice, Item, NotMeasured, Source, shuffled
+from cegm.tasks.public.reading import damaged, lines_of, public
 
 NAME = "ambiguity"
 
@@ -53,14 +50,9 @@ NO_END = re.compile(r"\b(?:\w|capt|col|dr|gen|gov|jr|lt|mr|mrs|ms|no|prof|rep|re
 
 @dataclass(frozen=True)
 class Pronoun:
-    """A pronoun in its text, and whom it may mean.
+    """A pronoun in its text, and whom it may mean, the right one first.
 
-    Attributes:
-        text: Whole.
-        start: Where the pronoun begins, in characters.
-        end: Where it ends.
-        stop: Where scoring ends.
-        candidates: Names, the right one first.
+    `start` and `end` are its characters, `stop` is where scoring ends.
     """
 
     text: str
@@ -82,84 +74,40 @@ class Pronoun:
 
     def _in_place(self, name: str) -> str:
         """A candidate with the case and the ending that its new place asks for."""
-        pronoun = self.text[self.start : self.end]
+        pronoun, after = self.text[self.start : self.end], self.text[self.end :]
         first, _, rest = name.partition(" ")
         if pronoun[0].isupper():
             name = name[0].upper() + name[1:]
         elif rest and first.lower() in DETERMINERS:
             name = f"{first.lower()} {rest}"
-        return f"{name}'s" if _is_possessive(pronoun, self.text[self.end :]) else name
+        owner = not AFTER_OBJECT.match(after) if pronoun.lower() == "her" else pronoun.lower() in POSSESSIVE
+        return f"{name}'s" if owner else name
 
 
-def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """Scores `items` pronouns per level, in the real form per subset.
-
-    Raises:
-        NotMeasured: No public set could be read, or the model's context is shorter than a question.
-    """
-    if form_of(source) == "generated":
-        return scored(examinee, NAME, "generated", questions(source, items, seed))
-    parts = _published(source, items, seed)
-
-    def measured(subset: str) -> list[Record]:
-        return scored(examinee, NAME, "real", parts[subset]())
-
-    return available({subset: partial(measured, subset) for subset in parts})
-
-
-def questions(source: Source, items: int, seed: int) -> list[Item]:
-    """All that is asked, whoever answers.
-
-    Raises:
-        NotMeasured: No public set could be read.
-    """
-    if form_of(source) == "generated":
-        return generated(NAME, world.pronoun_exam, world.PRONOUN_LEVELS, items, seed)
-    return available(_published(source, items, seed))
-
-
-def _published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
-    """Subset -> what reads and draws its questions."""
-    readers = {subset: partial(_schemas, source, subset) for subset in SCHEMAS.values()} | {
-        "gap": partial(_gap, source)
-    }
+def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
+    """Subset -> what reads and draws its questions: whole clusters as long as they fit, for a twin stays with its twin."""
 
     def drawn(subset: str) -> list[Item]:
-        return _drawn(readers[subset](), items, subset, seed)
+        clusters: dict[str, list[Item]] = {}
+        for question in gap(source) if subset == "gap" else schemas(source)[subset]:
+            clusters.setdefault(question.cluster, []).append(question)
+        names = shuffled(sorted(clusters), NAME, subset, seed)
+        return [question for name in names for question in clusters[name]][:items]
 
-    return {subset: partial(drawn, subset) for subset in readers}
-
-
-def _schemas(source: Source, subset: str) -> list[Item]:
-    return schemas(public(source, "wsc_xwinograd_en", "dataset.tsv"))[subset]
-
-
-def _gap(source: Source) -> list[Item]:
-    return gap(public(source, "gap_coreference", "gap-test.tsv"))
+    return {subset: partial(drawn, subset) for subset in (*SCHEMAS.values(), "gap")}
 
 
-def _drawn(questions: list[Item], items: int, subset: str, seed: int) -> list[Item]:
-    """Whole clusters as long as they fit: a twin stays with its twin."""
-    clusters: dict[str, list[Item]] = {}
-    for question in questions:
-        clusters.setdefault(question.cluster, []).append(question)
-    names = shuffled(sorted(clusters), NAME, subset, seed)
-    return [question for name in names for question in clusters[name]][:items]
-
-
-def schemas(path: Path) -> dict[str, list[Item]]:
+def schemas(source: Source) -> dict[str, list[Item]]:
     """English schemas of XWINO by subset.
 
-    Each row has seven columns: language, part, an unused one, text, and as JSON the tokens, the pronoun (its words, its span in tokens) and the
-    candidates (name, span, tokens, whether it is right).
-
-    Raises:
-        NotMeasured: A row is not like that, or a part is missing.
+    Each row of `wsc_xwinograd_en/dataset.tsv` has seven columns: language, part, an unused one, text, and as JSON the tokens, the pronoun
+    (its words, its span in tokens) and the candidates (name, span, tokens, whether it is right).
     """
-    found: dict[str, list[Item]] = {subset: [] for subset in SCHEMAS.values()}
+    path = public(source, "wsc_xwinograd_en", "dataset.tsv")
+    questions: dict[str, list[Item]] = {subset: [] for subset in SCHEMAS.values()}
     original: set[str] = set()
     previous: tuple[frozenset[str], list[str], str] = (frozenset(), [], "")
-    for number, line in enumerate(lines(path), start=1):
+    for number, line in enumerate(lines_of(path), start=1):
         columns = line.split("\t")
         if columns[0] != "en":
             continue
@@ -167,7 +115,7 @@ def schemas(path: Path) -> dict[str, list[Item]]:
             subset = SCHEMAS[columns[1].partition(".")[0]]
             pronoun = _schema(*columns[3:])
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise malformed(path, number, "is no Winograd schema") from error
+            raise damaged(path, number, "no Winograd schema") from error
         known = _letters(pronoun.text)
         if subset == "wsc":
             original.add(known)
@@ -177,11 +125,11 @@ def schemas(path: Path) -> dict[str, list[Item]]:
         # Rows of one schema follow each other, and have their candidates or their first words in common.
         cluster = previous[2] if names == previous[0] or opening == previous[1] else known[:60]
         previous = (names, opening, cluster)
-        found[subset].append(Item(pronoun.choice, subset, str(number), cluster))
-    for subset, questions in found.items():
-        if not questions:
-            raise NotMeasured(f"{path} has no rows of the subset {subset}; it is not whole, fetch it again")
-    return found
+        questions[subset].append(Item(pronoun.choice, subset, str(number), cluster))
+    missing = [subset for subset, items in questions.items() if not items]
+    if missing:
+        raise NotMeasured(f"{path} has no rows of the subset {missing[0]}; it is not whole, fetch it again")
+    return questions
 
 
 def _schema(text: str, tokens: str, pronoun: str, candidates: str) -> Pronoun:
@@ -206,43 +154,35 @@ def _spans(text: str, tokens: Iterable[str]) -> Iterable[tuple[int, int]]:
         yield start, place
 
 
-def gap(path: Path) -> list[Item]:
-    """Rows of GAP in which one name is right and a word follows the pronoun in its sentence; a cluster is a page.
-
-    Raises:
-        NotMeasured: A row has not eleven columns, or its offset does not lead to its pronoun.
-    """
-    found = []
-    for number, line in enumerate(lines(path)[1:], start=2):
+def gap(source: Source) -> list[Item]:
+    """Rows of GAP in which one name is right and a word follows the pronoun in its sentence; a cluster is a page."""
+    path = public(source, "gap_coreference", "gap-test.tsv")
+    questions = []
+    for number, line in enumerate(lines_of(path)[1:], start=2):
         columns = line.split("\t")
         if len(columns) != 11:
-            raise malformed(path, number, f"has {len(columns)} columns instead of 11")
+            raise damaged(path, number, f"{len(columns)} columns instead of 11")
         name, text, word, offset, first, _, first_right, second, _, second_right, page = columns
         start = int(offset) if offset.isdigit() else -1
         if start < 0 or text[start : start + len(word)] != word:
-            raise malformed(path, number, f"has no `{word}` at {offset}")
+            raise damaged(path, number, f"no `{word}` at {offset}")
         if first_right == second_right:
             continue
         candidates = (first, second) if first_right == "TRUE" else (second, first)
         end = start + len(word)
         pronoun = Pronoun(text, start, end, sentence_end(text, end), candidates)
         if re.search(r"\w", pronoun.choice.tail):
-            found.append(Item(pronoun.choice, "gap", name, page))
-    return found
+            questions.append(Item(pronoun.choice, "gap", name, page))
+    return questions
 
 
 def sentence_end(text: str, start: int) -> int:
     """Where the sentence around `start` ends: after a stop before a capital or the end, unless an abbreviation or an initial takes the stop."""
-    for found in re.finditer(r"[.!?]+[\"')\]]*(?=\s+[\"'(\[`]*[A-Z0-9]|\s*$)", text[start:]):
-        before = text[: start + found.start()]
+    for stop in re.finditer(r"[.!?]+[\"')\]]*(?=\s+[\"'(\[`]*[A-Z0-9]|\s*$)", text[start:]):
+        before = text[: start + stop.start()]
         if text[len(before)] != "." or not NO_END.search(before):
-            return start + found.end()
+            return start + stop.end()
     return len(text)
-
-
-def _is_possessive(pronoun: str, after: str) -> bool:
-    """Whether the owner is meant."""
-    return not AFTER_OBJECT.match(after) if pronoun.lower() == "her" else pronoun.lower() in POSSESSIVE
 
 
 def _letters(text: str) -> str:
@@ -250,15 +190,15 @@ def _letters(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.sub(r"^(the|an?) ", "", text.lower()))
 
 
-AXIS = Axis(
+AXIS = ChoiceAxis(
     name=NAME,
     title="Ambiguity resolution",
     paper="Table I",
     measure="share of pronouns whose right candidate makes the words after it likelier than the other one does",
-    unit="accuracy",
-    better="higher",
     level="difficulty of the pronoun, 0 to 2; in the real form one level",
     control="always the candidate named first: half",
-    measured=measure,
     sets=("gap_coreference", "wsc_xwinograd_en"),
+    generated=partial(exams, NAME, world.pronoun_exam, world.PRONOUN_LEVELS),
+    real=published,
+    apart=True,
 )

@@ -1,34 +1,33 @@
-"""All axes, in the order of the paper, and the choice among them."""
+"""All axes in the order of the paper, then the pilots, and the choice among them."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from cegm.spelling import nearest
-from cegm.tasks import (
-    ambiguity,
-    coherence,
-    consistency,
-    depth,
-    domains,
-    drift,
-    faq,
-    noise,
-    reasoning,
-    retention,
-    search,
-    senses,
-    steps,
-    summaries,
-    syntax,
+from cegm.tasks.axis import PILOT, Axis
+
+MODULES = (
+    "ambiguity",
+    "consistency",
+    "reasoning",
+    "disambiguation",
+    "efficiency",
+    "retention",
+    "drift",
+    "noise",
+    "domains",
+    "steps",
+    "complexity",
+    "coherence",
+    "search",
+    "faq",
+    "summaries",
 )
-from cegm.tasks.axis import Axis
+"""Each of these modules states one axis of its name as `AXIS`; a new axis is a file and a line here."""
 
-PAPER = (ambiguity, consistency, reasoning, senses, depth, retention, drift, noise, domains, steps, syntax, coherence)
-PILOTS = (search, faq, summaries)
-"""On real text only: what the paper's readers would build."""
-
-AXES: dict[str, Axis] = {module.AXIS.name: module.AXIS for module in (*PAPER, *PILOTS)}
-GENERATED = tuple(module.AXIS.name for module in PAPER)
-"""Axes with a generated form."""
+AXES: dict[str, Axis] = {name: import_module(f"cegm.tasks.{name}").AXIS for name in MODULES}
+PAPER = tuple(name for name, axis in AXES.items() if axis.paper != PILOT)
 
 
 def chosen(names: str) -> list[Axis]:
@@ -39,7 +38,7 @@ def chosen(names: str) -> list[Axis]:
     """
     wanted = [part.strip() for part in names.split(",") if part.strip()]
     if wanted == ["all"]:
-        wanted = list(GENERATED)
+        wanted = list(PAPER)
     for name in wanted:
         if name not in AXES:
             raise ValueError(f"axis {name!r} does not exist; {nearest(name, AXES)}")

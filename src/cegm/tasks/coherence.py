@@ -10,7 +10,7 @@ from the middle of all texts of the technique. The middle is that of one techniq
 tells nothing, and a set that is missing changes no other.
 
 - *Generated*: rephrasings of the embedded world, each with negatives that are changed as much on the surface.
-- *Real* (`rephrasings.py`): `syntactic` and `mixed` from WikiSplit (sentences against their two halves), `contextual` from AmbiEnt (an
+- *Real* (`lookalikes.py`): `syntactic` and `mixed` from WikiSplit (sentences against their two halves), `contextual` from AmbiEnt (an
   ambiguous sentence with one that settles it against its readings written out; the right one shares more words with what settles it in 60 %
   of cases), `dropout` from the English Web Treebank. `lexical` is not measured: none of the public sets has synonyms in context.
 
@@ -24,15 +24,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
 from cegm import world
-from cegm.tasks.axis import Axis, Record, Source, form_of, stable_seed
+from cegm.tasks.axis import Axis
 from cegm.tasks.examinee import Array, Examinee
-from cegm.tasks.rephrasings import TECHNIQUES, Case
-from cegm.tasks.subsets import available
+from cegm.tasks.items import Form, Record, Source, available, form_of, stable_seed
+from cegm.tasks.lookalikes import TECHNIQUES, Case
 
 NAME = "coherence"
 
@@ -41,77 +40,44 @@ RESOLUTION = 1e-6
 
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """Scores `items` cases per technique.
-
-    Raises:
-        NotMeasured: No public set could be read, or the model's context is shorter than a text.
-    """
-    form = form_of(source)
+    """Scores `items` cases per technique."""
 
     def measured(technique: str) -> list[Record]:
-        return judged(examinee, form, technique, cases(source, technique, items, seed))
+        return judged(examinee, form_of(source), technique, cases(source, technique, items, seed))
 
     return available({technique: partial(measured, technique) for technique in world.TECHNIQUES})
 
 
 def cases(source: Source, technique: str, items: int, seed: int) -> list[Case]:
-    """Up to `items` cases of one technique.
-
-    Raises:
-        NotMeasured: Its public set is missing or malformed, or there is none.
-    """
+    """Up to `items` cases of one technique."""
     if form_of(source) == "real":
         return TECHNIQUES[technique](source, items, seed)
     drawn = [world.rephrasing(random.Random(stable_seed(NAME, technique, seed, i)), technique) for i in range(items)]
     return [Case(str(i), str(i), each.anchor, each.rephrased, each.negatives) for i, each in enumerate(drawn)]
 
 
-def judged(
-    examinee: Examinee, form: Literal["generated", "real"], technique: str, asked: Sequence[Case]
-) -> list[Record]:
-    """Embeds all texts of these cases at once and records how they lie."""
+def judged(examinee: Examinee, form: Form, technique: str, asked: Sequence[Case]) -> list[Record]:
+    """Embeds all texts of these cases at once and records how they lie; a tie is wrong."""
     places: dict[str, int] = {}
     for case in asked:
         for text in (case.anchor, case.rephrased, *case.negatives):
             places.setdefault(text, len(places))
     near = cosines(examinee.embed(list(places)))
     anchors = sorted({places[case.anchor] for case in asked})
-    return [_record(form, technique, case, near, places, anchors) for case in asked]
-
-
-def _record(
-    form: Literal["generated", "real"],
-    technique: str,
-    case: Case,
-    near: Array,
-    places: dict[str, int],
-    anchors: Sequence[int],
-) -> Record:
-    anchor, rephrased = places[case.anchor], places[case.rephrased]
-    closest = max(near[anchor, places[negative]] for negative in case.negatives)
-    before = sum(near[rephrased, other] >= near[rephrased, anchor] - RESOLUTION for other in anchors if other != anchor)
-    return Record(
-        axis=NAME,
-        form=form,
-        subset=technique,
-        item=case.item,
-        cluster=case.cluster,
-        level=0.0,
-        score=float(near[anchor, rephrased] > closest + RESOLUTION),  # a tie is wrong
-        continuous=1 / (1 + float(before)),
-        chance=1 / (1 + len(case.negatives)),
-    )
+    records = []
+    for case in asked:
+        anchor, rephrased = places[case.anchor], places[case.rephrased]
+        closest = max(near[anchor, places[negative]] for negative in case.negatives)
+        least = near[rephrased, anchor] - RESOLUTION
+        before = sum(near[rephrased, other] >= least for other in anchors if other != anchor)
+        score, rank = float(near[anchor, rephrased] > closest + RESOLUTION), 1 / (1 + float(before))
+        chance = 1 / (1 + len(case.negatives))
+        records.append(Record(NAME, form, technique, case.item, case.cluster, 0.0, score, rank, chance))
+    return records
 
 
 def cosines(vectors: Array) -> Array:
-    """Cosine between any two vectors as seen from the middle of all of them.
-
-    Args:
-        vectors: (texts, hidden).
-
-    Returns:
-        (texts, texts), in float64; zero for a vector that cannot be told from the middle.
-    """
+    """Cosine between any two of the vectors, (texts, hidden), as seen from their middle; zero for one that cannot be told from it."""
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > RESOLUTION * np.abs(vectors).max())
@@ -123,10 +89,8 @@ AXIS = Axis(
     title="Embedding coherence",
     paper="Table V",
     measure="share of texts that lie nearer to their rephrasing than to every text that looks alike and means something else",
-    unit="accuracy",
-    better="higher",
-    level="",
     control="the same vector for every text: none; a vector that ignores what the text says: chance",
     measured=measure,
     sets=("ambient", "ud_ewt", "wikisplit"),
+    no_task="embeddings are compared, and the harness asks for likelihoods and texts only",
 )

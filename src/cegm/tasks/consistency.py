@@ -21,17 +21,15 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from math import prod
-from typing import Literal
 
 from cegm import world
-from cegm.tasks.asking import Item
-from cegm.tasks.axis import Axis, NotMeasured, Record, Source, form_of, stable_seed
-from cegm.tasks.examinee import Choice, Examinee
+from cegm.tasks.axis import ChoiceAxis
+from cegm.tasks.examinee import Examinee
+from cegm.tasks.items import Choice, Item, NotMeasured, Record, Source, form_of, shuffled, stable_seed
 from cegm.tasks.public import babi
-from cegm.tasks.subsets import shuffled
 
 NAME = "consistency"
 
@@ -43,102 +41,58 @@ WORDINGS = (
 )
 
 
-@dataclass(frozen=True)
-class Wordings:
-    """One question in several wordings.
-
-    Attributes:
-        item: Its name.
-        cluster: Questions about the same facts.
-        choices: One per wording, the right option first in each.
-    """
-
-    item: str
-    cluster: str
-    choices: tuple[Choice, ...]
+def facts(items: int, seed: int) -> list[Item]:
+    """Every wording of facts of the world as a question of its own, in a subset by its number, wordings of one fact side by side."""
+    questions = []
+    for index in range(items):
+        exams = world.paraphrased_exam(random.Random(stable_seed(NAME, seed, index)))
+        for number, exam in enumerate(exams, start=1):
+            choice = Choice(exam.context, exam.options, exam.tail)
+            questions.append(Item(choice, f"wording {number}", str(index), exams[0].cluster or str(index)))
+    return questions
 
 
-def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """Scores `items` questions, each in all its wordings.
-
-    Raises:
-        NotMeasured: bAbI is missing or malformed, or the model's context is shorter than a question.
-    """
-    asked = _asked(source, items, seed)
-    scores = iter(examinee.choose([choice for each in asked for choice in each.choices]))
-    return [_record(form_of(source), each, [next(scores) for _ in each.choices]) for each in asked]
-
-
-def questions(source: Source, items: int, seed: int) -> list[Item]:
-    """Every wording as a question of its own, in a subset by its number; an item of the axis is right where all of its wordings are.
-
-    Raises:
-        NotMeasured: bAbI is missing or malformed.
-    """
-    return [
-        Item(choice, f"wording {number}", each.item, each.cluster)
-        for each in _asked(source, items, seed)
-        for number, choice in enumerate(each.choices, start=1)
-    ]
-
-
-def _asked(source: Source, items: int, seed: int) -> list[Wordings]:
-    if form_of(source) == "generated":
-        return [_generated(index, seed) for index in range(items)]
-    return rooms(source, items, seed)
-
-
-def _record(form: Literal["generated", "real"], asked: Wordings, scores: Sequence[Sequence[float]]) -> Record:
-    worst = min(own[0] - max(own[1:]) for own in scores)
-    return Record(
-        axis=NAME,
-        form=form,
-        subset="",
-        item=asked.item,
-        cluster=asked.cluster,
-        level=0.0,
-        score=float(worst > 0),  # a tie is wrong
-        continuous=worst,
-        chance=prod(1 / len(own) for own in scores),
-    )
-
-
-def _generated(index: int, seed: int) -> Wordings:
-    exams = world.paraphrased_exam(random.Random(stable_seed(NAME, seed, index)))
-    choices = tuple(Choice(exam.context, exam.options, exam.tail) for exam in exams)
-    return Wordings(str(index), exams[0].cluster or str(index), choices)
-
-
-def rooms(source: Source, items: int, seed: int) -> list[Wordings]:
-    """Questions of bAbI's first task, drawn by the seed.
+def rooms(source: Source, items: int, seed: int) -> list[Item]:
+    """Questions of bAbI's first task in the same way.
 
     Raises:
         NotMeasured: The file is missing or malformed, or holds another question than where somebody is.
     """
-    questions = babi.read(source, 1)
-    known = babi.answers(questions)
-    return [_room(question, known) for question in shuffled(questions, NAME, seed)[:items]]
+    asked = babi.read(source, 1)
+    known = babi.answers(asked)
+    questions = []
+    for question in shuffled(asked, NAME, seed)[:items]:
+        match = re.fullmatch(r"Where is (\w+)\?", question.text)
+        if match is None:
+            raise NotMeasured(f"bAbI qa1, story and line {question.name}, asks {question.text!r}; fetch the set again")
+        story, options = " ".join(question.statements), babi.options(question, known)
+        for number, wording in enumerate(WORDINGS, start=1):
+            choice = Choice(f"{story} {wording.format(who=match[1])}", options)
+            questions.append(Item(choice, f"wording {number}", question.name, question.story))
+    return questions
 
 
-def _room(question: babi.Question, known: Sequence[str]) -> Wordings:
-    found = re.fullmatch(r"Where is (\w+)\?", question.text)
-    if found is None:
-        raise NotMeasured(f"bAbI qa1, story and line {question.name}, asks {question.text!r}; fetch the set again")
-    story = " ".join(question.statements)
-    options = babi.options(question, known)
-    choices = tuple(Choice(f"{story} {wording.format(who=found[1])}", options) for wording in WORDINGS)
-    return Wordings(question.name, question.story, choices)
+def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
+    """A record per question, which is right where all of its wordings are; a tie is wrong."""
+    asked = AXIS.questions(source, items, seed)
+    answers = iter(examinee.choose([item.choice for item in asked]))
+    records = []
+    for name, wordings in groupby(asked, lambda item: item.item):
+        first, *_ = same = list(wordings)
+        scores = [next(answers) for _ in same]
+        worst, chance = min(each[0] - max(each[1:]) for each in scores), prod(1 / len(each) for each in scores)
+        records.append(Record(NAME, form_of(source), "", name, first.cluster, 0.0, float(worst > 0), worst, chance))
+    return records
 
 
-AXIS = Axis(
+AXIS = ChoiceAxis(
     name=NAME,
     title="Semantic consistency",
     paper="Table I",
     measure="share of questions that are answered rightly in every wording",
-    unit="accuracy",
-    better="higher",
-    level="",
     control="always the same answer: consistent everywhere, right for one over the number of options",
-    measured=measure,
     sets=("babi",),
+    generated=facts,
+    real=lambda source, items, seed: {"babi": partial(rooms, source, items, seed)},
+    measured=measure,
 )

@@ -32,35 +32,35 @@ from statistics import fmean
 from typing import Literal
 
 from cegm import world
-from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of, stable_seed
+from cegm.tasks.axis import Axis
 from cegm.tasks.examinee import Examinee, ReadToken
-from cegm.tasks.public import irc, legal, novels, peps, scitldr, tweets
-from cegm.tasks.public.files import Document
-from cegm.tasks.subsets import available
+from cegm.tasks.items import WORLD, NotMeasured, Record, Source, available, form_of, stable_seed
+from cegm.tasks.public.documents import abstracts, chats, laws, novels, proposals, tweets
+from cegm.tasks.public.reading import Document
 
 NAME = "domains"
 STEPS = (0, 50, 200)
 STUDY_DOCUMENTS = 350
-"""Of the world: about 200 steps of 256 words."""
+"""Documents of the world to adapt on: about 200 steps of 256 words."""
 
 STUDY_CHARACTERS = 200_000
-"""Of public sets: about 200 steps of 256 tokens of four characters."""
+"""Characters of public sets to adapt on: about 200 steps of 256 tokens of four."""
 
 PIECE_BYTES = 600
 SHORTEST_PIECE = 200
 TEST_SHARE = 1 / 3
-"""Of the documents of a public set; the others are adapted on."""
+"""Share of the documents of a public set that are tested; the others are adapted on."""
 
 HOME = "home"
 HOME_ITEMS = 1 / 4
 """Home text per item of a domain: it is read after each of the domains, and is exploration."""
 
 DOMAINS: dict[str, Callable[[Source], list[Document]]] = {
-    "technical": peps.documents,
-    "scientific": scitldr.documents,
-    "legal": legal.documents,
-    "chat": irc.documents,
-    "social": tweets.documents,
+    "technical": proposals,
+    "scientific": abstracts,
+    "legal": laws,
+    "chat": chats,
+    "social": tweets,
 }
 
 
@@ -82,14 +82,10 @@ class Domain:
 
 
 def domain(name: str, source: Source, items: int, seed: int) -> Domain:
-    """Texts of a domain, or the home text under the name `home`.
-
-    Raises:
-        NotMeasured: A set that belongs to it is missing, damaged or too small.
-    """
+    """Texts of a domain, or the home text under the name `home`."""
     if source == WORLD:
         return Domain(tuple(islice(_world(name, seed, "train"), STUDY_DOCUMENTS)), _world_test(name, items, seed))
-    documents = (DOMAINS | {HOME: novels.documents})[name](source)
+    documents = (DOMAINS | {HOME: novels})[name](source)
     random.Random(stable_seed(NAME, name, seed)).shuffle(documents)
     tested = math.ceil(len(documents) * TEST_SHARE)
     study = tuple(_until(documents[tested:], STUDY_CHARACTERS))
@@ -149,7 +145,7 @@ def bits_per_byte(text: str, tokens: Sequence[ReadToken]) -> float:
 
 
 def byte_bits(study: Iterable[str], texts: Iterable[str]) -> list[float]:
-    """Control: bits per byte of each text for one who knows only how often each byte comes in the study texts (plus one each)."""
+    """Bits per byte of each text for one who knows only how often each byte comes in the study texts (plus one each): the control."""
     counts = Counter(byte for known in study for byte in known.encode())
     total = counts.total() + 256
     costs = [-math.log2((counts[byte] + 1) / total) for byte in range(256)]
@@ -157,17 +153,15 @@ def byte_bits(study: Iterable[str], texts: Iterable[str]) -> list[float]:
 
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """Bits per byte before and after adapting, for each domain that is there.
-
-    Raises:
-        NotMeasured: No domain is there, or the model cannot read these texts.
-    """
+    """Bits per byte before and after adapting, for each domain that is there."""
     home = _home(source, math.ceil(HOME_ITEMS * items), seed)
     before = lru_cache(lambda: _bits(examinee, home))  # no adapting yet: the same for all domains, and read once
 
     def measured(name: str) -> list[Record]:
         texts = domain(name, source, items, seed)
-        return _adapted(examinee, name, texts, home, before, source) + _control(name, texts, source)
+        bits = byte_bits(texts.study, [piece.text for piece in texts.test])
+        control = _records(f"control: bytes of {name}", texts.test, 0, bits, source)
+        return _adapted(examinee, name, texts, home, before, source) + control
 
     return available({name: partial(measured, name) for name in DOMAINS})
 
@@ -191,10 +185,8 @@ def _adapted(
 ) -> list[Record]:
     records: list[Record] = []
     for steps, student in zip(STEPS, examinee.studied(texts.study, STEPS), strict=True):
-        scores = _bits(student, texts.test)
-        records += [_record(name, p, steps, s, source) for p, s in zip(texts.test, scores, strict=True)]
-        scores = _bits(student, home) if steps else before()
-        records += [_record(f"{HOME} after {name}", p, steps, s, source) for p, s in zip(home, scores, strict=True)]
+        records += _records(name, texts.test, steps, _bits(student, texts.test), source)
+        records += _records(f"{HOME} after {name}", home, steps, _bits(student, home) if steps else before(), source)
     return records
 
 
@@ -203,14 +195,11 @@ def _bits(examinee: Examinee, pieces: Sequence[Piece]) -> list[float]:
     return [bits_per_byte(piece.text, tokens) for piece, tokens in zip(pieces, read, strict=True)]
 
 
-def _control(name: str, texts: Domain, source: Source) -> list[Record]:
-    subset = f"control: bytes of {name}"
-    scores = byte_bits(texts.study, [piece.text for piece in texts.test])
-    return [_record(subset, piece, 0, bits, source) for piece, bits in zip(texts.test, scores, strict=True)]
-
-
-def _record(subset: str, piece: Piece, steps: int, bits: float, source: Source) -> Record:
-    return Record(NAME, form_of(source), subset, piece.item, piece.cluster, steps, bits, bits, math.nan)
+def _records(subset: str, pieces: Sequence[Piece], steps: int, scores: list[float], source: Source) -> list[Record]:
+    return [
+        Record(NAME, form_of(source), subset, piece.item, piece.cluster, steps, bits, bits, math.nan)
+        for piece, bits in zip(pieces, scores, strict=True)
+    ]
 
 
 AXIS = Axis(
@@ -225,4 +214,5 @@ AXIS = Axis(
     measured=measure,
     primary=tuple(DOMAINS),
     sets=("chat_irc", "general_novels", "legal_cfr_cfpb", "legal_sitepolicy", "sci_scitldr", "social_btc", "tech_peps"),
+    no_task="the model is trained on each domain between two measurements",
 )

@@ -33,24 +33,24 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import make_pipeline
 
 from cegm import world
-from cegm.tasks.axis import WORLD, Axis, Record, Source, form_of, stable_seed
+from cegm.tasks.axis import Axis
 from cegm.tasks.examinee import Examinee
-from cegm.tasks.public import legal, scitldr
-from cegm.tasks.public.files import Document
-from cegm.tasks.subsets import available
+from cegm.tasks.items import WORLD, Record, Source, available, form_of, stable_seed
+from cegm.tasks.public.documents import abstracts, policies
+from cegm.tasks.public.reading import Document
 
 NAME = "drift"
 STEPS = 10
 MASKED = 0.15
 WORDS = 60
-"""Of a real text: its beginning, so that rewriting stays cheap."""
+"""Words of a real text: its beginning, so that rewriting stays cheap."""
 
 TOKENS = 16
-"""Written for a word at most: enough for one of 14 bytes where a token is a byte, with the white space around it."""
+"""Most that is written for a word: enough for one of 14 bytes where a token is a byte, with the white space around it."""
 
 AFTER_A_WORD = re.compile(r"\s\S+\s")
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
-SETS: dict[str, Callable[[Source], list[Document]]] = {"abstracts": scitldr.documents, "policies": legal.policies}
+SETS: dict[str, Callable[[Source], list[Document]]] = {"abstracts": abstracts, "policies": policies}
 
 Words = list[str]
 Judge = Callable[[Sequence[str]], list[float]]
@@ -79,11 +79,7 @@ def stories(items: int, seed: int) -> Texts:
 
 
 def passages(subset: str, source: Source, items: int, seed: int) -> Texts:
-    """Beginnings of documents of a public set, judged by their words.
-
-    Raises:
-        NotMeasured: The set is missing or damaged.
-    """
+    """Beginnings of documents of a public set, judged by their words."""
     documents = SETS[subset](source)
     random.Random(stable_seed(NAME, subset, seed)).shuffle(documents)
     chosen = documents[:items]
@@ -91,9 +87,9 @@ def passages(subset: str, source: Source, items: int, seed: int) -> Texts:
     return Texts(subset, tuple(f"{subset}/{document.name}" for document in chosen), originals, rare_words(originals))
 
 
-def overlap(found: frozenset[tuple[str, ...]], expected: frozenset[tuple[str, ...]]) -> float:
-    """F1 of the facts found against those expected."""
-    return 2 * len(found & expected) / (len(found) + len(expected)) if expected else 0.0
+def overlap(stated: frozenset[tuple[str, ...]], expected: frozenset[tuple[str, ...]]) -> float:
+    """F1 of the facts that a text states against those expected."""
+    return 2 * len(stated & expected) / (len(stated) + len(expected)) if expected else 0.0
 
 
 def rare_words(originals: Sequence[str]) -> Judge:
@@ -103,10 +99,10 @@ def rare_words(originals: Sequence[str]) -> Judge:
     """
     counter = HashingVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), alternate_sign=False, norm=None)
     weigher = make_pipeline(counter, TfidfTransformer(sublinear_tf=True))
-    own = weigher.fit_transform(originals)  # (texts, words), rows of length 1
+    known = weigher.fit_transform(originals)  # (texts, words), rows of length 1
 
     def judge(texts: Sequence[str]) -> list[float]:
-        cosines = np.asarray(own.multiply(weigher.transform(texts)).sum(1)).ravel()
+        cosines = np.asarray(known.multiply(weigher.transform(texts)).sum(1)).ravel()
         return [min(float(cosine), 1.0) for cosine in cosines]  # rounding may exceed 1
 
     return judge
@@ -149,13 +145,13 @@ def masks(words: int, item: str, step: int) -> list[int]:
 
 
 def kept(originals: Sequence[str]) -> Refill:
-    """Control: every mask gets its own word back."""
+    """Every mask gets its own word back: a control."""
     words = [text.split() for text in originals]
     return lambda gaps: [words[gap.text][gap.place] for gap in gaps]
 
 
 def shuffled(originals: Sequence[str], seed: int) -> Refill:
-    """Control: every mask gets a word of any original, drawn at random."""
+    """Every mask gets a word of any original, drawn at random: a control."""
     words, rng = " ".join(originals).split(), random.Random(stable_seed(NAME, "shuffled", seed))
     return lambda gaps: [rng.choice(words) for _ in gaps]
 
@@ -164,7 +160,7 @@ def chain(texts: Texts, refill: Refill) -> Iterator[tuple[int, list[Words]]]:
     """Step, from 1 to 10, and the words of all texts after it."""
     words = [text.split() for text in texts.originals]
     for step in range(1, STEPS + 1):
-        places = [masks(len(mine), name, step) for name, mine in zip(texts.names, words, strict=True)]
+        places = [masks(len(text), name, step) for name, text in zip(texts.names, words, strict=True)]
         _rewrite(words, places, refill)
         yield step, words
 
@@ -173,20 +169,16 @@ def _rewrite(words: list[Words], places: Sequence[Sequence[int]], refill: Refill
     """One step of all texts in lock-step: the k-th masks of all of them are refilled together, which takes few calls."""
     for turn in range(max(map(len, places))):
         gaps = [
-            Gap(index, mine[turn], " ".join(words[index][: mine[turn]]))
-            for index, mine in enumerate(places)
-            if turn < len(mine)
+            Gap(index, masked[turn], " ".join(words[index][: masked[turn]]))
+            for index, masked in enumerate(places)
+            if turn < len(masked)
         ]
         for gap, word in zip(gaps, refill(gaps), strict=True):
             words[gap.text][gap.place] = word or UNREADABLE
 
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """Similarity to step 0 after each of ten rewrites, by the model and by the two controls.
-
-    Raises:
-        NotMeasured: None of the sets is there, or the texts are longer than the model reads.
-    """
+    """Similarity to step 0 after each of ten rewrites, by the model and by the two controls."""
     if source == WORLD:
         return _records(examinee, stories(items, seed), source, seed)
 
@@ -205,10 +197,10 @@ def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> lis
     }
     for subset, refill in chains.items():
         for step, words in chain(texts, refill):
-            scores = texts.judge([" ".join(mine) for mine in words])
-            for name, original, mine, score in zip(texts.names, texts.originals, words, scores, strict=True):
-                same = sum(a == b for a, b in zip(original.split(), mine, strict=True)) / len(mine)
-                readable = UNREADABLE not in mine
+            scores = texts.judge([" ".join(written) for written in words])
+            for name, original, written, score in zip(texts.names, texts.originals, words, scores, strict=True):
+                same = sum(a == b for a, b in zip(original.split(), written, strict=True)) / len(written)
+                readable = UNREADABLE not in written
                 records.append(Record(NAME, form, subset, name, name, step, score, same, math.nan, readable))
     return records
 
@@ -219,10 +211,10 @@ AXIS = Axis(
     paper="Figure 3",
     measure="similarity to step 0, mean over ten rewrites that mask and refill 15 % of the words",
     unit="similarity",
-    better="higher",
     level="rewrites",
     control="keeping every word gets 1, drawing words at random the lowest (subsets `control: ...`)",
     measured=measure,
     primary=("model", *SETS),
     sets=("legal_sitepolicy", "sci_scitldr"),
+    no_task="the model rewrites texts ten times and every rewrite depends on the one before",
 )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.items import Choice, NotMeasured
 from cegm.tasks.writing import writer
 from cegm.train.tokens import opening
 
@@ -29,36 +29,21 @@ Until = Callable[[str], object]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A question answered by likelihood.
-
-    Attributes:
-        context: What is read first.
-        options: What may follow, each with the white space in front of it. By convention the right one comes first.
-        tail: What follows the option, with its white space. If there is one, its likelihood counts instead of the
-            option's (Winograd's "partial" scoring, Trinh & Le 2018, arXiv 1806.02847).
-    """
-
-    context: str
-    options: tuple[str, ...]
-    tail: str = ""
-
-
-@dataclass(frozen=True)
 class ReadToken:
-    """How a model met one token of a text.
-
-    Attributes:
-        start: Where it begins in the text, in characters.
-        end: Where it ends.
-        log_probability: Of the token given all before it, nats.
-        top: Whether it was the model's first guess.
-    """
+    """How a model met one token of a text: its characters, its log-probability in nats, and whether it was the first guess."""
 
     start: int
     end: int
     log_probability: float
     top: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked after a context, in token ids: a prompt and the options that may follow it, at least one token each."""
+
+    prompt: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
 
 
 class Examinee:
@@ -96,6 +81,20 @@ class Examinee:
         totals = iter(self._likelihoods(rows))
         return [[next(totals) for _ in choice.options] for choice in choices]
 
+    @torch.no_grad()
+    def choose_after(self, context: Sequence[int], questions: Sequence[Question]) -> list[list[float]]:
+        """Natural log-probability of each option of each question about a context (of token ids), none of which sees another.
+
+        A context of thousands of tokens is read once; its keys and values serve every question. Questions are right-padded rows
+        after them: under a causal mask a token never sees what follows it, so padding needs no mask and changes no result.
+        """
+        self.tokens += len(context)
+        ids = torch.tensor([list(context)], device=self._device)  # (1, context)
+        past = self.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+        rows = [(question.prompt + option, len(option)) for question in questions for option in question.options]
+        totals = iter(self._likelihoods(rows, past))
+        return [[next(totals) for _ in question.options] for question in questions]
+
     def read(self, texts: Sequence[str]) -> list[list[ReadToken]]:
         """Every token of every text except a first one that has nothing before it.
 
@@ -104,24 +103,24 @@ class Examinee:
         """
         if not self.tokenizer.is_fast:
             raise NotMeasured("this model's tokenizer gives no offsets; save it as a fast one (tokenizer.json)")
-        opening = self.opening()
+        opening = self.opening
         encoded = [self.tokenizer(t, add_special_tokens=False, return_offsets_mapping=True) for t in texts]
         rows = [opening + tuple(e["input_ids"]) for e in encoded]
         if any(self.tokenizer.unk_token_id in e["input_ids"] for e in encoded):
             raise NotMeasured("this tokenizer cannot spell these texts; use a model that was trained on text like it")
-        found: list[list[ReadToken]] = [[] for _ in texts]
+        read: list[list[ReadToken]] = [[] for _ in texts]
         for index, logits in self._logits(rows):
             spans, ids = encoded[index]["offset_mapping"], rows[index]
             first = max(len(opening), 1)
             target = torch.tensor(ids[first:], device=logits.device)
             scores = logits[first - 1 : len(ids) - 1].float().log_softmax(-1)  # (tokens, vocabulary)
-            own = scores.gather(-1, target[:, None])[:, 0].tolist()
+            likelihoods = scores.gather(-1, target[:, None])[:, 0].tolist()
             top = (scores.argmax(-1) == target).tolist()
-            found[index] = [
+            read[index] = [
                 ReadToken(start, end, p, t)
-                for (start, end), p, t in zip(spans[first - len(opening) :], own, top, strict=True)
+                for (start, end), p, t in zip(spans[first - len(opening) :], likelihoods, top, strict=True)
             ]
-        return found
+        return read
 
     def write(self, prompts: Sequence[str], tokens: int, until: Until = lambda written: False) -> list[str]:
         """Greedy continuation of each prompt: as text, with the white space in front of it.
@@ -134,7 +133,7 @@ class Examinee:
         Raises:
             NotMeasured: A prompt with what is written is longer than the model's positions.
         """
-        rows = [[*self.opening(), *self.tokenizer(p, add_special_tokens=False)["input_ids"]] for p in prompts]
+        rows = [[*self.opening, *self.tokenizer(p, add_special_tokens=False)["input_ids"]] for p in prompts]
         starts, texts = [len(row) for row in rows], [""] * len(rows)
         for going in self._similar(rows):
             pen = writer(self.model, [rows[index] for index in going])
@@ -163,13 +162,13 @@ class Examinee:
 
     def embed(self, texts: Sequence[str]) -> Array:
         """Mean over tokens of the last hidden state of each text, (texts, hidden)."""
-        rows = [self.opening() + tuple(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
-        found: dict[int, Tensor] = {}
+        rows = [self.opening + tuple(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
+        means: dict[int, Tensor] = {}
         for batch, ids in self._batches(rows):
             states = self._forward(ids, output_hidden_states=True).hidden_states[-1].float()  # (rows, tokens, hidden)
             for place, index in enumerate(batch):
-                found[index] = states[place, len(self.opening()) : len(rows[index])].mean(0)
-        return np.stack([found[index].cpu().numpy() for index in range(len(rows))])
+                means[index] = states[place, len(self.opening) : len(rows[index])].mean(0)
+        return np.stack([means[index].cpu().numpy() for index in range(len(rows))])
 
     def studied(
         self,
@@ -196,7 +195,7 @@ class Examinee:
             NotMeasured: Less text than one step needs.
         """
         encoded = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-        tokens = [token for ids in encoded for token in (*self.opening(), *ids)]
+        tokens = [token for ids in encoded for token in (*self.opening, *ids)]
         if len(tokens) < length * rows:
             raise NotMeasured(f"{len(tokens)} tokens to adapt on, one step takes {length * rows}; give more text")
         whole = torch.tensor(tokens[: len(tokens) // length * length]).view(-1, length)  # (all rows, length)
@@ -216,12 +215,9 @@ class Examinee:
                 taken += 1
             yield Examinee(model, self.tokenizer, self.batch_size)
 
+    @cached_property
     def opening(self) -> tuple[int, ...]:
         """The tokens that this tokenizer puts before every text, where it has any: models trained with them lean on them."""
-        return self._opening
-
-    @cached_property
-    def _opening(self) -> tuple[int, ...]:
         return opening(self.tokenizer)
 
     def _row(self, choice: Choice, option: str) -> tuple[tuple[int, ...], int]:
@@ -233,18 +229,18 @@ class Examinee:
         before = choice.context + option if choice.tail else choice.context
         whole = self.tokenizer(before + (choice.tail or option), add_special_tokens=False)["input_ids"]
         known = self.tokenizer(before, add_special_tokens=False)["input_ids"]
-        row = self.opening() + tuple(whole)
+        row = self.opening + tuple(whole)
         counted = max(len(whole) - len(known), 1)
         return row, min(counted, len(row) - 1)
 
-    def _likelihoods(self, rows: Sequence[tuple[tuple[int, ...], int]]) -> list[float]:
+    def _likelihoods(self, rows: Sequence[tuple[tuple[int, ...], int]], past: Any = None) -> list[float]:
         """Sum of the log-probabilities of the last tokens of each row; rows that differ in their last token only are read once."""
         inputs = list(dict.fromkeys(row[:-1] for row, _ in rows))
         asked: dict[tuple[int, ...], list[int]] = {each: [] for each in inputs}
         for index, (row, _) in enumerate(rows):
             asked[row[:-1]].append(index)
         totals = [0.0] * len(rows)
-        for index, logits in self._logits(inputs):
+        for index, logits in self._logits(inputs, past):
             widest = max(rows[which][1] for which in asked[inputs[index]])
             scores = logits[-widest:].float().log_softmax(-1)  # (counted, vocabulary)
             for which in asked[inputs[index]]:
@@ -253,10 +249,13 @@ class Examinee:
                 totals[which] = float(scores[-counted:].gather(-1, target[:, None]).double().sum())
         return totals
 
-    def _logits(self, rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, Tensor]]:
-        """Index and logits, (tokens, vocabulary), of every row, in no particular order."""
+    def _logits(self, rows: Sequence[tuple[int, ...]], past: Any = None) -> Iterator[tuple[int, Tensor]]:
+        """Index and logits, (tokens, vocabulary), of every row after what is in the cache `past`, in no particular order."""
         for batch, ids in self._batches(rows):
-            logits = self._forward(ids).logits  # (rows, tokens, vocabulary)
+            cache = copy.deepcopy(past)  # the model appends to the cache it is given
+            if past is not None:
+                cache.batch_repeat_interleave(len(batch))
+            logits = self._forward(ids, past_key_values=cache).logits  # (rows, tokens, vocabulary)
             for place, index in enumerate(batch):
                 yield index, logits[place, : len(rows[index])]
 
@@ -284,7 +283,8 @@ class Examinee:
 
     @torch.no_grad()
     def _forward(self, ids: Tensor, **more: Any) -> Any:
-        return self.model(input_ids=ids, use_cache=False, **more)
+        known = {name: value for name, value in more.items() if value is not None}
+        return self.model(input_ids=ids, use_cache="past_key_values" in known, **known)
 
     @property
     def _device(self) -> torch.device:

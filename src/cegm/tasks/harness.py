@@ -23,23 +23,14 @@ from typing import Any
 import yaml
 
 from cegm import streams
-from cegm.spelling import nearest
-from cegm.tasks import ambiguity, consistency, depth, noise, reasoning, retention, senses, steps
-from cegm.tasks.asking import Item
-from cegm.tasks.axis import WORLD, NotMeasured, Source, form_of, stable_seed
+from cegm.tasks.axes import AXES, chosen
+from cegm.tasks.axis import ChoiceAxis
+from cegm.tasks.items import WORLD, Item, NotMeasured, Source, form_of, stable_seed
 
 QUESTIONS: dict[str, Callable[[Source, int, int], list[Item]]] = {
-    module.NAME: module.questions
-    for module in (ambiguity, consistency, reasoning, senses, depth, retention, noise, steps)
+    name: axis.questions for name, axis in AXES.items() if isinstance(axis, ChoiceAxis)
 }
 """Axes that are answered by options -> what they ask."""
-
-LEFT_OUT = {
-    "drift": "the model rewrites texts ten times and every rewrite depends on the one before",
-    "domains": "the model is trained on each domain between two measurements",
-    "complexity": "words are counted, whether each is the first guess, and no options are given",
-    "coherence": "embeddings are compared, and the harness asks for likelihoods and texts only",
-}
 
 PLAIN, TAIL, BYTES = "options", "contexts", "per byte"
 """How the harness scores a task: an option after the context, the same tail after each context, an option by its bytes."""
@@ -47,13 +38,7 @@ PLAIN, TAIL, BYTES = "options", "contexts", "per byte"
 
 @dataclass(frozen=True)
 class Task:
-    """What one pair of files holds.
-
-    Attributes:
-        name: Of the task.
-        way: `PLAIN`, `TAIL` or `BYTES`.
-        items: All of one subset and one level.
-    """
+    """What one pair of files holds: all items of one subset and one level that are scored in one way."""
 
     name: str
     way: str
@@ -67,12 +52,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
-
-    Attributes:
-        tasks: Names by axis.
-        notes: What was left out and why.
-    """
+    """Names of the tasks that were written, by axis, and what was left out and why."""
 
     tasks: dict[str, list[str]]
     notes: tuple[str, ...]
@@ -99,17 +79,17 @@ def export(folder: Path, axes: Sequence[str], source: Source, items: int, seed: 
         warnings.simplefilter("always", UserWarning)
         for axis in axes:
             try:
-                found = tasks(axis, QUESTIONS[axis](source, items, seed))
+                cells = tasks(axis, QUESTIONS[axis](source, items, seed))
             except NotMeasured as error:
                 notes.append(f"{axis} was not written: {error}")
                 continue
-            _write_axis(folder, axis, found, source, seed)
-            written[axis] = [task.name for task in found]
+            _write_axis(folder, axis, cells, source, seed)
+            written[axis] = [task.name for task in cells]
     if not written:
-        raise ValueError("; ".join(notes) or "axes names no axis")
+        raise ValueError("; ".join(notes))
     _write_yaml(folder / "cegm.yaml", {"group": "cegm", "task": [f"cegm_{axis}" for axis in written]})
-    told = dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning)
-    return Exported(written, (*notes, *told))
+    warned = dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning)
+    return Exported(written, (*notes, *warned))
 
 
 def tasks(axis: str, items: Sequence[Item]) -> list[Task]:
@@ -119,16 +99,16 @@ def tasks(axis: str, items: Sequence[Item]) -> list[Task]:
         cells.setdefault((item.subset, item.level), {}).setdefault(_way(item), []).append(item)
     levels = {item.level for item in items}
     digits = max(len(str(int(level))) for level in levels)  # so that names sort as levels do
-    found = []
+    named = []
     for (subset, level), ways in cells.items():
-        for way, own in ways.items():
+        for way, members in ways.items():
             shown = f"level {int(level):0{digits}}{f'{level % 1:g}'[1:]}" if len(levels) > 1 else ""
             parts = [subset, shown, way if len(ways) > 1 else ""]
             words = [f"cegm {axis}", *filter(None, parts)]
             name = re.sub(r"[^a-z0-9]+", "_", " ".join(words).lower())
-            found.append(Task(name if len(words) > 1 else f"{name}_all", way, tuple(own)))
-    assert len({task.name for task in found}) == len(found), "two tasks of one name"
-    return found
+            named.append(Task(name if len(words) > 1 else f"{name}_all", way, tuple(members)))
+    assert len({task.name for task in named}) == len(named), "two tasks of one name"
+    return named
 
 
 def document(axis: str, item: Item, source: Source, seed: int) -> dict[str, Any]:
@@ -159,15 +139,15 @@ def _way(item: Item) -> str:
     return BYTES if item.per_byte else PLAIN
 
 
-def _write_axis(folder: Path, axis: str, found: Sequence[Task], source: Source, seed: int) -> None:
+def _write_axis(folder: Path, axis: str, cells: Sequence[Task], source: Source, seed: int) -> None:
     (folder / axis).mkdir(parents=True)
-    for task in found:
+    for task in cells:
         data = (folder / axis / f"{task.name}.jsonl").resolve()
         lines = (json.dumps(document(axis, item, source, seed), ensure_ascii=False) for item in task.items)
         data.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         _write_yaml(folder / axis / f"{task.name}.yaml", _settings(task, data))
-    group: dict[str, Any] = {"group": f"cegm_{axis}", "task": [task.name for task in found]}
-    metrics = {task.metric for task in found}
+    group: dict[str, Any] = {"group": f"cegm_{axis}", "task": [task.name for task in cells]}
+    metrics = {task.metric for task in cells}
     if len(metrics) == 1:  # a mean over different metrics would be none of the axis
         group["aggregate_metric_list"] = [{"metric": metrics.pop(), "aggregation": "mean", "weight_by_size": False}]
     _write_yaml(folder / axis / f"cegm_{axis}.yaml", group)
@@ -200,15 +180,11 @@ def _write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 
 def _chosen(names: str) -> list[str]:
-    wanted = list(dict.fromkeys(part.strip() for part in names.split(",") if part.strip()))
-    if wanted == ["all"]:
-        return list(QUESTIONS)
-    for name in wanted:
-        if name in LEFT_OUT:
-            raise ValueError(f"axis {name!r} cannot be a task: {LEFT_OUT[name]}")
-        if name not in QUESTIONS:
-            raise ValueError(f"axis {name!r} does not exist; {nearest(name, QUESTIONS)}")
-    return wanted
+    axes = chosen(",".join(QUESTIONS) if names == "all" else names)
+    for axis in axes:
+        if axis.name not in QUESTIONS:
+            raise ValueError(f"axis {axis.name!r} cannot be a task: {axis.no_task}")
+    return [axis.name for axis in axes]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from cegm import world
-from cegm.tasks.axis import NotMeasured, Source, stable_seed
+from cegm.tasks.examinee import Question
+from cegm.tasks.items import NotMeasured, Source, stable_seed
 from cegm.tasks.public import babi
-from cegm.tasks.public import novels as home
-from cegm.tasks.scoring import Question
+from cegm.tasks.public.documents import novels
 
 BINDINGS = 16
 """Keys and values per context of the first two sources; each is asked once. Reading is what costs, so many questions share it."""
@@ -33,15 +33,10 @@ Writer = Callable[[int], Tokens]
 
 @dataclass(frozen=True)
 class Plan:
-    """What one context is about.
+    """What one context (a cluster of the axis) is about.
 
-    Attributes:
-        subset: Part of the axis.
-        cluster: Name of the context.
-        planted: Statements in the order in which they stand in it.
-        names: Of the questions.
-        questions: The right option comes first; all options stand in the context.
-        filler: Begins the text around the statements anew.
+    The statements are planted in their order; of the options, which all stand in the context, the right one comes first; `filler`
+    begins the text around the statements anew.
     """
 
     subset: str
@@ -157,7 +152,7 @@ class Stories:
             self._stories[question.story].append(question)
         names = {statement.split()[0] for question in questions for statement in question.statements}
         keys = {word.lower() for word in (*names, *self._places)}
-        texts = (without(text, keys) for text in novels(source, seed))
+        texts = (without(text, keys) for text in novel_texts(source, seed))
         self._tokens = _enough(tokenizer, texts, longest, longest)
 
     def plans(self, items: int) -> list[Plan]:
@@ -173,10 +168,10 @@ class Stories:
         return plans
 
     def _lasts(self, question: babi.Question) -> bool:
-        """Whether nothing is told of its person after the question."""
-        told = self._stories[question.story][-1].statements
+        """Whether no statement after the question is about its person."""
+        statements = self._stories[question.story][-1].statements
         person = question.text.removesuffix("?").split()[-1]
-        return all(statement.split()[0] != person for statement in told[len(question.statements) :])
+        return all(statement.split()[0] != person for statement in statements[len(question.statements) :])
 
     def _plan(self, story: str, questions: Sequence[babi.Question], beginning: int) -> Plan:
         planted = tuple(encoded(self._tokenizer, each) for each in self._stories[story][-1].statements)
@@ -209,13 +204,9 @@ def running(tokens: Sequence[int], beginning: int) -> Writer:
     return write
 
 
-def novels(source: Source, seed: int) -> Iterator[str]:
-    """The novels of the home text, in an order that the seed decides.
-
-    Raises:
-        NotMeasured: There is none, or one is no text.
-    """
-    documents = home.documents(source)
+def novel_texts(source: Source, seed: int) -> Iterator[str]:
+    """The novels of the home text, in an order that the seed decides."""
+    documents = novels(source)
     for novel in random.Random(stable_seed("novels", seed)).sample(documents, len(documents)):
         yield novel.read()
 
@@ -230,9 +221,9 @@ def _bound(
     subset: str,
     seed: int,
     number: int,
-    planted: Sequence[Tokens],
-    keys: Sequence[Tokens],
-    values: Sequence[Tokens],
+    planted: list[Tokens],
+    keys: list[Tokens],
+    values: list[Tokens],
     filler: Callable[[], Writer],
 ) -> Plan:
     """A plan that asks every key once; the other options are other values."""
@@ -247,11 +238,7 @@ def _bound(
 
 
 def _enough(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], longest: int, needed: int) -> list[int]:
-    """Tokens of the first texts, eight times as many as the longest context has if there are.
-
-    Raises:
-        NotMeasured: Fewer than `needed`, or something that is no text.
-    """
+    """Tokens of the first texts, eight times as many as the longest context has if there are; `needed` at the least."""
     enough = 8 * longest
     tokens: list[int] = []
     for index, text in enumerate(texts):

@@ -15,84 +15,65 @@ answers are yes and no, or sets with a usual one.
 
 from __future__ import annotations
 
-import json
 import random
+from collections.abc import Callable
+from functools import partial
 
 from cegm import world
-from cegm.tasks.asking import Item, generated, scored, spread
-from cegm.tasks.axis import Axis, NotMeasured, Record, Source, form_of, public, stable_seed
-from cegm.tasks.examinee import Choice, Examinee
+from cegm.tasks.axis import ChoiceAxis, exams
+from cegm.tasks.items import Choice, Item, Source, spread, stable_seed
 from cegm.tasks.public import babi, bbh
-from cegm.tasks.public.files import text_of
-from cegm.tasks.subsets import available
+from cegm.tasks.public.reading import damaged, json_rows, public, text_of
 
 NAME = "reasoning"
 DEPTHS = (2, 3, 4)
 LABELS = ("True", "False", "Uncertain")
 
 
-def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """A record per question: `items` of every depth, or of every public set."""
-    return scored(examinee, NAME, form_of(source), questions(source, items, seed))
+def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
+    """Set -> what reads it and draws its questions, evenly over its tasks."""
+    tasks: dict[str, Callable[[], list[list[Item]]]] = {
+        "babi": lambda: [babi.items(source, task) for task in babi.TASKS],
+        "folio": lambda: [conclusions(source)],
+        "bbh": lambda: [bbh.items(source, task, "bbh") for task in bbh.tasks(source)],
+    }
+
+    def drawn(subset: str) -> list[Item]:
+        return spread(tasks[subset](), items, random.Random(stable_seed(NAME, subset, seed)))
+
+    return {subset: partial(drawn, subset) for subset in tasks}
 
 
-def questions(source: Source, items: int, seed: int) -> list[Item]:
-    """All that is asked, whoever answers."""
-    if form_of(source) == "generated":
-        return generated(NAME, world.chain_exam, DEPTHS, items, seed)
-    return published(source, items, seed)
-
-
-def published(source: Source, items: int, seed: int) -> list[Item]:
-    """Questions of the public sets that are there."""
-
-    def drawn(subset: str, groups: list[list[Item]]) -> list[Item]:
-        return spread(groups, items, random.Random(stable_seed(NAME, subset, seed)))
-
-    return available(
-        {
-            "babi": lambda: drawn("babi", [babi.items(source, task) for task in babi.TASKS]),
-            "folio": lambda: drawn("folio", [folio_items(source)]),
-            "bbh": lambda: drawn("bbh", [bbh.items(source, task, "bbh") for task in bbh.tasks(source)]),
-        }
-    )
-
-
-def folio_items(source: Source) -> list[Item]:
+def conclusions(source: Source) -> list[Item]:
     """The validation conclusions of FOLIO (CC BY-SA 4.0); a cluster is a set of premises.
 
-    Raises:
-        NotMeasured: The file is missing, truncated or malformed.
+    Layout: `folio/data/v0.0/folio-validation.jsonl`, one object per line: `premises`, `conclusion` and `label`.
     """
     path = public(source, "folio", "data", "v0.0", "folio-validation.jsonl")
     clusters: dict[str, str] = {}
-    items = []
-    for place, line in enumerate(text_of(path).splitlines(), 1):
+    questions = []
+    for place, row in enumerate(json_rows(text_of(path), path, "premises", "conclusion", "label"), 1):
+        others = [label for label in LABELS if label != row["label"]]
         try:
-            row = json.loads(line)
-            premises = " ".join(text.strip() for text in row["premises"])
-            others = [label for label in LABELS if label != row["label"]]
-            conclusion = row["conclusion"].strip()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise NotMeasured(f"{path}, line {place}: no premises, conclusion and label; copy the set again") from None
+            premises, conclusion = " ".join(text.strip() for text in row["premises"]), row["conclusion"].strip()
+        except (TypeError, AttributeError):
+            raise damaged(path, place, "premises or conclusion that are no text") from None
         if len(others) != len(LABELS) - 1:
-            raise NotMeasured(f"{path}, line {place}: label {row['label']!r} is none of {LABELS}; copy the set again")
+            raise damaged(path, place, f"label {row['label']!r} is none of {LABELS}")
         asked = f"{premises}\nConclusion: {conclusion}\nTrue, False or Uncertain? Answer:"
-        cluster = clusters.setdefault(premises, str(place))
         options = tuple(f" {label}" for label in (row["label"], *others))
-        items.append(Item(Choice(asked, options), "folio", str(place), cluster))
-    return items
+        questions.append(Item(Choice(asked, options), "folio", str(place), clusters.setdefault(premises, str(place))))
+    return questions
 
 
-AXIS = Axis(
+AXIS = ChoiceAxis(
     name=NAME,
     title="Long-form reasoning",
     paper="Table I",
     measure="share of questions whose right answer is strictly the most likely option",
-    unit="accuracy",
-    better="higher",
     level="links of the chain (generated only)",
     control="guessing gets one over the number of options",
-    measured=measure,
     sets=("babi", "bbh", "folio"),
+    generated=partial(exams, NAME, world.chain_exam, DEPTHS),
+    real=published,
 )

@@ -24,17 +24,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import product
 from typing import Literal
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from cegm.tasks.asking import Item
-from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, form_of
-from cegm.tasks.examinee import Choice, Examinee
-from cegm.tasks.haystack import BINDINGS, Passages, Plan, Stories, WorldFacts, novels
-from cegm.tasks.scoring import Question, score_options
+from cegm.tasks.axis import ChoiceAxis
+from cegm.tasks.examinee import Examinee, Question
+from cegm.tasks.haystack import BINDINGS, Passages, Plan, Stories, WorldFacts, novel_texts
+from cegm.tasks.items import WORLD, Choice, Form, Item, NotMeasured, Record, Source, form_of
 
 NAME = "retention"
 LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -53,7 +53,7 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
     if not within:
         raise NotMeasured(f"the model reads {limit} tokens, context retention needs {LENGTHS[0]}; use a longer context")
     plans = _plans(examinee.tokenizer, source, items, seed, within[-1])
-    least = max(plan.least for plan in plans) + len(examinee.opening())
+    least = max(plan.least for plan in plans) + len(examinee.opening)
     lengths = [length for length in within if length >= least]
     if not lengths:
         raise NotMeasured(
@@ -78,7 +78,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 16,
 ) -> list[Record]:
-    """The same over held-out texts instead of public sets, at chosen lengths.
+    """Context retention over held-out texts instead of public sets, at chosen lengths.
 
     Args:
         model: A causal language model of transformers.
@@ -108,36 +108,30 @@ def evaluate(
     return _records(examinee, plans, lengths, "generated" if isinstance(data, str) else "real")
 
 
-def questions(source: Source, items: int, seed: int, lengths: Sequence[int] = LENGTHS[:2]) -> list[Item]:
-    """The generated form as texts, for whoever answers: lengths count words, which are the tokens of a model of the world.
-
-    Raises:
-        NotMeasured: The real form is asked for, whose passages are cut in the tokens of one model.
-    """
+def texts(lengths: Sequence[int], items: int, seed: int) -> list[Item]:
+    """The generated form as texts: lengths count words, which are the tokens of a model of the world."""
     from cegm.train.model import word_tokenizer
 
-    if form_of(source) == "real":
-        raise NotMeasured("the passages of context retention are cut in a model's own tokens; use the generated form")
     tokenizer = word_tokenizer()
 
     def text(tokens: Sequence[int]) -> str:
         return str(tokenizer.decode(list(tokens)))
 
-    found = []
-    for plan, length in product(_plans(tokenizer, source, items, seed, lengths[-1]), lengths):
+    questions = []
+    for plan, length in product(_plans(tokenizer, WORLD, items, seed, lengths[-1]), lengths):
         context = text(plan.context(length - plan.asking))
         for name, question in zip(plan.names, plan.questions, strict=True):
             options = tuple(f" {text(option)}" for option in question.options)
             choice = Choice(f"{context} {text(question.prompt)}", options)
-            found.append(Item(choice, plan.subset, name, plan.cluster, length))
-    return found
+            questions.append(Item(choice, plan.subset, name, plan.cluster, length))
+    return questions
 
 
 def _plans(tokenizer: PreTrainedTokenizerBase, source: Source, items: int, seed: int, longest: int) -> list[Plan]:
     """All contexts of a source, whatever their length; a public set that cannot be read is left out with a warning."""
     if form_of(source) == "generated":
         return _bound(WorldFacts(tokenizer), items, seed)
-    plans = _bound(Passages(tokenizer, novels(source, seed), longest), items, seed)
+    plans = _bound(Passages(tokenizer, novel_texts(source, seed), longest), items, seed)
     try:
         plans += Stories(tokenizer, source, seed, longest).plans(items)
     except NotMeasured as error:
@@ -149,19 +143,17 @@ def _bound(source: WorldFacts | Passages, items: int, seed: int) -> list[Plan]:
     return [source.plan(seed, number) for number in range(-(-items // BINDINGS))]
 
 
-def _records(
-    examinee: Examinee, plans: Sequence[Plan], lengths: Sequence[int], form: Literal["generated", "real"]
-) -> list[Record]:
+def _records(examinee: Examinee, plans: Sequence[Plan], lengths: Sequence[int], form: Form) -> list[Record]:
     return [record for plan in plans for length in lengths for record in _answered(examinee, plan, length, form)]
 
 
-def _answered(examinee: Examinee, plan: Plan, length: int, form: Literal["generated", "real"]) -> Iterator[Record]:
+def _answered(examinee: Examinee, plan: Plan, length: int, form: Form) -> Iterator[Record]:
     """Records of one context at one length: read once for all its questions."""
-    opening = examinee.opening()
+    opening = examinee.opening
     context = [*opening, *plan.context(length - len(opening) - plan.asking)]
-    scores = score_options(examinee.model, context, plan.questions, batch_size=examinee.batch_size)
-    for name, question, own in zip(plan.names, plan.questions, scores, strict=True):
-        margin, chance = _margin(question, own), 1 / len(question.options)
+    scores = examinee.choose_after(context, plan.questions)
+    for name, question, likelihoods in zip(plan.names, plan.questions, scores, strict=True):
+        margin, chance = _margin(question, likelihoods), 1 / len(question.options)
         yield Record(NAME, form, plan.subset, name, plan.cluster, length, float(margin > 0), margin, chance)
 
 
@@ -171,15 +163,15 @@ def _margin(question: Question, scores: Sequence[float]) -> float:
     return normal[0] - max(normal[1:])
 
 
-AXIS = Axis(
+AXIS = ChoiceAxis(
     name=NAME,
     title="Context retention",
     paper="Table II",
     measure="share of questions whose right answer is strictly the most likely option per token, by length of the context",
-    unit="accuracy",
-    better="higher",
     level="tokens of the context",
     control="the value named last gets one over the number of options; in babi .33 of 6 places",
-    measured=measure,
     sets=("babi", "general_novels"),
+    generated=partial(texts, LENGTHS[:2]),
+    real="the passages of context retention are cut in a model's own tokens; use the generated form",
+    measured=measure,
 )

@@ -1,12 +1,13 @@
-"""Pilot, known-item search: does a summary lead to the abstract it summarises?
+"""Known-item search, a pilot: does a summary lead to the abstract it summarises?
 
-*Real* only: SciTLDR (`sci_scitldr`, arXiv 2004.15011). A query is a summary that a reader of a paper's reviews wrote (test split, all but the
-first of a paper); it shall find that paper among the abstracts of all three splits, 3,223 different ones, by the cosine of mean last hidden
-states. All of them are centred on the mean of the abstracts, since the states of a language model share one large direction.
+The only form is the *real* one: SciTLDR (`sci_scitldr`, arXiv 2004.15011). A query is a summary that a reader of a paper's reviews wrote
+(test split, all but the first of a paper); it shall find that paper among the abstracts of all three splits, 3,223 different ones, by the
+cosine of mean last hidden states. All of them are centred on the mean of the abstracts, since the states of a language model share one
+large direction.
 
 Primary: recall@1, a tie is wrong. Continuous: nDCG@10, which for one right document is 1 / log2(2 + documents before it), 0 beyond ten.
-Traps: the author's own summaries (a paper's first) repeat the abstract's words, so BM25 finds 84 % of them; of those by readers it finds 56 %,
-which is what a model has to beat. The abstracts that come twice count as one document.
+Traps: the author's own summaries (a paper's first) repeat the abstract's words, so BM25 finds 84 % of them; of those by readers it finds 56
+%, which is what a model has to beat. The abstracts that come twice count as one document.
 
 Control: BM25 (k1 = .9, b = .4, no stop words, no stemming) over the same texts, subset `control: BM25`.
 """
@@ -24,14 +25,15 @@ import bm25s
 import numpy as np
 import numpy.typing as npt
 
-from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, stable_seed
+from cegm.tasks.axis import PILOT, Axis
 from cegm.tasks.examinee import Examinee
-from cegm.tasks.public import scitldr
+from cegm.tasks.items import Record, Source, stable_seed
+from cegm.tasks.public.documents import papers
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it reports every index it builds
 NAME = "search"
 K1, B = 0.9, 0.4
-"""Of the Anserini toolkit and most published baselines."""
+"""Constants of the Anserini toolkit and of most published baselines."""
 
 CUT = 10
 Scores = npt.NDArray[np.floating[Any]]
@@ -48,14 +50,10 @@ class Query:
 
 
 def collection(source: Source) -> tuple[list[str], list[Query]]:
-    """All different abstracts, and all queries.
-
-    Raises:
-        NotMeasured: The set is missing or damaged.
-    """
-    test = scitldr.papers(source, "test")
-    papers = [*test, *scitldr.papers(source, "dev"), *scitldr.papers(source, "train")]
-    places = {abstract: place for place, abstract in enumerate(dict.fromkeys(paper.abstract for paper in papers))}
+    """All different abstracts, and all queries."""
+    test = papers(source, "test")
+    every = [*test, *papers(source, "dev"), *papers(source, "train")]
+    places = {abstract: place for place, abstract in enumerate(dict.fromkeys(paper.abstract for paper in every))}
     queries = [
         Query(f"{paper.name}-{number}", paper.name, summary, places[paper.abstract])
         for paper in test
@@ -65,14 +63,9 @@ def collection(source: Source) -> tuple[list[str], list[Query]]:
 
 
 def ranks(scores: Scores, right: Sequence[int]) -> list[int]:
-    """How many other documents score at least as high as the right one, for each query.
-
-    Args:
-        scores: Of every document for every query, (queries, documents).
-        right: Place of the right document of each query.
-    """
-    own = scores[np.arange(len(scores)), right][:, None]
-    return [int(count) - 1 for count in (scores >= own).sum(1)]
+    """How many other documents score at least as high as the right one, for each query; `scores` are (queries, documents)."""
+    least = scores[np.arange(len(scores)), right][:, None]
+    return [int(count) - 1 for count in (scores >= least).sum(1)]
 
 
 def bm25_scores(documents: Sequence[str], queries: Sequence[Query]) -> Scores:
@@ -80,7 +73,7 @@ def bm25_scores(documents: Sequence[str], queries: Sequence[Query]) -> Scores:
     index = bm25s.BM25(k1=K1, b=B)
     index.index(bm25s.tokenize(list(documents), stopwords=None, show_progress=False), show_progress=False)
     words = bm25s.tokenize([query.text for query in queries], stopwords=None, show_progress=False, return_ids=False)
-    return np.stack([index.get_scores(mine) for mine in words])
+    return np.stack([index.get_scores(each) for each in words])
 
 
 def cosine_scores(examinee: Examinee, documents: Sequence[str], queries: Sequence[Query]) -> Scores:
@@ -96,24 +89,18 @@ def _unit(vectors: Scores) -> Scores:
 
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """Recall of the right abstract for `items` queries, by the model and by BM25.
-
-    Raises:
-        NotMeasured: The world is asked for, the set is missing or damaged, or an abstract is longer than the model reads.
-    """
-    if source == WORLD:
-        raise NotMeasured("search is a pilot on real text; give a folder with sci_scitldr")
+    """Recall of the right abstract for `items` queries, by the model and by BM25."""
     documents, queries = collection(source)
     chosen = random.Random(stable_seed(NAME, seed)).sample(queries, min(items, len(queries)))
     right = [query.right for query in chosen]
-    found = {
+    places = {
         "model": ranks(cosine_scores(examinee, documents, chosen), right),
         "control: BM25": ranks(bm25_scores(documents, chosen), right),
     }
     return [
         Record(NAME, "real", subset, q.name, q.paper, 0, float(rank == 0), gain(rank), 1 / len(documents))
-        for subset, places in found.items()
-        for q, rank in zip(chosen, places, strict=True)
+        for subset, ranked in places.items()
+        for q, rank in zip(chosen, ranked, strict=True)
     ]
 
 
@@ -125,11 +112,8 @@ def gain(rank: int) -> float:
 AXIS = Axis(
     name=NAME,
     title="Known-item search",
-    paper="pilot",
+    paper=PILOT,
     measure="share of summaries whose abstract comes first (recall@1)",
-    unit="accuracy",
-    better="higher",
-    level="",
     control="BM25 gets .56 (subset `control: BM25`)",
     measured=measure,
     primary=("model",),

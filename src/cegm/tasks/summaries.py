@@ -1,10 +1,10 @@
-"""Pilot, summaries: a paper in one sentence.
+"""Summaries, a pilot: a paper in one sentence.
 
-*Real* only: SciTLDR test split (`sci_scitldr`, arXiv 2004.15011). The model goes on greedily after the abstract and `TL;DR:` (as in the
-GPT-2 report); the first line that it writes is its summary.
+The only form is the *real* one: SciTLDR test split (`sci_scitldr`, arXiv 2004.15011). The model goes on greedily after the abstract and
+`TL;DR:` (as in the GPT-2 report); the first line that it writes is its summary.
 
-Primary: ROUGE-1 (F1, stemmed) against the reference it fits best. A second subset per writer, `copied by ...`, is the share of its triples of
-neighbouring words that stand in the abstract: a model can score by copying. An empty summary scores 0 and is marked unreadable.
+Primary: ROUGE-1 (F1, stemmed) against the reference it fits best. A second subset per writer, `copied by ...`, is the share of its triples
+of neighbouring words that stand in the abstract: a model can score by copying. An empty summary scores 0 and is marked unreadable.
 Continuous: ROUGE-L against the same references.
 
 Controls: the paper's title (ROUGE-1 .404) and the abstract's first sentence.
@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 
 from rouge_score import rouge_scorer
 
-from cegm.tasks.axis import WORLD, Axis, NotMeasured, Record, Source, stable_seed
+from cegm.tasks.axis import PILOT, Axis
 from cegm.tasks.examinee import Examinee
-from cegm.tasks.public import scitldr
-from cegm.tasks.public.scitldr import Paper
+from cegm.tasks.items import Record, Source, stable_seed
+from cegm.tasks.public.documents import Paper, papers
 
 NAME = "summaries"
 CUE = "\nTL;DR:"
@@ -49,29 +49,16 @@ def _triples(text: str) -> list[tuple[str, str, str]]:
     return list(zip(words, words[1:], words[2:], strict=False))
 
 
-def title(paper: Paper) -> str:
-    """Control: the title."""
-    return paper.title
-
-
-def first_sentence(paper: Paper) -> str:
-    """Control: the abstract's first sentence."""
-    return paper.first_sentence
-
-
-CONTROLS: dict[str, Callable[[Paper], str]] = {"title": title, "first sentence": first_sentence}
+CONTROLS: dict[str, Callable[[Paper], str]] = {
+    "title": lambda paper: paper.title,
+    "first sentence": lambda paper: paper.first_sentence,
+}
 
 
 def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """ROUGE and copying of `items` summaries by the model and by the controls.
-
-    Raises:
-        NotMeasured: The world is asked for, the set is missing or damaged, or an abstract is longer than the model reads.
-    """
-    if source == WORLD:
-        raise NotMeasured("summaries are a pilot on real text; give a folder with sci_scitldr")
-    papers = scitldr.papers(source, "test")
-    chosen = random.Random(stable_seed(NAME, seed)).sample(papers, min(items, len(papers)))
+    """ROUGE and copying of `items` summaries by the model and by the controls."""
+    test = papers(source, "test")
+    chosen = random.Random(stable_seed(NAME, seed)).sample(test, min(items, len(test)))
     written = examinee.write([paper.abstract + CUE for paper in chosen], TOKENS, A_LINE.search)
     summaries = {"model": [next(iter(text.strip().splitlines()), "") for text in written]}
     summaries |= {f"control: {name}": [control(p) for p in chosen] for name, control in CONTROLS.items()}
@@ -94,11 +81,9 @@ def _two(subset: str, paper: Paper, summary: str) -> list[Record]:
 AXIS = Axis(
     name=NAME,
     title="Summaries",
-    paper="pilot",
+    paper=PILOT,
     measure="ROUGE-1 of a summary in one sentence, 0 to 1",
     unit="similarity",
-    better="higher",
-    level="",
     control="copying the title gets .404 (subset `control: title`), the first sentence less",
     measured=measure,
     primary=("model",),

@@ -14,12 +14,7 @@ from torch import Tensor, nn
 
 
 class Writer:
-    """The rows that a model is writing on, in step.
-
-    Args:
-        model: A causal language model of transformers, in evaluation mode.
-        rows: Token ids, at least one each.
-    """
+    """The rows (of at least one token) that a causal model in evaluation mode is writing on, in step."""
 
     def __init__(self, model: nn.Module, rows: Sequence[Sequence[int]]) -> None:
         self.model, self.cache = model, None
@@ -60,12 +55,7 @@ class Writer:
 
 
 class Rereader:
-    """The same for a model whose running state cannot be told which tokens are padding: reads each row alone, and anew for every token.
-
-    Args:
-        model: A causal language model of transformers, in evaluation mode.
-        rows: Token ids, at least one each.
-    """
+    """A writer for a model whose running state cannot be told which tokens are padding: it reads each row alone, anew for every token."""
 
     def __init__(self, model: nn.Module, rows: Sequence[Sequence[int]]) -> None:
         self.model, self.rows = model, [list(row) for row in rows]

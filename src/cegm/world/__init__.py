@@ -3,43 +3,24 @@
 Nothing but the standard library is needed. docs/world.md shows the grammar, what every axis asks in it and what is held apart.
 """
 
-from cegm.world.chains import chain_exam
-from cegm.world.deeds import PRONOUN_LEVELS, pronoun_exam
-from cegm.world.exam import Exam
-from cegm.world.facts import Fact, draw_facts, facts_in, options, paraphrased_exam, recall_exam
-from cegm.world.filler import Nested, filler, nested
-from cegm.world.journeys import Journey, Step, journey
-from cegm.world.registers import REGISTERS, register_documents
-from cegm.world.rephrasings import TECHNIQUES, Rephrasing, rephrasing
-from cegm.world.senses import SENSE_LEVELS, sense_exam
-from cegm.world.text import Story, documents, story, vocabulary
-
-__all__ = [
-    "PRONOUN_LEVELS",
-    "REGISTERS",
-    "SENSE_LEVELS",
-    "TECHNIQUES",
-    "Exam",
-    "Fact",
-    "Journey",
-    "Nested",
-    "Rephrasing",
-    "Step",
-    "Story",
-    "chain_exam",
-    "documents",
-    "draw_facts",
-    "facts_in",
-    "filler",
-    "journey",
-    "nested",
-    "options",
-    "paraphrased_exam",
-    "pronoun_exam",
-    "recall_exam",
-    "register_documents",
-    "rephrasing",
-    "sense_exam",
-    "story",
-    "vocabulary",
-]
+from cegm.world.ambiguities import PRONOUN_LEVELS as PRONOUN_LEVELS
+from cegm.world.ambiguities import SENSE_LEVELS as SENSE_LEVELS
+from cegm.world.ambiguities import pronoun_exam as pronoun_exam
+from cegm.world.ambiguities import sense_exam as sense_exam
+from cegm.world.chains import chain_exam as chain_exam
+from cegm.world.facts import draw_facts as draw_facts
+from cegm.world.facts import facts_in as facts_in
+from cegm.world.facts import paraphrased_exam as paraphrased_exam
+from cegm.world.facts import recall_exam as recall_exam
+from cegm.world.grammar import Exam as Exam
+from cegm.world.grammar import filler as filler
+from cegm.world.grammar import nested as nested
+from cegm.world.journeys import Journey as Journey
+from cegm.world.journeys import journey as journey
+from cegm.world.registers import REGISTERS as REGISTERS
+from cegm.world.registers import register_documents as register_documents
+from cegm.world.rephrasings import TECHNIQUES as TECHNIQUES
+from cegm.world.rephrasings import rephrasing as rephrasing
+from cegm.world.text import documents as documents
+from cegm.world.text import story as story
+from cegm.world.text import vocabulary as vocabulary

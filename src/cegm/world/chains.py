@@ -10,8 +10,8 @@ import itertools
 import random
 from collections.abc import Sequence
 
-from cegm.world.exam import Exam, joined
 from cegm.world.facts import KEYS
+from cegm.world.grammar import Exam, joined
 
 DEEPEST_WRITTEN = 4
 """Ways in documents are at most this long; exams on longer ones ask for generalisation."""
@@ -34,15 +34,10 @@ def chain_paragraph(rng: random.Random) -> list[list[str]]:
 
 
 def chain_exam(rng: random.Random, depth: int) -> Exam:
-    """The way from a station, `depth` roads long, among ways that take a wrong turn.
+    """The way from a station, `depth` roads (1 to 10) long, among ways that take a wrong turn.
 
-    Args:
-        rng: Draws the case.
-        depth: Roads on the way, 1 to 10.
-
-    Returns:
-        The options are whole ways. A wrong one leaves the right way at a random step for another station of the document
-        and goes on along the roads from there.
+    The options are whole ways. A wrong one leaves the right way at a random step for another station of the document and goes
+    on along the roads from there.
     """
     chains = _draw(rng, depth)
     asked, *others = chains

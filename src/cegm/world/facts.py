@@ -11,8 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cegm.world.exam import Exam, joined
-from cegm.world.filler import filler
+from cegm.world.grammar import Exam, filler, joined
 
 PERSONS = (
     *("mira", "bruno", "tomas", "anna", "elsa", "viktor", "nadia", "oskar"),
@@ -58,7 +57,7 @@ CLOSEST_FILLER = (1, 3)
 
 @dataclass(frozen=True)
 class Fact:
-    """`relation key person`, such as with lantern mira."""
+    """A relation, a key and a person, such as with lantern mira."""
 
     relation: str
     key: str

@@ -22,13 +22,7 @@ LONGEST_WRITTEN = 8
 
 @dataclass(frozen=True)
 class Step:
-    """One stage.
-
-    Attributes:
-        instruction: What stands before the answer.
-        options: Towns, the right one first, each with a space in front.
-        closing: What stands after the answer.
-    """
+    """One stage: what stands before the answer, towns with a space in front, the right one first, and what stands after it."""
 
     instruction: str
     options: tuple[str, ...]
@@ -60,5 +54,5 @@ def journey(rng: random.Random, steps: int) -> Journey:
 
 def journey_paragraph(rng: random.Random) -> list[list[str]]:
     """A journey as the documents tell it."""
-    told = journey(rng, rng.randint(4, LONGEST_WRITTEN))
-    return [told.context.split(), *((s.instruction + s.options[0] + s.closing).split() for s in told.steps)]
+    written = journey(rng, rng.randint(4, LONGEST_WRITTEN))
+    return [written.context.split(), *((s.instruction + s.options[0] + s.closing).split() for s in written.steps)]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Literal
 
-from cegm.world.facts import Fact, draw_facts
+from cegm.world.facts import draw_facts
 
 REGISTERS = ("technical", "scientific", "legal", "chat", "social")
 Split = Literal["train", "validation"]
@@ -45,15 +45,9 @@ SENTENCES = (12, 20)
 
 
 def register_documents(register: str, seed: int, split: Split) -> Iterator[str]:
-    """Endless documents of about 60 to 220 words: facts told and recalled in the manner of a register.
+    """Endless documents of about 60 to 220 words: facts told and recalled in the manner of one of the `REGISTERS`.
 
-    Args:
-        register: One of `REGISTERS`.
-        seed: Any integer.
-        split: `train` (to adapt on) and `validation` never share a document's random numbers.
-
-    Raises:
-        KeyError: No such register.
+    The splits, `train` (to adapt on) and `validation`, never share a document's random numbers.
     """
     ways, index = TELLINGS[register], 0
     while True:
@@ -68,9 +62,5 @@ def register_words() -> set[str]:
 
 def _document(rng: random.Random, ways: tuple[str, ...]) -> list[str]:
     facts = draw_facts(rng, rng.randint(3, 6))
-    told = [*facts, *rng.choices(facts, k=rng.randint(*SENTENCES) - len(facts))]
-    return [_told(rng, fact, ways) for fact in told]
-
-
-def _told(rng: random.Random, fact: Fact, ways: tuple[str, ...]) -> str:
-    return rng.choice(ways).format(key=fact.key, person=fact.person)
+    stated = [*facts, *rng.choices(facts, k=rng.randint(*SENTENCES) - len(facts))]
+    return [rng.choice(ways).format(key=fact.key, person=fact.person) for fact in stated]

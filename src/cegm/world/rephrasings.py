@@ -10,13 +10,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from cegm.world.exam import joined
 from cegm.world.facts import PERSONS, RELATIONS, SYNONYMS, Fact, draw_facts
-from cegm.world.filler import filler
+from cegm.world.grammar import filler, joined
 
 TECHNIQUES = ("lexical", "syntactic", "contextual", "dropout", "mixed")
 NEGATIVES = 2
-"""At most; exchanged sentences have one only."""
+"""Most negatives of an anchor; exchanged sentences have one only."""
 
 Sentences = list[list[str]]
 
@@ -31,13 +30,7 @@ class Rephrasing:
 
 
 def rephrasing(rng: random.Random, technique: str) -> Rephrasing:
-    """Draws a case.
-
-    Args:
-        rng: Draws it.
-        technique: One of `TECHNIQUES`; `mixed` is the four others one after the other, and its negatives change the meaning
-            in one of them.
-    """
+    """Draws a case; `mixed` is the four other techniques one after the other, and its negatives change the meaning in one of them."""
     first, second, third = draw_facts(rng, 3)
     anchor = [_told(rng, first), _told(rng, second)]
     manners = TECHNIQUES[:-1] if technique == "mixed" else (technique,)
@@ -63,10 +56,10 @@ def _changed(rng: random.Random, anchor: Sentences, manners: tuple[str, ...], wr
 
 def _lexical(rng: random.Random, sentences: Sentences, wrong: bool, other: Fact) -> Sentences:
     """Synonyms of both verbs, or a verb of another key for one of them."""
-    told = [[SYNONYMS.get(word, word) for word in sentence] for sentence in sentences]
+    renamed = [[SYNONYMS.get(word, word) for word in sentence] for sentence in sentences]
     if wrong:
-        told[rng.randrange(len(told))][3] = rng.choice(RELATIONS[other.relation][other.key])
-    return told
+        renamed[rng.randrange(len(renamed))][3] = rng.choice(RELATIONS[other.relation][other.key])
+    return renamed
 
 
 def _syntactic(rng: random.Random, sentences: Sentences, wrong: bool, other: Fact) -> Sentences:
@@ -85,10 +78,10 @@ def _contextual(rng: random.Random, sentences: Sentences, wrong: bool, other: Fa
 
 def _dropout(rng: random.Random, sentences: Sentences, wrong: bool, other: Fact) -> Sentences:
     """A word less: a verb of a fact, or its person."""
-    told = [[*sentence] for sentence in sentences]
-    sentence = rng.choice([each for each in told if each[0] in RELATIONS and each[2] in PERSONS])
+    shorter = [[*sentence] for sentence in sentences]
+    sentence = rng.choice([each for each in shorter if each[0] in RELATIONS and each[2] in PERSONS])
     del sentence[2 if wrong else 3]
-    return told
+    return shorter
 
 
 CHANGES = {"lexical": _lexical, "syntactic": _syntactic, "contextual": _contextual, "dropout": _dropout}

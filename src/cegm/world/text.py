@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cegm.world.ambiguities import DEEDS, GOODS, SENSES, TOPICS, deed_paragraph, sense_paragraph
 from cegm.world.chains import STATIONS, chain_paragraph
-from cegm.world.deeds import DEEDS, GOODS, deed_paragraph
-from cegm.world.exam import joined
 from cegm.world.facts import PERSONS, RELATIONS, WORDINGS, Fact, draw_facts, facts_in
-from cegm.world.filler import ADJECTIVES, ADVERBS, NATURE, filler, nested_of_any_depth
+from cegm.world.grammar import ADJECTIVES, ADVERBS, NATURE, filler, joined, nested_of_any_depth
 from cegm.world.journeys import STAGES, TOWNS, journey_paragraph
 from cegm.world.registers import register_words
-from cegm.world.senses import SENSES, TOPICS, sense_paragraph
 
 Split = Literal["train", "validation"]
 Sentence = list[str]
@@ -41,20 +39,7 @@ what it is learned from."""
 
 STORY_FACTS = 5
 
-FUNCTION_WORDS = (
-    "a",
-    "some",
-    "the",
-    "that",
-    "at",
-    "here",
-    "comes",
-    "one",
-    "and",
-    "road",
-    "way",
-    "roll",
-)
+FUNCTION_WORDS = (*("a", "some", "the", "that", "at", "here", "comes", "one", "and"), *("road", "way", "roll"))
 
 
 @dataclass(frozen=True)
@@ -80,9 +65,7 @@ def vocabulary() -> list[str]:
 def documents(seed: int, split: Split) -> Iterator[str]:
     """Endless documents of about 100 to 450 words, separated by single spaces; the same for the same seed and split on every machine.
 
-    Args:
-        seed: Any integer; different seeds share no document except by chance.
-        split: `train` and `validation` never share a document's random numbers.
+    Different seeds share no document except by chance; the splits never share a document's random numbers.
     """
     index = 0
     while True:

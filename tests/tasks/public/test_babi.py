@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.items import NotMeasured
 from cegm.tasks.public import babi
 from trials import DATA, with_data
 
@@ -26,7 +26,7 @@ def test_questions_know_their_story_so_far(tmp_path):
     assert [q.story for q in questions] == ["1", "1", "2", "2"]
     second = questions[1]
     assert second.statements == ("John went to the hall.", "Mary went to the park.", "John left.")
-    assert (second.text, second.answer, second.supports) == ("Where is Mary?", "park", (1,))
+    assert (second.text, second.answer) == ("Where is Mary?", "park")
     assert second.context == "John went to the hall. Mary went to the park. John left. Where is Mary? Answer:"
 
 
@@ -34,7 +34,7 @@ def test_bars_instead_of_tabs_read_the_same(tmp_path):
     write(tmp_path, STORY)
     write(tmp_path, STORY.replace("\t", "|"), 2)
     tabs, bars = babi.read(tmp_path, 1), babi.read(tmp_path, 2)
-    assert [(q.text, q.answer, q.supports) for q in tabs] == [(q.text, q.answer, q.supports) for q in bars]
+    assert [(q.text, q.answer) for q in tabs] == [(q.text, q.answer) for q in bars]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_missing_and_empty_files_are_one_line_errors(tmp_path):
 
 
 def asked(answer, task=1):
-    return babi.Question(task, "1-1", "1", (), (), "What?", answer)
+    return babi.Question(task, "1-1", "1", (), "What?", answer)
 
 
 def test_options_are_all_answers_with_the_right_one_first():

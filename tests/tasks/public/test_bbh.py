@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.items import NotMeasured
 from cegm.tasks.public import bbh
 from trials import DATA, with_data
 

@@ -1,21 +1,18 @@
 """bAbI, 20 toy tasks of question answering (Weston et al. 2015, arXiv 1502.05698), version 1.2, English; CC BY 3.0.
 
 Layout: `babi/tasks_1-20_v1-2/en/qaN_NAME_test.txt`. A line is `ID statement.` or `ID question?<TAB>answer<TAB>supporting IDs`; IDs count
-from 1 in every story. Known defect: a copy in circulation has `|` instead of the tabs in its qa1 files, so both are read. Anything else is
-damage, and is reported with its line.
+from 1 in every story. Known defect: a copy in circulation has `|` instead of the tabs in its qa1 files, so both are read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cegm.tasks.asking import Item
-from cegm.tasks.axis import NotMeasured, Source, public
-from cegm.tasks.examinee import Choice
-from cegm.tasks.public.files import text_of
+from cegm.tasks.items import Choice, Item, NotMeasured, Source
+from cegm.tasks.public.reading import damaged, lines_of, public
 
 TASKS = range(1, 21)
 SETS = 8
@@ -26,23 +23,12 @@ _LINE = re.compile(r"(\d+) (\S.*)")
 
 @dataclass(frozen=True)
 class Question:
-    """A question and what was told before it.
-
-    Attributes:
-        task: 1 to 20.
-        name: Unique in its file and stable: story and line in it.
-        story: Unique in its file; its questions share statements.
-        statements: All that the story has told so far, in order.
-        supports: Indices into `statements` of those that the answer rests on.
-        text: The question.
-        answer: As the file has it; lists are separated by commas.
-    """
+    """A question, all that its story has told so far, and its answer, in which commas separate lists; its name is story and line."""
 
     task: int
     name: str
     story: str
     statements: tuple[str, ...]
-    supports: tuple[int, ...]
     text: str
     answer: str
 
@@ -53,56 +39,48 @@ class Question:
 
 
 def read(source: Source, task: int) -> list[Question]:
-    """All questions of a task's test file.
-
-    Raises:
-        NotMeasured: The file is missing, truncated or malformed.
-    """
+    """All questions of a task's test file."""
     folder = public(source, "babi", "tasks_1-20_v1-2", "en")
-    found = sorted(folder.glob(f"qa{task}_*_test.txt"))
-    if len(found) != 1:
-        raise NotMeasured(f"{folder} has {len(found)} files qa{task}_*_test.txt instead of one; copy the set again")
-    return parse(found[0], task)
-
-
-def parse(path: Path, task: int) -> list[Question]:
-    """The questions of one file; see `read`."""
-    text = text_of(path)
-    if not text.endswith("\n"):
-        raise _damage(path, text.count("\n") + 1, "the file ends within a line")
+    paths = sorted(folder.glob(f"qa{task}_*_test.txt"))
+    if len(paths) != 1:
+        raise NotMeasured(f"{folder} has {len(paths)} files qa{task}_*_test.txt instead of one; fetch the set again")
+    (path,) = paths
     questions: list[Question] = []
     statements: dict[int, str] = {}  # by ID
     stories = last = 0
-    for place, line in enumerate(text.splitlines(), 1):
+    for place, line in enumerate(lines_of(path), 1):
         match = _LINE.fullmatch(line)
         if match is None:
-            raise _damage(path, place, "no `ID text`")
+            raise damaged(path, place, "no `ID text`")
         number, rest = int(match[1]), match[2]
         if number == 1:
             stories, statements = stories + 1, {}
         elif number != last + 1:
-            raise _damage(path, place, f"ID {number} after ID {last}")
+            raise damaged(path, place, f"ID {number} after ID {last}")
         last = number
         cells = re.split(r"\t|\|", rest)
         if len(cells) == 1 and rest.endswith("."):
             statements[number] = rest
         else:
-            text, answer, supports = _answered(path, place, cells, list(statements))
+            text, answer = _answered(path, place, cells, statements.keys())
             name = f"{stories}-{number}"
-            questions.append(
-                Question(task, name, str(stories), tuple(statements.values()), supports, text, answer),
-            )
+            questions.append(Question(task, name, str(stories), tuple(statements.values()), text, answer))
     if not questions:
-        raise NotMeasured(f"{path} has no question; copy the set again")
+        raise NotMeasured(f"{path} has no question; fetch the file again")
     return questions
 
 
-def items(source: Source, task: int, level: float = 0.0) -> list[Item]:
-    """All questions of a task as items; options are all answers of the task, a cluster is a story.
+def _answered(path: Path, place: int, cells: list[str], statements: Collection[int]) -> tuple[str, str]:
+    """Question and answer, which name supporting statements before them."""
+    if len(cells) != 3 or not cells[0].strip().endswith("?") or not cells[1].strip():
+        raise damaged(path, place, "neither a statement nor question, answer and supports between tabs or `|`")
+    if not {*cells[2].split()} <= {*map(str, statements)}:
+        raise damaged(path, place, f"supports {cells[2]!r} that name no earlier statement")
+    return cells[0].strip(), cells[1].strip()
 
-    Raises:
-        NotMeasured: The file is missing, truncated or malformed.
-    """
+
+def items(source: Source, task: int, level: float = 0.0) -> list[Item]:
+    """All questions of a task; options are all answers of the task, a cluster is a story."""
     questions = read(source, task)
     known = answers(questions)
     return [
@@ -127,18 +105,3 @@ def options(question: Question, known: Sequence[str]) -> tuple[str, ...]:
         others = [each for each in others if sorted(each.split(",")) != sorted(question.answer.split(","))]
     stop = "." if any("," in each for each in known) else ""
     return tuple(f" {each.replace(',', ', ')}{stop}" for each in (question.answer, *others))
-
-
-def _answered(path: Path, place: int, cells: list[str], told: list[int]) -> tuple[str, str, tuple[int, ...]]:
-    """Question, answer and places of the supporting statements among those told."""
-    if len(cells) != 3 or not cells[0].strip().endswith("?") or not cells[1].strip():
-        raise _damage(path, place, "neither a statement nor question, answer and supports between tabs or `|`")
-    try:
-        supports = tuple(told.index(int(number)) for number in cells[2].split())
-    except ValueError:
-        raise _damage(path, place, f"supports {cells[2]!r} that name no earlier statement") from None
-    return cells[0].strip(), cells[1].strip(), supports
-
-
-def _damage(path: Path, place: int, what: str) -> NotMeasured:
-    return NotMeasured(f"{path}, line {place}: {what}; copy the set again")

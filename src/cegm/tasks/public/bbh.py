@@ -14,19 +14,16 @@ questions.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cegm.tasks.asking import Item
-from cegm.tasks.axis import NotMeasured, Source, public
-from cegm.tasks.examinee import Choice
-from cegm.tasks.public.files import text_of
+from cegm.tasks.items import Choice, Item, NotMeasured, Source
+from cegm.tasks.public.reading import json_of, public
 
 FREE = ("dyck_languages", "multistep_arithmetic_two", "object_counting", "word_sorting")
-"""Answered by writing: no options."""
+"""Tasks that are answered by writing: they have no options."""
 
 UNLISTED = {
     "boolean_expressions": ("True", "False"),
@@ -43,13 +40,9 @@ _LISTED = re.compile(r"\(([A-Z])\) ?(.*)")
 
 @dataclass(frozen=True)
 class Problem:
-    """A question with its answers.
+    """A question without the list of its options, and these, the right one first.
 
-    Attributes:
-        number: Place in the file, from 0.
-        text: The question without the list of options.
-        options: Texts of the answers, the right one first.
-        closed: Whether the options are the same for the whole task, such as Yes and No.
+    `number` is its place in the file, from 0; `closed` says that the options are the same for the whole task, such as Yes and No.
     """
 
     number: int
@@ -59,37 +52,27 @@ class Problem:
 
 
 def tasks(source: Source) -> list[str]:
-    """Names of the tasks that are there and have options.
-
-    Raises:
-        NotMeasured: There is none.
-    """
+    """Names of the tasks that are there and have options, at least one."""
     folder = public(source, "bbh", "bbh")
-    found = [path.stem for path in sorted(folder.glob("*.json")) if path.stem not in FREE]
-    if not found:
-        raise NotMeasured(f"{folder} has no task with options; copy the set again")
-    return found
+    names = [path.stem for path in sorted(folder.glob("*.json")) if path.stem not in FREE]
+    if not names:
+        raise NotMeasured(f"{folder} has no task with options; fetch the set again")
+    return names
 
 
 def read(source: Source, task: str) -> list[Problem]:
-    """The questions of one task, without those that have no right answer among different ones.
-
-    Raises:
-        NotMeasured: The file is missing, truncated or malformed.
-    """
+    """The questions of one task, without those that have no right answer among different ones."""
     path = public(source, "bbh", "bbh", f"{task}.json")
-    try:
-        examples = json.loads(text_of(path))["examples"]
-    except json.JSONDecodeError as error:
-        raise NotMeasured(f"{path}, line {error.lineno}: {error.msg}; copy the set again") from None
-    except (KeyError, TypeError):
-        raise NotMeasured(f"{path} has no list of examples; copy the set again") from None
+    content = json_of(path)
+    examples = content.get("examples") if isinstance(content, dict) else None
+    if not isinstance(examples, list):
+        raise NotMeasured(f"{path} has no list of examples; fetch the file again")
     problems = [_problem(path, task, number, example) for number, example in enumerate(examples)]
     return [problem for problem in problems if problem is not None]
 
 
 def items(source: Source, task: str, subset: str, level: float = 0.0) -> list[Item]:
-    """The questions of one task as items; a cluster is a story, about which several things may be asked."""
+    """The questions of one task; a cluster is a story, about which several things may be asked."""
     problems = read(source, task)
     first = {_story(task, each): each.number for each in reversed(problems)}
     return [
@@ -113,12 +96,12 @@ def _story(task: str, problem: Problem) -> str:
 
 
 def _problem(path: Path, task: str, number: int, example: Any) -> Problem | None:
-    """None for a question that has no right answer among different ones."""
+    """One question; None where it has no right answer among different ones."""
     try:
         text, _, listed = example["input"].partition("\nOptions:\n")
         target = example["target"].strip()
     except (KeyError, TypeError, AttributeError):
-        raise NotMeasured(f"{path}, example {number}: no input and target; copy the set again") from None
+        raise NotMeasured(f"{path}, example {number}: no input and target; fetch the file again") from None
     lines = listed.split("\n") if listed else []
     lettered = [_LISTED.fullmatch(line) for line in lines]
     answers: dict[str, str]
@@ -129,7 +112,7 @@ def _problem(path: Path, task: str, number: int, example: Any) -> Problem | None
     elif not lines and task in UNLISTED:
         answers = {answer: answer for answer in UNLISTED[task]}
     else:
-        raise NotMeasured(f"{path}, example {number}: options that cannot be read; copy the set again")
+        raise NotMeasured(f"{path}, example {number}: options that cannot be read; fetch the file again")
     others = [text for key, text in answers.items() if key != target]
     if target not in answers or not others or answers[target] in others:
         return None

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
 from cegm import world
-from cegm.tasks.asking import Item, generated, scored, spread
-from cegm.tasks.axis import Axis, Record, Source, form_of, stable_seed
-from cegm.tasks.examinee import Examinee
+from cegm.tasks.axis import ChoiceAxis, exams
+from cegm.tasks.items import Item, Record, Source, spread, stable_seed
 from cegm.tasks.public import babi, bbh
-from cegm.tasks.subsets import available
 
 NAME = "efficiency"
 DEPTHS = range(1, 11)
@@ -34,43 +32,20 @@ PUZZLES = ("logical_deduction", "tracking_shuffled_objects")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one right answer costs; infinite where none is right.
-
-    Attributes:
-        seconds: Time per right answer.
-        tokens: Tokens read per right answer.
-    """
+    """Seconds, and tokens read, per right answer; infinite where none is right."""
 
     seconds: float
     tokens: float
 
 
-def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[Record]:
-    """A record per question: `items` of every level of every part."""
-    return scored(examinee, NAME, form_of(source), questions(source, items, seed))
-
-
-def questions(source: Source, items: int, seed: int) -> list[Item]:
-    """All that is asked, whoever answers."""
-    if form_of(source) == "generated":
-        return generated(NAME, world.chain_exam, DEPTHS, items, seed)
-    return published(source, items, seed)
-
-
 def cost_per_correct(seconds: float, tokens: float, records: Sequence[Record]) -> Cost:
-    """Cost of one right answer.
-
-    Args:
-        seconds: That answering all the records took.
-        tokens: That the model read for them, padding left out.
-        records: Right and wrong ones.
-    """
+    """Cost of one right answer, where answering all the records took so many seconds and tokens."""
     right = sum(record.score for record in records)
     return Cost(seconds / right, tokens / right) if right else Cost(math.inf, math.inf)
 
 
-def published(source: Source, items: int, seed: int) -> list[Item]:
-    """Questions of the public sets that are there."""
+def published(source: Source, items: int, seed: int) -> dict[str, Callable[[], list[Item]]]:
+    """File -> what reads it and draws its questions."""
     readers = {f"babi qa{facts}": partial(babi.items, source, facts, facts) for facts in FACTS}
     for puzzle, (count, word) in product(PUZZLES, OBJECTS.items()):
         task = f"{puzzle}_{word}_objects"
@@ -79,18 +54,17 @@ def published(source: Source, items: int, seed: int) -> list[Item]:
     def drawn(name: str) -> list[Item]:
         return spread([readers[name]()], items, random.Random(stable_seed(NAME, name, seed)))
 
-    return available({name: partial(drawn, name) for name in readers})
+    return {name: partial(drawn, name) for name in readers}
 
 
-AXIS = Axis(
+AXIS = ChoiceAxis(
     name=NAME,
     title="Reasoning efficiency",
     paper="Figure 2",
     measure="share of questions whose right answer is strictly the most likely option, by depth",
-    unit="accuracy",
-    better="higher",
     level="links of the chain, supporting facts, or objects",
     control="guessing gets one over the number of options; in babi the place named last .53, .40 and .14",
-    measured=measure,
     sets=("babi", "bbh"),
+    generated=partial(exams, NAME, world.chain_exam, DEPTHS),
+    real=published,
 )

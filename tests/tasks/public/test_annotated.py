@@ -2,17 +2,15 @@
 
 import json
 import zipfile
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("conllu")
 
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.public import blimp, treebank
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-real = pytest.mark.skipif(not SHARED.exists(), reason="the public sets are not here")
+from cegm.tasks.complexity import paradigms
+from cegm.tasks.items import Choice, Item, NotMeasured
+from cegm.tasks.public.annotated import treebank
+from trials import DATA, with_data
 
 ROWS = [
     ("1", "She", "PRON", 2),
@@ -40,8 +38,9 @@ def bank(folder, dev, test):
 
 def test_words_depth_and_document(tmp_path):
     source = bank(tmp_path, tree("a", document="d") + tree("b"), tree("c", document="e"))
-    a, b, c = treebank.sentences(source)
-    assert [a.text[start:end] for start, end in a.words] == ["She", "said", "don't"]
+    (a, b), (c,) = treebank(source, "dev"), treebank(source, "test")
+    assert [a.text[word.span[0] : word.span[1]] for word in a.words] == ["She", "said", "don't", "!"]
+    assert [word.role for word in a.words] == ["PRON", "VERB", "", "PUNCT"]
     assert (a.depth, a.document, b.document, c.document) == (2, "d", "d", "e")
 
 
@@ -58,13 +57,13 @@ def test_words_depth_and_document(tmp_path):
 )
 def test_a_damaged_tree_names_file_and_line(tmp_path, damaged):
     source = bank(tmp_path, tree("a") + damaged, tree("c"))
-    with pytest.raises(NotMeasured, match=r"dev\.conllu, sentence of line 11"):
-        treebank.sentences(source)
+    with pytest.raises(NotMeasured, match=r"dev\.conllu, line 11: sentence"):
+        list(treebank(source, "dev"))
 
 
 def test_a_missing_split(tmp_path):
     with pytest.raises(NotMeasured, match=r"dev\.conllu does not exist"):
-        treebank.sentences(tmp_path)
+        list(treebank(tmp_path, "dev"))
 
 
 def archive(folder, names, rows):
@@ -82,34 +81,34 @@ def pair(number, **changed):
 
 def test_pairs_are_read_in_place_without_shadows(tmp_path):
     source = archive(tmp_path, ["data/rule.jsonl", "__MACOSX/data/._rule.jsonl"], [pair(0), pair(1)])
-    found = blimp.paradigms(source)
-    assert found == {"rule": [blimp.Pair(f"rule-{n}", "rule", "Good.", "Bad.") for n in range(2)]}
+    found = paradigms(source)
+    assert found == {"rule": [Item(Choice("", ("Good.", "Bad.")), "blimp", f"rule-{n}", "rule") for n in range(2)]}
 
 
 def test_damaged_archives(tmp_path):
     with pytest.raises(NotMeasured, match="does not exist"):
-        blimp.paradigms(tmp_path)
+        paradigms(tmp_path)
     with pytest.raises(NotMeasured, match=r"data/rule\.jsonl, line 2: no JSON"):
-        blimp.paradigms(archive(tmp_path, ["data/rule.jsonl"], [pair(0), pair(1)[:20]]))
+        paradigms(archive(tmp_path, ["data/rule.jsonl"], [pair(0), pair(1)[:20]]))
     with pytest.raises(NotMeasured, match=r"has no data/\*\.jsonl"):
-        blimp.paradigms(archive(tmp_path, ["readme"], ["x"]))
+        paradigms(archive(tmp_path, ["readme"], ["x"]))
     path = archive(tmp_path, ["data/rule.jsonl"], [pair(0)]) / "blimp" / "BLiMP.zip"
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(NotMeasured, match=r"BLiMP\.zip: .*fetch"):
-        blimp.paradigms(tmp_path)
+        paradigms(tmp_path)
 
 
-@real
+@with_data
 def test_the_real_treebank():
-    found = treebank.sentences(SHARED)
+    found = [*treebank(DATA, "dev"), *treebank(DATA, "test")]
     assert len(found) == len({each.name for each in found}) == 4078
     assert max(each.depth for each in found) == 12
     assert len({each.document for each in found}) == 634
 
 
-@real
+@with_data
 def test_the_real_pairs():
-    found = blimp.paradigms(SHARED)
+    found = paradigms(DATA)
     assert len(found) == 67
     assert {len(pairs) for pairs in found.values()} == {1000}
-    assert len({pair.name for pairs in found.values() for pair in pairs}) == 67_000
+    assert len({pair.item for pairs in found.values() for pair in pairs}) == 67_000

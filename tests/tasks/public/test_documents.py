@@ -1,15 +1,24 @@
 """Readers of public sets: markup and names go, words stay, damage is told with file and line."""
 
-from pathlib import Path
-
 import pytest
 
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.public import irc, legal, novels, peps, scitldr, tweets
-from cegm.tasks.public.files import json_lines, text_of
+from cegm.tasks.items import NotMeasured
+from cegm.tasks.public.documents import (
+    Paper,
+    abstracts,
+    anonymous,
+    chats,
+    laws,
+    novels,
+    papers,
+    proposals,
+    regulations,
+    tweets,
+)
+from cegm.tasks.public.reading import json_rows, text_of
+from trials import DATA, with_data
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-READERS = [irc, legal, novels, peps, scitldr, tweets]
+READERS = [abstracts, chats, laws, novels, proposals, tweets]
 
 PEP = """PEP: 7
 Title: An example
@@ -51,13 +60,13 @@ def written(folder, name, text):
     return path
 
 
-def texts(module, folder):
-    return {document.name: document.read() for document in module.documents(folder)}
+def texts(reader, folder):
+    return {document.name: document.read() for document in reader(folder)}
 
 
 def test_proposals_lose_header_code_and_markup(tmp_path):
     written(tmp_path, "tech_peps/peps/pep-0007.rst", PEP)
-    assert texts(peps, tmp_path) == {
+    assert texts(proposals, tmp_path) == {
         "pep-0007": "Abstract\nUse the Thing of the wiki in every case.\nRationale\nIt helps."
     }
 
@@ -67,7 +76,7 @@ def test_regulations_and_policies(tmp_path):
     written(
         tmp_path, "legal_sitepolicy/Policies/group/terms.md", "---\ntitle: T\n---\n# Terms\nOf {% data x %}[us](y).\n"
     )
-    assert texts(legal, tmp_path) == {
+    assert texts(laws, tmp_path) == {
         "1002/a": "This part applies to banks.\nNot to others.",
         "terms": "Terms\n\nOf us.\n",
     }
@@ -76,7 +85,7 @@ def test_regulations_and_policies(tmp_path):
 def test_a_truncated_regulation_names_file_and_line(tmp_path):
     written(tmp_path, "legal_cfr_cfpb/regulation/1002/a.xml", REGULATION[:150])
     with pytest.raises(NotMeasured, match=r"a\.xml, line \d+: no XML"):
-        legal.regulations(tmp_path)[0].read()
+        regulations(tmp_path)[0].read()
 
 
 LOG = """=== anna [~a@host.example] has joined
@@ -89,7 +98,7 @@ rust 2018-05-29 === dora [1.2.3.4] has left
 
 
 def test_chat_has_no_hosts_and_no_nicknames():
-    assert irc.anonymous(LOG, "log").split("\n") == [
+    assert anonymous(LOG, "log").split("\n") == [
         "user1: hello user2, are you there?",
         "user2: waves at user1",
         "user3: user1: hannah is fine",
@@ -99,7 +108,7 @@ def test_chat_has_no_hosts_and_no_nicknames():
 
 def test_a_line_of_chat_that_is_none_names_file_and_line():
     with pytest.raises(NotMeasured, match="log, line 2: neither"):
-        irc.anonymous("[10:00] <anna> hello\nanna says hello", "log")
+        anonymous("[10:00] <anna> hello\nanna says hello", "log")
 
 
 def test_tweets_are_joined_told_once_and_without_names(tmp_path):
@@ -109,7 +118,7 @@ def test_tweets_are_joined_told_once_and_without_names(tmp_path):
     assert texts(tweets, tmp_path) == {"a/0": "@ user hello\n@user wow"}
     written(tmp_path, "social_btc/b.conll", "hello\tO\nhello O\n")
     with pytest.raises(NotMeasured, match=r"b\.conll, line 2: no tab"):
-        tweets.documents(tmp_path)
+        tweets(tmp_path)
 
 
 ROW = '{"paper_id": "p", "title": "t", "source": ["One.", "Two."], "target": ["Short."]}\n'
@@ -117,18 +126,18 @@ ROW = '{"paper_id": "p", "title": "t", "source": ["One.", "Two."], "target": ["S
 
 def test_papers(tmp_path):
     path = written(tmp_path, "sci_scitldr/SciTLDR-Data/SciTLDR-A/test.jsonl", ROW)
-    assert scitldr.papers(tmp_path, "test") == [scitldr.Paper("p", "t", "One. Two.", "One.", ("Short.",))]
+    assert papers(tmp_path, "test") == [Paper("p", "t", "One. Two.", "One.", ("Short.",))]
     path.write_text(ROW + ROW[:30])
     with pytest.raises(NotMeasured, match=r"test\.jsonl, line 2: no JSON"):
-        scitldr.papers(tmp_path, "test")
+        papers(tmp_path, "test")
     path.write_text(ROW + ROW.replace('["Short."]', "[]"))
     with pytest.raises(NotMeasured, match=r"test\.jsonl, line 2: no abstract or no summary"):
-        scitldr.papers(tmp_path, "test")
+        papers(tmp_path, "test")
 
 
 def test_lines_without_a_key_and_files_that_are_no_text(tmp_path):
     with pytest.raises(NotMeasured, match="line 1: no 'b'"):
-        json_lines(written(tmp_path, "x.jsonl", '{"a": 1}\n'), ["a", "b"])
+        json_rows('{"a": 1}\n', "x.jsonl", "a", "b")
     (tmp_path / "y").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(NotMeasured, match="fetch the file again"):
         text_of(tmp_path / "y")
@@ -136,16 +145,16 @@ def test_lines_without_a_key_and_files_that_are_no_text(tmp_path):
         text_of(written(tmp_path, "z", " \n"))
 
 
-@pytest.mark.parametrize("module", READERS, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_a_missing_set_is_not_measured(module, tmp_path):
+@pytest.mark.parametrize("reader", READERS)
+def test_a_missing_set_is_not_measured(reader, tmp_path):
     with pytest.raises(NotMeasured, match="does not exist"):
-        module.documents(tmp_path)
+        reader(tmp_path)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the public sets are not here")
-@pytest.mark.parametrize("module", READERS, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_the_real_sets_are_read(module):
-    documents = module.documents(SHARED)
+@with_data
+@pytest.mark.parametrize("reader", READERS)
+def test_the_real_sets_are_read(reader):
+    documents = reader(DATA)
     assert len({document.name for document in documents}) == len(documents) >= 32
     for document in documents[::20]:
         text = document.read()

@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.public import ewt, wikisplit
-from cegm.tasks.rephrasings import NAME, NUMBER, TECHNIQUES, dropout, mixed, renamed, syntactic, thinned
+from cegm.tasks.items import NotMeasured
+from cegm.tasks.lookalikes import NAME, NUMBER, TECHNIQUES, Split, dropout, mixed, renamed, splits, syntactic, thinned
+from cegm.tasks.public.annotated import treebank
 
 PAIRS = [
     ("In May , Ann met Bob Lee , who sang .", "In May , Ann met Bob Lee . <::::> He sang ."),
@@ -26,7 +26,8 @@ TAGGED = [
 
 
 def conllu(number, tagged):
-    rows = [f"# sent_id = doc{number // 2}-{number}", "# text = unused"]
+    text = " ".join(each.split("/")[0] for each in tagged.split())
+    rows = [f"# sent_id = doc{number // 2}-{number}", f"# text = {text}"]
     for place, each in enumerate(tagged.split(), start=1):
         form, role, tag = each.split("/")
         rows.append("\t".join([str(place), form, form.lower(), role, tag, "_", "0", "_", "_", "_"]))
@@ -124,6 +125,7 @@ def test_words_written_as_one_are_read_as_one(tmp_path):
 
     rows = [
         "# sent_id = d-x-1",
+        "# text = Ann's dog.",
         row("1-2", "Ann's", "_", "_"),
         row("1", "Ann", "PROPN", "_"),
         row("2", "'s", "PART", "_"),
@@ -133,8 +135,8 @@ def test_words_written_as_one_are_read_as_one(tmp_path):
     ]
     (tmp_path / "ud_ewt").mkdir()
     (tmp_path / "ud_ewt" / "en_ewt-ud-test.conllu").write_text("\n".join(rows) + "\n\n", "utf-8")
-    (sentence,) = ewt.read(tmp_path)
-    assert (sentence.name, sentence.document) == ("d-x-1", "d-x")
+    (sentence,) = treebank(tmp_path, "test")
+    assert sentence.name == "d-x-1"
     assert [(w.form, w.role, w.spaced) for w in sentence.words] == [
         ("Ann's", "", True),
         ("dog", "NOUN", False),
@@ -149,9 +151,19 @@ def test_words_written_as_one_are_read_as_one(tmp_path):
         ("syntactic", "wikisplit/test.tsv", lambda text: text.replace("\t", "|", 1), "line 1"),
         ("mixed", "wikisplit/test.tsv", lambda text: text.replace("<::::>", "", 1), "line 1"),
         ("dropout", "ud_ewt/en_ewt-ud-test.conllu", lambda text: text[:-1], "within a sentence"),
-        ("dropout", "ud_ewt/en_ewt-ud-test.conllu", lambda text: text.replace("\tDET", "", 1), "line 3, has 9"),
-        ("dropout", "ud_ewt/en_ewt-ud-test.conllu", lambda text: text.replace("\n1\t", "\nx\t", 1), "line 3"),
-        ("dropout", "ud_ewt/en_ewt-ud-test.conllu", lambda text: text.replace("sent_id", "id"), "no name"),
+        (
+            "dropout",
+            "ud_ewt/en_ewt-ud-test.conllu",
+            lambda text: text.replace("\tDET", "", 1),
+            "line 1: .*9 columns",
+        ),
+        ("dropout", "ud_ewt/en_ewt-ud-test.conllu", lambda text: text.replace("\n1\t", "\nx\t", 1), "line 1: sentence"),
+        (
+            "dropout",
+            "ud_ewt/en_ewt-ud-test.conllu",
+            lambda text: text.replace("sent_id", "id"),
+            "line 1: sentence with .*sent_id",
+        ),
         ("contextual", "ambient/AmbiEnt/dev.jsonl", lambda text: text.replace("premise", "p"), "line 1"),
     ],
 )
@@ -167,4 +179,4 @@ def test_lexical_has_no_public_form(source):
 
 
 def test_a_pair_is_read(source):
-    assert wikisplit.read(source)[0] == wikisplit.Split(1, PAIRS[0][0], "In May , Ann met Bob Lee . He sang .")
+    assert splits(source)[0] == Split(1, PAIRS[0][0], "In May , Ann met Bob Lee . He sang .")

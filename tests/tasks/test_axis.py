@@ -1,14 +1,11 @@
 """Items become records fairly: ties are wrong, lengths are compared alike, nothing is left out in silence."""
 
-import random
-
 import pytest
 
 import models
-from cegm.tasks.asking import Item, record, scored, spread
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.examinee import Choice, Examinee
-from cegm.tasks.subsets import available
+from cegm.tasks.axis import record, scored
+from cegm.tasks.examinee import Examinee
+from cegm.tasks.items import Choice, Item, NotMeasured
 from examinees import Oracle
 
 ITEM = Item(Choice("a b", (" cc", " d")), "s", "1", "c", 2.0)
@@ -34,26 +31,6 @@ def test_free_texts_are_compared_per_byte():
     assert record("x", "real", item, [-3.0, -2.5]).continuous == pytest.approx(-1 + 1.25)
 
 
-def test_draws_are_even_over_groups_and_of_each_member_once():
-    groups = [["a"] * 1, [f"b{i}" for i in range(9)], [f"c{i}" for i in range(9)]]
-    drawn = spread(groups, 9, random.Random(0))
-    assert len(set(drawn)) == 9
-    assert sum(name.startswith("b") for name in drawn) == sum(name.startswith("c") for name in drawn) == 4
-    assert len(spread(groups, 100, random.Random(0))) == 19
-    assert drawn == spread(groups, 9, random.Random(0))
-
-
-def missing():
-    raise NotMeasured("it is not there")
-
-
-def test_sets_that_are_there_are_measured_and_the_others_are_named():
-    with pytest.warns(UserWarning, match="two was not measured: it is not there"):
-        assert available({"one": lambda: [ITEM], "two": missing}) == [ITEM]
-    with pytest.raises(NotMeasured, match=r"one was not measured: .*; two was not measured"):
-        available({"one": missing, "two": missing})
-
-
 def test_questions_beyond_the_model_are_left_out_with_a_warning():
     from cegm.train.model import byte_tokenizer
 
@@ -74,7 +51,7 @@ def test_the_longest_question_that_fits_is_asked():
     examinee = Examinee(models.llama(vocabulary=len(tokenizer)), tokenizer)
     for size in range(100, 140):
         item = Item(Choice("a" * size, (" bcd", " e")), "s", "2", "d")
-        row = len(examinee.opening()) + len(tokenizer("a" * size + " bcd", add_special_tokens=False)["input_ids"]) - 1
+        row = len(examinee.opening) + len(tokenizer("a" * size + " bcd", add_special_tokens=False)["input_ids"]) - 1
         try:
             assert scored(examinee, "x", "real", [item])
             assert row <= 128

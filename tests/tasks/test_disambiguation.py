@@ -7,12 +7,12 @@ import pytest
 pytest.importorskip("transformers")
 
 from cegm import world
-from cegm.tasks.axis import NotMeasured
+from cegm.tasks.disambiguation import AXIS, Use, lambada, word_questions, word_uses
 from cegm.tasks.examinee import ReadToken
-from cegm.tasks.public import ambient, masc
-from cegm.tasks.senses import AXIS, lambada, measure, word_questions
+from cegm.tasks.items import NotMeasured
+from cegm.tasks.public.annotated import ambiguous
 from examinees import Guesser, Oracle
-from trials import DATA, batches_change_nothing, is_chance, names_are_unique, with_data
+from trials import DATA, is_chance, names_are_unique, with_data
 
 WATER, MONEY = "/dictionary/m_1.001", "/dictionary/m_1.002"
 SENTENCES = [("boats lay along the muddy {} today", WATER), ("the {} lends gold to nearly everybody", MONEY)]
@@ -62,7 +62,7 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("form", ["world", "public"])
 def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
-    records = measure(Oracle(), "world" if form == "world" else source, 20, 0)
+    records = AXIS.examine(Oracle(), "world" if form == "world" else source, 20, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     assert all(r.score == 1 for r in records)
@@ -70,18 +70,10 @@ def test_an_oracle_gets_everything_and_the_items_are_sound(form, source):
     assert {r.subset for r in records} == ({""} if form == "world" else {"lambada", "masc", "ambient"})
 
 
-def test_a_guesser_gets_chance():
-    assert is_chance(measure(Guesser(), "world", 400, 0))
-
-
-def test_the_batch_size_changes_nothing():
-    batches_change_nothing(AXIS, 3)
-
-
 def test_the_sentence_that_is_scored_is_the_same_for_both_candidates(source):
-    uses = masc.read(source)
+    uses = word_uses(source)
     assert len(uses) == 8
-    assert uses[0] == masc.Use("bank-NOUN", "m_1.001", "boats lay along the muddy bank today 0.", "written/0.xml")
+    assert uses[0] == Use("bank-NOUN", "m_1.001", "boats lay along the muddy bank today 0.", "written/0.xml")
     first, second = word_questions(uses, 0)
     assert {first.item, second.item} == {"bank-NOUN-m_1.001-m_1.002", "bank-NOUN-m_1.002-m_1.001"}
     assert first.cluster == second.cluster
@@ -98,19 +90,19 @@ def test_whoever_likes_one_sentence_gets_half(source):
         def choose(self, choices):
             return [[float(sum(map(ord, option))) for option in choice.options] for choice in choices]
 
-    assert [r.score for r in measure(Fond(), source, 100, 0) if r.subset == "masc"] in ([1.0, 0.0], [0.0, 1.0])
+    assert [r.score for r in AXIS.examine(Fond(), source, 100, 0) if r.subset == "masc"] in ([1.0, 0.0], [0.0, 1.0])
 
 
 def test_words_without_another_document_are_not_asked(source):
-    uses = masc.read(source)
+    uses = word_uses(source)
     assert word_questions([use for use in uses if use.document in ("written/0.xml", "written/1.xml")], 0)
     assert word_questions([use for use in uses if use.document == "written/0.xml"], 0) == []
     assert word_questions([use for use in uses if use.sense == "m_1.001"], 0) == []
 
 
 def test_only_readings_that_leave_the_hypothesis_alone_are_asked(source):
-    assert [each.name for each in ambient.read(source)] == ["test-7", "dev-7"]
-    assert (ambient.read(source)[0].entailing, ambient.read(source)[0].others) == ("p b", ("p a",))
+    assert [each.name for each in ambiguous(source)] == ["test-7", "dev-7"]
+    assert (ambiguous(source)[0].entailing, ambiguous(source)[0].others) == ("p b", ("p a",))
 
 
 class Reader(Oracle):
@@ -142,7 +134,7 @@ def test_every_token_of_the_last_word_must_be_the_first_guess(source):
     ("file", "change", "says"),
     [
         ("lambada/lambada_test.jsonl", lambda text: text[:-10], "line 3"),
-        ("lambada/lambada_test.jsonl", lambda text: text.replace('"text"', '"words"', 1), "line 1, has no `text`"),
+        ("lambada/lambada_test.jsonl", lambda text: text.replace('"text"', '"words"', 1), "line 1: no 'text'"),
         ("masc_wsd/masc/written/2.xml", lambda text: text[:-10], "2.xml, line"),
         ("masc_wsd/masc/written/2.xml", lambda text: text.replace("break_level", "level", 1), "'break_level'"),
         ("ambient/AmbiEnt/dev.jsonl", lambda text: text.replace("label", "mark", 1), "line 1"),
@@ -152,23 +144,23 @@ def test_every_token_of_the_last_word_must_be_the_first_guess(source):
 def test_damage_is_named_and_the_rest_measured(source, file, change, says):
     (source / file).write_text(change((source / file).read_text("utf-8")), "utf-8")
     with pytest.warns(UserWarning, match=says):
-        records = measure(Oracle(), source, 9, 0)
+        records = AXIS.examine(Oracle(), source, 9, 0)
     assert len({r.subset for r in records}) == 2
 
 
 def test_nothing_there_is_not_measured(tmp_path):
     with pytest.raises(NotMeasured, match=r"lambada_test\.jsonl does not exist"):
-        measure(Oracle(), tmp_path, 9, 0)
+        AXIS.examine(Oracle(), tmp_path, 9, 0)
 
 
 @with_data
 def test_the_public_sets_are_read_whole():
-    assert len(ambient.read(DATA)) == 267
-    records = measure(Oracle(), DATA, 10_000, 0)
+    assert len(ambiguous(DATA)) == 267
+    records = AXIS.examine(Oracle(), DATA, 10_000, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
     sizes = {subset: sum(r.subset == subset for r in records) for subset in ("lambada", "masc", "ambient")}
     assert sizes["lambada"] == 5153
     assert sizes["masc"] > 400
     assert all(r.score == 1 for r in records)
-    assert is_chance([r for r in measure(Guesser(), DATA, 500, 0) if r.subset != "lambada"])
+    assert is_chance([r for r in AXIS.examine(Guesser(), DATA, 500, 0) if r.subset != "lambada"])

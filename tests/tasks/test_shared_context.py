@@ -5,7 +5,8 @@ import models
 
 pytest.importorskip("transformers")
 
-from cegm.tasks.scoring import Question, score_options
+from cegm.tasks.examinee import Examinee, Question
+from cegm.train.model import byte_tokenizer
 
 
 def slow(model, context, questions):
@@ -37,6 +38,10 @@ def setting():
     return model, context, questions
 
 
+def score_options(model, context, questions, batch_size=16):
+    return Examinee(model, byte_tokenizer(), batch_size).choose_after(context, questions)
+
+
 def close(first, second):
     return all(
         a == pytest.approx(b, abs=1e-4) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True)
@@ -61,8 +66,8 @@ def test_the_order_of_questions_changes_nothing(setting):
     assert close(score_options(model, context, questions[::-1])[::-1], score_options(model, context, questions))
 
 
-def test_the_model_is_left_in_its_mode(setting):
+def test_the_context_counts_once_and_every_row_of_a_question_without_its_last_token(setting):
     model, context, questions = setting
-    model.train()
-    score_options(model, context, questions)
-    assert model.training
+    examinee = Examinee(model, byte_tokenizer())
+    examinee.choose_after(context, questions)
+    assert examinee.tokens == len(context) + 2 + (3 + 1 + 2) + 6

@@ -1,4 +1,4 @@
-"""Sentences about nothing that is ever asked, from plain ones to deeply nested ones with gold syntax.
+"""Sentences about nothing that is ever asked, from plain ones to deeply nested ones with gold syntax; and what an exam is made of.
 
 Every noun of nature has one verb of its own: `the crow hums`, `the wind bends`. A nested sentence asks for them in reverse,
 `the crow that the wind bends hums .`, so a reader has to keep open nouns in mind; which verb belongs where follows from
@@ -8,6 +8,7 @@ the grammar alone.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NATURE = {
@@ -34,20 +35,27 @@ DEPTH_WEIGHTS = (8, 5, 3, 2, 1)
 
 
 @dataclass(frozen=True)
-class Nested:
-    """A sentence with gold syntax.
+class Exam:
+    """One question.
 
     Attributes:
-        text: The sentence.
-        spans: Characters (start, end) of its verbs, whose order only the nesting tells.
-        depth: How many clauses stand inside one another below the main one.
-        clauses: How many clauses it has.
+        context: Sentences, and the question up to its answer.
+        options: Continuations, the right one first; each begins with a space.
+        tail: Words after the option that are judged in its stead; empty for none.
+        cluster: Exams of one cluster share their facts.
+        protected: Words that noise must leave alone: the key asked for and all options.
     """
 
-    text: str
-    spans: tuple[tuple[int, int], ...]
-    depth: int
-    clauses: int
+    context: str
+    options: tuple[str, ...]
+    tail: str = ""
+    cluster: str = ""
+    protected: frozenset[str] = frozenset()
+
+
+def joined(sentences: Sequence[Sequence[str]]) -> str:
+    """Sentences as text: words apart by single spaces."""
+    return " ".join(word for sentence in sentences for word in sentence)
 
 
 def filler(rng: random.Random) -> list[str]:
@@ -61,15 +69,22 @@ def filler(rng: random.Random) -> list[str]:
     return patterns[rng.randrange(len(patterns))]
 
 
+@dataclass(frozen=True)
+class Nested:
+    """A sentence, and the characters (start, end) of its verbs, whose order only the nesting tells."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
 def nested(rng: random.Random, depth: int) -> Nested:
     """A sentence with `depth` clauses inside one another, each about the noun before it."""
     nouns = rng.sample(list(NATURE), depth + 1)
-    opening = " that ".join(f"the {noun}" for noun in nouns)
-    text, spans = opening, []
+    text, spans = " that ".join(f"the {noun}" for noun in nouns), []
     for noun in reversed(nouns):
         spans.append((len(text) + 1, len(text) + 1 + len(NATURE[noun])))
         text += f" {NATURE[noun]}"
-    return Nested(f"{text} .", tuple(spans), depth, depth + 1)
+    return Nested(f"{text} .", tuple(spans))
 
 
 def nested_of_any_depth(rng: random.Random) -> list[str]:

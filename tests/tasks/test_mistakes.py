@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from cegm.tasks.axis import NotMeasured
-from cegm.tasks.public import noise_en
+from cegm.tasks import noise
+from cegm.tasks.items import NotMeasured
 from trials import DATA, with_data
 
 
@@ -23,7 +23,7 @@ def write(tmp_path, spelling="went wnet\nlook Look lok\nwent go\n", keyboard=Non
 
 def test_only_other_letters_replace_letters(tmp_path):
     write(tmp_path)
-    mistakes = noise_en.read(tmp_path)
+    mistakes = noise.read_mistakes(tmp_path)
     assert mistakes.keyboard == {"a": ("q", "w", "s")}
     assert mistakes.scanned == {"o": ("u",)}
     assert mistakes.spelling == {"went": ("wnet", "go"), "look": ("Look", "lok")}
@@ -31,7 +31,7 @@ def test_only_other_letters_replace_letters(tmp_path):
 
 def test_every_kind_of_mistake_comes_where_it_can_and_none_is_the_word_itself(tmp_path):
     write(tmp_path)
-    mistakes = noise_en.read(tmp_path)
+    mistakes = noise.read_mistakes(tmp_path)
     rng = random.Random(0)
     assert {mistakes.wrong("look", rng) for _ in range(300)} == {
         *("lok",),  # a misspelling, and a dropped letter
@@ -51,25 +51,25 @@ def test_every_kind_of_mistake_comes_where_it_can_and_none_is_the_word_itself(tm
     [
         ({"spelling": "went wnet\nalone\n"}, "spelling_en.txt, line 2"),
         ({"spelling": "\n"}, "spelling_en.txt is empty"),
-        ({"keyboard": '{"a": ["q"'}, r"keyboard/en.json is no table"),
+        ({"keyboard": '{"a": ["q"'}, r"keyboard/en.json, line 1: no JSON"),
         ({"scanned": "[1]"}, r"ocr/en.json is no table"),
     ],
 )
 def test_damage_is_a_one_line_error(tmp_path, broken, what):
     write(tmp_path, **broken)
     with pytest.raises(NotMeasured, match=what):
-        noise_en.read(tmp_path)
+        noise.read_mistakes(tmp_path)
 
 
 def test_a_missing_file_is_a_one_line_error(tmp_path):
     (write(tmp_path) / "char/ocr/en.json").unlink()
     with pytest.raises(NotMeasured, match="does not exist"):
-        noise_en.read(tmp_path)
+        noise.read_mistakes(tmp_path)
 
 
 @with_data
 def test_the_real_tables():
-    mistakes = noise_en.read(DATA)
+    mistakes = noise.read_mistakes(DATA)
     assert len(mistakes.spelling) == 12978  # in 13,551 lines
     assert "a" not in mistakes.keyboard["a"]
     assert all(letter.isalpha() and len(letter) == 1 for others in mistakes.keyboard.values() for letter in others)
