@@ -9,7 +9,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +17,21 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
-from cegm.context.scores import Scores
 from cegm.followed_model import FollowedModel
 from cegm.groups import UNTOLD, Assignment, Matrix, Role, table
-from cegm.mapping.coefficient import FOLLOWS_LOSS, Coefficient, advance, observe
-from cegm.mapping.normalize import Normalize, balance_rows, effective_ranks, frobenius_norms, normalize
+from cegm.mapping.coefficient import FOLLOWS_LOSS, advance, observe
+from cegm.mapping.normalize import balance_rows, effective_ranks, frobenius_norms, normalize, polar_dtype
 from cegm.mapping.spectrum import map_left, map_right
-from cegm.options import RECOMMENDED, Hierarchy, LayerScale, Precision, Preset, polar_dtype, resolve
+from cegm.options import RECOMMENDED, LayerScale, OptionValues, Preset, named, resolve
 from cegm.owners import Owners
 from cegm.param_groups import KINDS, Group, by_role, kind_of, listed, split
 from cegm.refresh import Contexts, mean_over_ranks
 from cegm.roles import assign
 from cegm.sharding import is_sharded, local
 from cegm.state import WholeState
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ADAMW_EPS = 1e-8
 
@@ -56,48 +58,11 @@ class CEGM(WholeState):
             optimizer is left, and a warning says so.
         preset: `recommended` (what won the comparison), `paper` (the letter of Algorithm 1), `lite` (least memory).
             Fills in every option below that is left at None; `repr(optimizer)` shows the result.
-        weight_decay: Decoupled weight decay of matrices, >= 0, multiplied by lr.
-        cautious: Decay a weight only where the step shrinks it too (arXiv 2510.12402).
-        entanglement: Entanglement coefficient `l` in (0, 1], line 7: the weight of the newest gradient. Muon's momentum
-        .95 is .05.
-        nesterov: Look ahead: use `l G + (1 - l) G_t` in place of `G_t`.
-        scores: Context scores `f` of line 8: `uniform`, `attention` (of each context against the layer's summary of
-            earlier ones), `gradient` (log |d_i|^2), `alignment` (with the entangled gradient), and the controls
-            `random` and `shuffled`; see `cegm.context.scores`.
-        exclude_sink: Give the first position of each row no weight.
-        hierarchy: Who shares scores: each `layer` has its own, the layers of a `block` or of the `model` share the mean
-            of their log-scores. Sharing keeps the output gradients of all sharers until the backward pass has left the
-            last of them, on steps that record; it breaks a `torch.compile` graph at each layer.
-        heads: Blocks into which inputs and outputs are split; divides both. None: the widest that
-            `cegm.options.CONTEXT_BYTES_PER_WEIGHT` leaves room for.
-        recurrence: `r` in [0, 1) *per step*; a refresh after k steps keeps `r^k` of the past. With a `GradScaler` call
-            `watch_scaler` too.
-        refresh_every: Steps between two looks at the contexts, >= 1; the other steps record nothing.
-        power: `p` of the context map over the inputs. 0 switches it off, +1 is the paper's.
-        gradient_power: `q` of the context map over the output gradients.
-        damping: `e` >= 0 in `(S/s + e I)^p`, relative to the mean eigenvalue.
-        map_first: Map each gradient before it enters the momentum (line 9 before line 7).
-        flow_time: `Dt` >= 0 of the flow `dG/dt = G (g Phi - d I)` in place of the product with `Phi`; 0 switches it off.
-            Under `polar` and `frobenius` only the product `Dt g` matters.
-        flow_gain: `g` >= 0.
-        flow_decay: `d`; the flow is refused where `g rho(Phi) >= d`.
-        normalize: Line 10: `polar`, `spectral`, `frobenius` or `none`.
-        row_moment: Divide output rows by their running root mean square after line 10 (NorMuon, arXiv 2510.05491).
-        layer_scale: `match_adamw` (.2 sqrt(max(m, n))), `spectral` (sqrt(max(1, m/n))) or `none`.
-        coefficient: Line 12: `constant`; `progress` (follows the smoothed loss); `plateau` (falls when the smoothed loss
-            stands still); both need the loss, by `observe_loss` or a closure; `cosine` (falls over
-            `coefficient_period`, from the upper bound of the range to the lower, whatever `entanglement` says);
-            `hypergradient` (rises while the group's new gradients agree with its last mapped ones).
-        coefficient_step: `Dl` of line 12, in [0, 1].
-        coefficient_range: Bounds of `l`.
-        coefficient_period: Steps in which `cosine` goes from the upper bound to the lower.
-        precision: Of the polar iteration: `auto`, `bfloat16` or `float32`; see `cegm.options.polar_dtype`.
-        aux_lr: Learning rate of the AdamW part; None: `lr`.
-        aux_betas: Its betas; the second is also the decay of the row moment.
-        aux_weight_decay: Its weight decay on embeddings and head (vectors have none); None: `weight_decay`.
-        eps: Smallest norm that is divided by, in [0, 1].
         group_patterns: Ordered (shell pattern over parameter names, `matrix` or `adamw`) pairs that override the
         automatic roles.
+        given: Any of the options in `cegm.options.OptionValues`, by name; docs/method.md has their table. Under a
+            `GradScaler`, `recurrence` wants `watch_scaler`; `progress` and `plateau` want the loss, by `observe_loss`
+            or a closure; `hierarchy` keeps output gradients until the backward pass has left the last sharer.
 
     Raises:
         ValueError: A value outside its range, a model without any matrix, a complex parameter, one that is sharded in
@@ -105,6 +70,7 @@ class CEGM(WholeState):
         TypeError: `params` is not what torch accepts.
     """
 
+    @named
     def __init__(
         self,
         params: ParamsT | nn.Module,
@@ -112,39 +78,10 @@ class CEGM(WholeState):
         *,
         model: nn.Module | None = None,
         preset: Preset = "recommended",
-        weight_decay: float | None = None,
-        cautious: bool | None = None,
-        entanglement: float | None = None,
-        nesterov: bool | None = None,
-        scores: Scores | None = None,
-        exclude_sink: bool | None = None,
-        hierarchy: Hierarchy | None = None,
-        heads: int | None = None,
-        recurrence: float | None = None,
-        refresh_every: int | None = None,
-        power: float | None = None,
-        gradient_power: float | None = None,
-        damping: float | None = None,
-        map_first: bool | None = None,
-        flow_time: float | None = None,
-        flow_gain: float | None = None,
-        flow_decay: float | None = None,
-        normalize: Normalize | None = None,
-        row_moment: bool | None = None,
-        layer_scale: LayerScale | None = None,
-        coefficient: Coefficient | None = None,
-        coefficient_step: float | None = None,
-        coefficient_range: tuple[float, float] | None = None,
-        coefficient_period: int | None = None,
-        precision: Precision | None = None,
-        aux_lr: float | None = None,
-        aux_betas: tuple[float, float] | None = None,
-        aux_weight_decay: float | None = None,
-        eps: float | None = None,
         group_patterns: Sequence[tuple[str, Role]] = (),
+        **given: Unpack[OptionValues],
     ) -> None:
-        given = {name: value for name, value in locals().items() if name in _OPTION_NAMES}
-        options = resolve(preset, given)
+        options = resolve(preset, {"lr": lr, **given})
         self.preset = preset
         self._takes_all = isinstance(params, nn.Module)
         if isinstance(params, nn.Module):
@@ -670,9 +607,6 @@ class CEGM(WholeState):
     def __repr__(self) -> str:
         options = "\n".join(f"    {name}: {self.defaults[name]}" for name in sorted(self.defaults))
         return f"{type(self).__name__} (\n    preset: {self.preset}\n{options}\n)"
-
-
-_OPTION_NAMES = frozenset(CEGM.__init__.__annotations__) - {"params", "model", "preset", "group_patterns", "return"}
 
 
 def _tensors(groups: Iterable[Group]) -> list[Tensor]:
