@@ -6,13 +6,14 @@ zero, and one whose norm is below `eps` is not amplified to a full step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cegm.options import Normalize
+from cegm.options import LayerScale, Normalize
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of Muon's quintic iteration (Jordan, 2024): singular values end between .7 and 1.2 instead of at 1, in few steps."""
@@ -152,6 +153,13 @@ def balance_rows(direction: Tensor, moments: Tensor, decay: float, eps: float) -
     # Both norms follow from those of the rows, so the matrix itself is read once more, not four times.
     before, after = (torch.linalg.vector_norm(each, dim=-2, keepdim=True) for each in (rows, rows * factors))
     return direction * (factors * (before / after.clamp_min(eps)))
+
+
+def layer_scale(kind: LayerScale, outputs: int, inputs: int) -> float:
+    """By which the learning rate of a layer of this shape is multiplied (line 11)."""
+    if kind == "match_adamw":
+        return float(0.2 * math.sqrt(max(outputs, inputs)))
+    return math.sqrt(max(1.0, outputs / inputs)) if kind == "spectral" else 1.0
 
 
 def polar_dtype(options: Mapping[str, Any], device: torch.device) -> torch.dtype:
