@@ -120,7 +120,7 @@ class FollowedModel:
 
     def changes(self, grouped: Iterable[Tensor]) -> Changes:
         """What became of the weights since the last look, which this one is; `grouped` are those that the optimizer has."""
-        before, model, trained = self._shapes, self.model(), set(grouped)
+        before, model, trained = self._shapes, self.model(), dict.fromkeys(grouped)  # in their order
         self._has_registered = False
         if model is None:
             return Changes([], [], [])
