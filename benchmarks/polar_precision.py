@@ -15,8 +15,7 @@ from statistics import median
 
 import torch
 
-from cegm.mapping.normalize import polar
-from cegm.options import multiplies_bfloat16
+from cegm.mapping.normalize import multiplies_bfloat16, polar
 
 SHAPES = ((64, 64), (128, 128), (128, 384), (256, 256), (256, 768), (512, 512), (1024, 1024))
 PRECISIONS = (torch.bfloat16, torch.float32)

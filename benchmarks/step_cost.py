@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from cegm.baselines import build_optimizer
-from cegm.options import polar_dtype
+from cegm.mapping.normalize import polar_dtype
 from cegm.plan.operations import attention_operations, polar_operations, power_operations
 from model import LanguageModel
 

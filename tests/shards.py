@@ -20,8 +20,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from cegm import CEGM
-from cegm.context.scores import DRAWN, SCORES
-from cegm.mapping.normalize import NORMALIZE
+from cegm.context.scores import DRAWN
+from cegm.options import OPTIONS
 
 PATIENCE = timedelta(minutes=2)
 """How long one process waits for the others."""
@@ -58,7 +58,9 @@ ON_FOUR = [*list(FAST)[:4], "hypergradient", "Muon"]
 
 PRODUCT = {
     f"{scores}, {hierarchy}, {normalize}": {"scores": scores, "hierarchy": hierarchy, "normalize": normalize}
-    for scores, hierarchy, normalize in itertools.product(SCORES, ("layer", "block", "model"), NORMALIZE)
+    for scores, hierarchy, normalize in itertools.product(
+        *(OPTIONS[name].choices for name in ("scores", "hierarchy", "normalize"))
+    )
 }
 """All of them with each other."""
 

@@ -1,7 +1,16 @@
-import pytest
-import torch
+import inspect
+import math
+from pathlib import Path
+from typing import get_args
 
-from cegm.options import PRESETS, RECOMMENDED, block_width, multiplies_bfloat16, polar_dtype, resolve
+import pytest
+from torch import nn
+
+from cegm import CEGM
+from cegm.options import OPTIONS, PRESETS, RECOMMENDED, OptionValues, resolve
+from cegm.train.config import OPTIMIZER_OPTIONS, field_types
+
+DOCS = Path(__file__).parents[1] / "docs" / "method.md"
 
 
 def test_presets_fill_in_and_given_options_win():
@@ -30,7 +39,7 @@ def test_presets_fill_in_and_given_options_win():
         ({"coefficient_range": (0.5, 0.1)}, "low <= high"),
         ({"damping": -0.1}, "damping=-0.1"),
         ({"weight_decay": float("nan")}, "weight_decay=nan"),
-        ({"gradient_power": float("nan")}, "gradient_power=nan is no power"),
+        ({"gradient_power": float("nan")}, "gradient_power=nan is outside the finite numbers"),
         ({"heads": 2.0}, "heads=2.0 must be a whole number"),
         ({"coefficient_range": (0.1,)}, "must be two numbers"),
         ({"aux_betas": 0.9}, "aux_betas=0.9 must be two numbers"),
@@ -52,44 +61,55 @@ def test_unknown_preset_suggests_the_nearest():
         resolve("papper", {})
 
 
-def test_blocks_divide_their_side():
-    assert block_width(128, 128, 4, 1, "w") == 32
-    with pytest.raises(ValueError, match="heads=5 does not divide the 12 features of layer 3"):
-        block_width(12, 12, 5, 1, "layer 3")
+def test_a_signature_has_every_option_as_a_keyword_and_no_other():
+    parameters = dict(inspect.signature(CEGM).parameters)
+    for name in ("params", "lr", "model", "preset", "group_patterns"):
+        del parameters[name]
+    assert list(parameters) == list(OPTIONS) == list(OptionValues.__annotations__)
+    assert all(p.kind is p.KEYWORD_ONLY and p.annotation == OPTIONS[n].kind for n, p in parameters.items())
+    with pytest.raises(TypeError, match="CEGM has no option 'gradient_powers'; did you mean 'gradient_power'"):
+        CEGM(nn.Linear(3, 4), gradient_powers=0)
 
 
-@pytest.mark.parametrize(("outputs", "inputs"), [(128, 128), (384, 128), (128, 384), (7, 7), (12, 100), (1, 3)])
-@pytest.mark.parametrize("sharers", [1, 2, 4])
-def test_automatic_blocks_are_the_widest_within_the_memory_of_the_momentum(outputs, inputs, sharers):
-    width = block_width(outputs, inputs, None, sharers, "w")
-    assert outputs % width == 0
-
-    def bytes_per_weight(w):
-        return 4 * w * outputs * sharers / (outputs * inputs)
-
-    assert bytes_per_weight(width) <= 4 or width == 1
-    wider = [w for w in range(width + 1, outputs + 1) if outputs % w == 0]
-    assert not wider or bytes_per_weight(wider[0]) > 4
+def test_the_command_line_offers_every_option_under_its_name():
+    offered = {**OPTIMIZER_OPTIONS, **{name: (kind, "") for name, kind in field_types().items()}}
+    for name, option in OPTIONS.items():
+        kind = offered[name][0]
+        assert option.plain in (kind, *get_args(kind))
 
 
-def test_muons_precision_is_torchs_when_the_options_are_muon():
-    cpu = torch.device("cpu")
-    muon = {**RECOMMENDED, "power": 0.0, "gradient_power": 0.0, "row_moment": False}
-    assert polar_dtype(muon, cpu) == torch.bfloat16
-    assert polar_dtype({**muon, "precision": "float32"}, cpu) == torch.float32
-    assert polar_dtype(RECOMMENDED, torch.device("cuda")) == torch.bfloat16
+def test_the_table_in_the_docs_is_that_of_the_options():
+    text = DOCS.read_text(encoding="utf-8")
+    assert table() in text, f"docs/method.md wants:\n{table()}"
 
 
-@pytest.mark.parametrize(
-    ("known", "expected"),
-    [
-        ({"amx_bf16": True}, True),
-        ({"arm_bf16": True}, True),
-        ({"avx512_bf16": True, "amx_bf16": False}, False),
-        ({}, False),
-    ],
-)
-def test_only_matrix_instructions_make_bfloat16_worth_its_rounding(known, expected, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
-    assert multiplies_bfloat16() is expected
-    assert polar_dtype(RECOMMENDED, torch.device("cpu")) == (torch.bfloat16 if expected else torch.float32)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_default_is_inside_its_range_and_what_is_outside_is_refused(name):
+    option = OPTIONS[name]
+    for preset in PRESETS:
+        resolve(preset, {})
+    if option.choices:
+        outside = ["svd"]
+    elif option.plain is int:
+        outside = [option.low - 1, 1.5]
+    elif option.plain is float:
+        outside = [math.nan, math.inf]
+        outside += [option.low - 1] if option.low > -math.inf else []
+        outside += [option.low] if option.above else []
+        outside += [option.high] if option.below else []
+    else:
+        outside = []
+    for value in outside:
+        with pytest.raises(ValueError, match=f"{name}="):
+            resolve("recommended", {name: value})
+
+
+def table():
+    """Of docs/method.md."""
+    rows = ["| option | default | range | `paper` | `lite` | meaning |", "|---|---|---|---|---|---|"]
+    for name, option in OPTIONS.items():
+        cells = [
+            f"`{value}`" if value is not None else "" for value in (option.presets.get(p) for p in ("paper", "lite"))
+        ]
+        rows.append(f"| `{name}` | `{option.default}` | {option.range} | {' | '.join(cells)} | {option.meaning} |")
+    return "\n".join(rows)

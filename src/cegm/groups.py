@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from cegm.aligned import aligned
@@ -127,6 +128,11 @@ class Matrix:
     def shape(self) -> tuple[int, int]:
         """(outputs, inputs)."""
         return self.stop - self.start, self.assignment.inputs
+
+
+def stack(matrices: list[Matrix], tensors: Mapping[Tensor, Tensor]) -> Tensor:
+    """Gradients or weights of equal shape, given by parameter, as one tensor, (matrices, outputs, inputs)."""
+    return torch.stack([m.view(tensors[m.assignment.parameter]) for m in matrices])
 
 
 def of_expert(statistics: Tensor, expert: int, experts: int) -> Tensor:

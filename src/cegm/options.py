@@ -1,89 +1,210 @@
-"""The options of `CEGM`: presets, defaults and the errors for values that cannot work."""
+"""The options of `CEGM`, each of them said once: type, default, range, choices, meaning, and what presets make of it.
+
+Keyword arguments, checks, presets, `cegm train --help`, names in YAML and the table of docs/method.md come from
+`OptionValues`. No torch here: the command line reads this file to print its help.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+import types
+import typing
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
-import torch
-
-from cegm.context.scores import SCORES
-from cegm.mapping.coefficient import COEFFICIENT
-from cegm.mapping.normalize import NORMALIZE
 from cegm.spelling import nearest
 
-Hierarchy = Literal["layer", "block", "model"]
+if typing.TYPE_CHECKING:
+    from typing_extensions import TypedDict
+else:
+    from typing import TypedDict
+
 Preset = Literal["recommended", "paper", "lite"]
+Scores = Literal["uniform", "attention", "gradient", "alignment", "random", "shuffled"]
+Hierarchy = Literal["layer", "block", "model"]
+Normalize = Literal["polar", "spectral", "frobenius", "none"]
 LayerScale = Literal["match_adamw", "spectral", "none"]
+Coefficient = Literal["constant", "progress", "plateau", "cosine", "hypergradient"]
 Precision = Literal["auto", "bfloat16", "float32"]
 
-CONTEXT_BYTES_PER_WEIGHT = 4
-"""What contexts and maps may take when `heads` is left open: as much as the momentum, so that the whole state stays within AdamW's 8."""
 
-RECOMMENDED: dict[str, Any] = {
-    "weight_decay": 0.1,
-    "cautious": False,
-    "entanglement": 0.1,
-    "nesterov": True,
-    "scores": "uniform",
-    "exclude_sink": False,
-    "hierarchy": "layer",
-    "heads": None,
-    "recurrence": 0.0,
-    "refresh_every": 25,
-    "power": 0.0,
-    "gradient_power": -1.0,
-    "damping": 0.1,
-    "map_first": False,
-    "flow_time": 0.0,
-    "flow_gain": 0.09,
-    "flow_decay": 1.0,
-    "normalize": "polar",
-    "row_moment": True,
-    "layer_scale": "match_adamw",
-    "coefficient": "constant",
-    "coefficient_step": 0.01,
-    "coefficient_range": (0.02, 0.2),
-    "coefficient_period": 1000,
-    "precision": "auto",
-    "aux_lr": None,
-    "aux_betas": (0.9, 0.95),
-    "aux_weight_decay": None,
-    "eps": 1e-7,
-}
-"""What won the comparison; every option has a value here, and the other presets say only where they differ."""
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        default: What won the comparison; the preset `recommended`.
+        meaning: In one line.
+        low: Smallest value; `above` leaves it out.
+        high: Largest value; `below` leaves it out.
+        presets: What other presets make of it, where they differ.
+        kind: Type of its values, from the annotation.
+    """
+
+    default: Any
+    meaning: str
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    presets: Mapping[str, Any] = field(default_factory=dict)
+    kind: Any = None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words it may be, if it is a word."""
+        return get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
+
+    @property
+    def plain(self) -> Any:
+        """Type of its values without None and with words as `str`, as a command line reads them."""
+        if self.choices:
+            return str
+        if isinstance(self.kind, types.UnionType):
+            return next(part for part in get_args(self.kind) if part is not type(None))
+        return self.kind
+
+    @property
+    def help(self) -> str:
+        """What a command line says of it."""
+        return f"{self.meaning}: {', '.join(self.choices)}" if self.choices else self.meaning
+
+    @property
+    def range(self) -> str:
+        """The values it may have, in words."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.low == -math.inf:
+            return ""
+        if self.high == math.inf:
+            return f"> {self.low:g}" if self.above else f">= {self.low:g}"
+        return f"{'(' if self.above else '['}{self.low:g}, {self.high:g}{')' if self.below else ']'}"
+
+
+class OptionValues(TypedDict, total=False):
+    """Keyword arguments of `CEGM`; one that is left out or None is the preset's."""
+
+    weight_decay: Annotated[
+        float, Option(0.1, "decoupled weight decay of matrices, times lr", 0, presets={"paper": 0.0})
+    ]
+    cautious: Annotated[bool, Option(False, "decay a weight only where the step shrinks it too (arXiv 2510.12402)")]
+    entanglement: Annotated[
+        float,
+        Option(0.1, "l of line 7, the weight of the newest gradient; Muon's momentum .95 is .05", 0, 1, above=True),
+    ]
+    nesterov: Annotated[
+        bool, Option(True, "look ahead along the momentum: l G + (1 - l) G_t for G_t", presets={"paper": False})
+    ]
+    scores: Annotated[Scores, Option("uniform", "context scores f of line 8")]
+    exclude_sink: Annotated[bool, Option(False, "give the first position of each row no weight in contexts")]
+    hierarchy: Annotated[
+        Hierarchy, Option("layer", "who shares scores: each layer, the layers of a block or of the model")
+    ]
+    heads: Annotated[
+        int | None,
+        Option(
+            None,
+            "blocks into which both sides of a layer are split; it divides them; None: as wide as 4 bytes per weight allow",
+            1,
+            presets={"paper": 1, "lite": 32},
+        ),
+    ]
+    recurrence: Annotated[
+        float, Option(0.0, "r of line 8, how much of the past context is kept per step", 0, 1, below=True)
+    ]
+    refresh_every: Annotated[
+        int, Option(25, "steps between two looks at the contexts", 1, presets={"paper": 1, "lite": 50})
+    ]
+    power: Annotated[
+        float, Option(0.0, "p of the context map over the inputs; 0 is off, +1 the paper's", presets={"paper": 1.0})
+    ]
+    gradient_power: Annotated[
+        float, Option(-1.0, "q of the context map over the output gradients; 0 is off", presets={"paper": 0.0})
+    ]
+    damping: Annotated[
+        float, Option(0.1, "e of (S/s + e I)^p, relative to the mean eigenvalue", 0, presets={"paper": 0.0})
+    ]
+    map_first: Annotated[bool, Option(False, "map each gradient before it enters the momentum: line 9 before line 7")]
+    flow_time: Annotated[
+        float, Option(0.0, "Dt of the flow dG/dt = G (g Phi - d I) in place of the product with Phi; 0 is off", 0)
+    ]
+    flow_gain: Annotated[float, Option(0.09, "g of the flow, how strongly the context feeds it", 0)]
+    flow_decay: Annotated[float, Option(1.0, "d of the flow, how fast it fades; refused where g rho(Phi) >= d", 0)]
+    normalize: Annotated[Normalize, Option("polar", "line 10", presets={"paper": "spectral"})]
+    row_moment: Annotated[
+        bool,
+        Option(
+            True, "divide output rows by their running root mean square (arXiv 2510.05491)", presets={"paper": False}
+        ),
+    ]
+    layer_scale: Annotated[
+        LayerScale,
+        Option("match_adamw", ".2 sqrt(max(m, n)), sqrt(max(1, m/n)) or 1 times lr", presets={"paper": "none"}),
+    ]
+    coefficient: Annotated[
+        Coefficient, Option("constant", "line 12; progress and plateau follow the loss", presets={"paper": "progress"})
+    ]
+    coefficient_step: Annotated[float, Option(0.01, "Dl of line 12", 0, 1)]
+    coefficient_range: Annotated[
+        tuple[float, float], Option((0.02, 0.2), "bounds of l; cosine begins at the upper one", 0, 1, above=True)
+    ]
+    coefficient_period: Annotated[int, Option(1000, "steps in which cosine falls from the upper bound to the lower", 1)]
+    precision: Annotated[Precision, Option("auto", "of the polar iteration; auto is bfloat16 where that is fast")]
+    aux_lr: Annotated[float | None, Option(None, "learning rate of embeddings, head and vectors; None: lr", 0)]
+    aux_betas: Annotated[
+        tuple[float, float],
+        Option((0.9, 0.95), "AdamW betas of these; the second is the row moment's decay, too", 0, 1, below=True),
+    ]
+    aux_weight_decay: Annotated[
+        float | None, Option(None, "weight decay of embeddings and head (vectors have none); None: weight_decay", 0)
+    ]
+    eps: Annotated[float, Option(1e-7, "smallest norm that is divided by", 0, 1)]
+
+
+@functools.cache
+def _declared() -> dict[str, Option]:
+    hints = typing.get_type_hints(OptionValues, include_extras=True)
+    parts = {name: get_args(hint) for name, hint in hints.items()}
+    return {name: Option(**{**vars(record), "kind": kind}) for name, (kind, record) in parts.items()}
+
+
+OPTIONS: Mapping[str, Option] = _declared()
+"""By name, in the order of Algorithm 1."""
+
+RECOMMENDED: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "recommended": {},
-    # The letter of Algorithm 1: C_t of this step alone multiplies the gradient, the 2-norm divides it, nothing else.
-    "paper": {
-        "weight_decay": 0.0,
-        "nesterov": False,
-        "heads": 1,
-        "recurrence": 0.0,
-        "refresh_every": 1,
-        "power": 1.0,
-        "gradient_power": 0.0,
-        "damping": 0.0,
-        "normalize": "spectral",
-        "row_moment": False,
-        "layer_scale": "none",
-        "coefficient": "progress",
-    },
-    # Next to nothing beyond the momentum: blocks a quarter as wide, refreshed rarely.
-    "lite": {"heads": 32, "refresh_every": 50},
+    preset: {name: option.presets[preset] for name, option in OPTIONS.items() if preset in option.presets}
+    for preset in get_args(Preset)
 }
+"""Where each preset differs from `recommended`: `paper` is the letter of Algorithm 1, `lite` keeps next to nothing beside the momentum."""
+
+
+def named(function: Any) -> Any:
+    """Shows the options in the signature of a function that takes them as `**given`."""
+    own = inspect.signature(function)
+    parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for name, option in OPTIONS.items():
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option.kind))
+    function.__signature__ = own.replace(parameters=parameters)
+    return function
 
 
 def resolve(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All options: those given, then the preset's, then the recommended ones.
 
     Raises:
+        TypeError: An option that does not exist.
         ValueError: Unknown preset, or a value outside its range; the message names the value and the remedy.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} does not exist; {nearest(preset, PRESETS)}")
+    for name in given:
+        if name != "lr" and name not in OPTIONS:
+            raise TypeError(f"CEGM has no option {name!r}; {nearest(name, OPTIONS)}")
     explicit = {name: value for name, value in given.items() if value is not None}
     options = {**RECOMMENDED, **PRESETS[preset], **explicit}
     check(options)
@@ -92,61 +213,56 @@ def resolve(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(options: Mapping[str, Any]) -> None:
     """Raises ValueError, in one line, for a value that cannot work."""
-    choices = {
-        "scores": SCORES,
-        "hierarchy": get_args(Hierarchy),
-        "normalize": NORMALIZE,
-        "coefficient": COEFFICIENT,
-        "layer_scale": get_args(LayerScale),
-        "precision": get_args(Precision),
-    }
     for name in ("lr", "aux_lr"):
-        rate = options.get(name)
-        if isinstance(rate, torch.Tensor) and rate.numel() != 1:
-            raise ValueError(f"Tensor lr must be 1-element, but {name} has {rate.numel()}; give one rate")
-    for name, allowed in choices.items():
-        if options[name] not in allowed:
-            raise ValueError(f"{name}={options[name]!r} does not exist; {nearest(options[name], allowed)}")
-    ranges = {
-        "lr": (0.0, float("inf")),
-        "aux_lr": (0.0, float("inf")),
-        "weight_decay": (0.0, float("inf")),
-        "aux_weight_decay": (0.0, float("inf")),
-        "damping": (0.0, float("inf")),
-        "recurrence": (0.0, 1.0),
-        "eps": (0.0, 1.0),
-        "flow_time": (0.0, float("inf")),
-        "flow_gain": (0.0, float("inf")),
-        "flow_decay": (0.0, float("inf")),
-        "coefficient_step": (0.0, 1.0),
-    }
-    for name, (low, high) in ranges.items():
-        value = options.get(name)
-        if value is not None and not (low <= value <= high and math.isfinite(value)):
-            raise ValueError(f"{name}={value} is outside [{low:g}, {high:g}]; give a finite value inside")
-    if options["recurrence"] == 1.0:
-        raise ValueError("recurrence=1 never lets a context in; use a value below 1, such as 0.95")
-    for name in ("coefficient_range", "aux_betas"):
-        if not isinstance(options[name], (tuple, list)) or len(options[name]) != 2:
-            raise ValueError(f"{name}={options[name]!r} must be two numbers, such as {RECOMMENDED[name]}")
+        numbers = getattr(options.get(name), "numel", lambda: 1)()
+        if numbers != 1:
+            raise ValueError(f"Tensor lr must be 1-element, but {name} has {numbers}; give one rate")
+    _check_value("lr", options.get("lr"), Option(None, "", 0, kind=float))
+    for name, option in OPTIONS.items():
+        _check_value(name, options[name], option)
+    _check_together(options)
+
+
+def _check_value(name: str, value: Any, option: Option) -> None:
+    if option.choices:
+        if value not in option.choices:
+            raise ValueError(f"{name}={value!r} does not exist; {nearest(value, option.choices)}")
+    elif value is None or option.plain is bool:
+        return
+    elif option.plain is int:
+        if not isinstance(value, int) or value < option.low:
+            raise ValueError(f"{name}={value} must be a whole number of at least {option.low:g}")
+    elif option.plain is float:
+        _check_number(name, name, value, option)
+    else:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise ValueError(f"{name}={value!r} must be two numbers, such as {option.default}")
+        for place, number in zip(("first", "second"), value, strict=True):
+            _check_number(f"{name}={value}: the {place}", name, number, option)
+
+
+def _check_number(what: str, name: str, value: Any, option: Option) -> None:
+    """Of one number, which may be a tensor of one."""
+    inside = option.low <= value <= option.high and math.isfinite(value)
+    if inside and not (option.above and value == option.low) and not (option.below and value == option.high):
+        return
+    hint = HINTS.get(name, "give a finite value inside")
+    raise ValueError(f"{what}={value} is outside {option.range or 'the finite numbers'}; {hint}")
+
+
+HINTS = {
+    "entanglement": "Muon's momentum 0.95 is entanglement=0.05",
+    "recurrence": "use a value below 1, such as 0.95: at 1 no context would come in",
+}
+"""Remedies for values that somebody may mean otherwise."""
+
+
+def _check_together(options: Mapping[str, Any]) -> None:
     low, high = options["coefficient_range"]
-    if not 0.0 < low <= high <= 1.0:
-        raise ValueError(f"coefficient_range={(low, high)} must satisfy 0 < low <= high <= 1")
-    if not 0.0 < options["entanglement"] <= 1.0:
-        raise ValueError(
-            f"entanglement={options['entanglement']} is outside (0, 1]; Muon's momentum 0.95 is entanglement=0.05"
-        )
-    for name in ("heads", "refresh_every", "coefficient_period"):
-        value = options[name]
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name}={value} must be a whole number of at least 1")
-    for name, beta in zip(("first", "second"), options["aux_betas"], strict=True):
-        if not 0.0 <= beta < 1.0:
-            raise ValueError(f"aux_betas={options['aux_betas']}: the {name} must be in [0, 1)")
+    if low > high:
+        raise ValueError(f"coefficient_range={(low, high)} must satisfy low <= high")
     for name in ("power", "gradient_power"):
         power = options[name]
-        if not math.isfinite(power):
-            raise ValueError(f"{name}={power} is no power; give a finite number, such as -0.5")
         if options["damping"] == 0.0 and (power < 0 or power != int(power)):
             raise ValueError(
                 f"{name}={power} with damping=0 inverts what no context has shown; use damping above 0, such as 0.1"
@@ -155,52 +271,3 @@ def check(options: Mapping[str, Any]) -> None:
         raise ValueError(
             f"flow_time={options['flow_time']:g} has no map to flow through; set power or gradient_power, or flow_time=0"
         )
-
-
-def block_width(features: int, others: int, heads: int | None, sharers: int, name: str) -> int:
-    """Width of the diagonal blocks on a side with `features` features.
-
-    Args:
-        features: Features of this side.
-        others: Features of the other side of the weight.
-        heads: Number of blocks; one per feature where there are fewer; None: the widest blocks that keep all
-            block-diagonal matrices of the weight within `CONTEXT_BYTES_PER_WEIGHT`.
-        sharers: How many such matrices share that memory: map, and statistics if they recur, on each side that carries
-        a context.
-        name: Of the side, for the error.
-
-    Raises:
-        ValueError: `heads` was asked for and does not divide `features`.
-    """
-    if heads is None:
-        # 4 bytes x width x features for each sharer, over features x others weights
-        widest = max(1, CONTEXT_BYTES_PER_WEIGHT * others // (4 * sharers))
-        return next(width for width in range(min(widest, features), 0, -1) if features % width == 0)
-    if features % heads and features > heads:
-        raise ValueError(
-            f"heads={heads} does not divide the {features} features of {name}; choose a divisor or leave heads out"
-        )
-    return max(1, features // heads)
-
-
-def polar_dtype(options: Mapping[str, Any], device: torch.device) -> torch.dtype:
-    """Precision of the polar iteration.
-
-    `auto` follows `torch.optim.Muon` (bfloat16) wherever that is at home: on accelerators, on processors that multiply
-    matrices of bfloat16 in hardware, and whenever the options *are* Muon (no context, no row moment), so that the two
-    agree to the bit. On other processors bfloat16 takes 2 to 30 times as long as float32, so float32 is used.
-    """
-    if options["precision"] != "auto":
-        return torch.bfloat16 if options["precision"] == "bfloat16" else torch.float32
-    is_muon = options["power"] == options["gradient_power"] == 0 and not options["row_moment"]
-    return torch.bfloat16 if is_muon or device.type != "cpu" or multiplies_bfloat16() else torch.float32
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has matrix instructions for bfloat16.
-
-    Those of AVX-512 are of vectors: with them a polar factor takes 1.8 to 3.9 times as long as in float32
-    (benchmarks/polar_precision.py).
-    """
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "arm_bf16", "bf16"))

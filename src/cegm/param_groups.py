@@ -146,3 +146,9 @@ def _require_usable(name: str, parameter: Any) -> None:
         raise TypeError(f"{name} is no Tensor but {type(parameter).__name__}; the optimizer can only optimize Tensors")
     if parameter.is_complex():
         raise ValueError(f"{name} is complex; CEGM takes real weights only, leave it to another optimizer")
+
+
+def tensors_of(groups: Iterable[Group]) -> list[Tensor]:
+    """The parameters of groups, with names or without; other things that a caller put there are not for here."""
+    members = (member[1] if isinstance(member, tuple) else member for group in groups for member in group["params"])
+    return [member for member in members if isinstance(member, Tensor)]

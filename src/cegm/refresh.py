@@ -23,15 +23,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
+from cegm.blocks import context_shapes
 from cegm.context.aggregate import effective_rank, recur
 from cegm.context.hierarchy import Sharers
 from cegm.context.layers import EntanglementLayer, Recorder, Shapes
-from cegm.context.scores import Scores
 from cegm.context.taps import is_plain, watch
 from cegm.groups import Assignment, Matrix, block_of, of_expert
 from cegm.mapping.flow import flow, spectral_radius
 from cegm.mapping.spectrum import context_map
-from cegm.options import Hierarchy, block_width
+from cegm.options import Hierarchy, Scores
 from cegm.owners import Owners
 from cegm.sharding import local
 
@@ -59,27 +59,6 @@ class _Due(NamedTuple):
     side: str
     part: Matrix
     blocks: Tensor
-
-
-def context_shapes(
-    assignment: Assignment, group: Mapping[str, Any]
-) -> tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]:
-    """(heads, width, width) of the contexts of one matrix in a weight: over its inputs, over its outputs; None for a power of 0.
-
-    Raises:
-        ValueError: `heads` does not divide a side.
-    """
-    outputs, inputs = assignment.height, assignment.inputs
-    height = math.gcd(*assignment.pieces)
-    sharers = (bool(group["power"]) + bool(group["gradient_power"])) * (2 if group["recurrence"] else 1)
-    context_shape = demand_shape = None
-    if group["power"]:
-        width = block_width(inputs, height, group["heads"], sharers, f"the inputs of {assignment.name}")
-        context_shape = (inputs // width, width, width)
-    if group["gradient_power"]:
-        width = block_width(height, inputs, group["heads"], sharers, f"the outputs of {assignment.name}")
-        demand_shape = (outputs // width, width, width)
-    return context_shape, demand_shape
 
 
 def _turned(assignment: Assignment, group: Mapping[str, Any]) -> Shapes | None:

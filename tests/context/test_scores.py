@@ -5,7 +5,8 @@ import torch
 
 import oracle
 import rounding
-from cegm.context.scores import SCORES, attention_weights, counted_normal, reached_tokens, token_weights
+from cegm.context.scores import attention_weights, counted_normal, reached_tokens, token_weights
+from cegm.options import OPTIONS
 
 SEED = torch.tensor(7)
 
@@ -105,7 +106,7 @@ def test_the_sink_is_the_first_reached_position_of_each_row():
     assert weights_of("uniform", demands[0], exclude_sink=True).tolist() == [1, 1, 1, 1]  # no rows, no first position
 
 
-@pytest.mark.parametrize("scores", SCORES)
+@pytest.mark.parametrize("scores", OPTIONS["scores"].choices)
 def test_a_token_without_demand_carries_no_weight(scores):
     demands = torch.randn(6, 3)
     demands[[0, 4]] = 0

@@ -10,10 +10,13 @@ from cegm.mapping.normalize import (
     effective_ranks,
     frobenius_norms,
     gram_polar,
+    multiplies_bfloat16,
     normalize,
     polar,
+    polar_dtype,
     spectral_norms,
 )
+from cegm.options import RECOMMENDED
 
 SHAPES = [(5, 5), (4, 9), (9, 4), (1, 7), (7, 1)]
 
@@ -149,3 +152,26 @@ def test_a_row_that_is_dead_from_the_start_stays_zero(eps):
     balanced = balance_rows(direction, torch.zeros(1, 3, 1), 0.9, eps)
     assert balanced.isfinite().all()
     assert torch.equal(balanced[0, 1], torch.zeros(8))
+
+
+def test_muons_precision_is_torchs_when_the_options_are_muon():
+    cpu = torch.device("cpu")
+    muon = {**RECOMMENDED, "power": 0.0, "gradient_power": 0.0, "row_moment": False}
+    assert polar_dtype(muon, cpu) == torch.bfloat16
+    assert polar_dtype({**muon, "precision": "float32"}, cpu) == torch.float32
+    assert polar_dtype(RECOMMENDED, torch.device("cuda")) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"amx_bf16": True}, True),
+        ({"arm_bf16": True}, True),
+        ({"avx512_bf16": True, "amx_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_only_matrix_instructions_make_bfloat16_worth_its_rounding(known, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert multiplies_bfloat16() is expected
+    assert polar_dtype(RECOMMENDED, torch.device("cpu")) == (torch.bfloat16 if expected else torch.float32)

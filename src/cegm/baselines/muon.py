@@ -12,8 +12,9 @@ from torch import nn
 from typing_extensions import Unpack
 
 from cegm.baselines.paired import Shared
+from cegm.mapping.normalize import multiplies_bfloat16
 from cegm.optimizer import CEGM
-from cegm.options import Precision, multiplies_bfloat16
+from cegm.options import Precision
 
 
 class Muon(CEGM):

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from cegm.context.hierarchy import Sharers
 from cegm.context.patches import Geometry
-from cegm.context.scores import DRAWN, SEED_STRIDE, Scores
+from cegm.context.scores import DRAWN, SEED_STRIDE
 from cegm.context.statistics import Recipe, score, sums
 from cegm.context.taps import Observer
 from cegm.context.transforms import in_transform, is_batched
+from cegm.options import Scores
 from cegm.sharding import is_sharded
 
 NEVER_CALLED = "its layer was never called"

@@ -13,16 +13,13 @@ deals weights across a micro-batch).
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cegm.context.alignment import alignment
-
-Scores = Literal["uniform", "attention", "gradient", "alignment", "random", "shuffled"]
-SCORES: tuple[str, ...] = get_args(Scores)
+from cegm.options import Scores
 
 ROUNDING = 1024
 """Units of rounding below which a gradient beside the largest of its row counts as zero: 1.2e-4. Where it is zero in real

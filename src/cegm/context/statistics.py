@@ -8,7 +8,8 @@ from torch import Tensor
 
 from cegm.context.aggregate import weighted_gram
 from cegm.context.patches import Geometry, context_rows, demand_rows
-from cegm.context.scores import NEEDS_CONTEXTS, Scores, reached_tokens, token_weights
+from cegm.context.scores import NEEDS_CONTEXTS, reached_tokens, token_weights
+from cegm.options import Scores
 
 
 class Recipe(NamedTuple):

@@ -7,10 +7,7 @@ them.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
-
-Coefficient = Literal["constant", "progress", "plateau", "cosine", "hypergradient"]
-COEFFICIENT: tuple[str, ...] = get_args(Coefficient)
+from typing import Any
 
 FOLLOWS_LOSS = ("progress", "plateau")
 """Controllers that need to be told the loss of every step."""

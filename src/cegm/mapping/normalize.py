@@ -6,13 +6,14 @@ zero, and one whose norm is below `eps` is not amplified to a full step.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Normalize = Literal["polar", "spectral", "frobenius", "none"]
-NORMALIZE: tuple[str, ...] = get_args(Normalize)
+from cegm.options import LayerScale, Normalize
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of Muon's quintic iteration (Jordan, 2024): singular values end between .7 and 1.2 instead of at 1, in few steps."""
@@ -152,3 +153,33 @@ def balance_rows(direction: Tensor, moments: Tensor, decay: float, eps: float) -
     # Both norms follow from those of the rows, so the matrix itself is read once more, not four times.
     before, after = (torch.linalg.vector_norm(each, dim=-2, keepdim=True) for each in (rows, rows * factors))
     return direction * (factors * (before / after.clamp_min(eps)))
+
+
+def layer_scale(kind: LayerScale, outputs: int, inputs: int) -> float:
+    """By which the learning rate of a layer of this shape is multiplied (line 11)."""
+    if kind == "match_adamw":
+        return float(0.2 * math.sqrt(max(outputs, inputs)))
+    return math.sqrt(max(1.0, outputs / inputs)) if kind == "spectral" else 1.0
+
+
+def polar_dtype(options: Mapping[str, Any], device: torch.device) -> torch.dtype:
+    """Precision of the polar iteration.
+
+    `auto` follows `torch.optim.Muon` (bfloat16) wherever that is at home: on accelerators, on processors that multiply
+    matrices of bfloat16 in hardware, and whenever the options *are* Muon (no context, no row moment), so that the two
+    agree to the bit. On other processors bfloat16 takes 2 to 30 times as long as float32, so float32 is used.
+    """
+    if options["precision"] != "auto":
+        return torch.bfloat16 if options["precision"] == "bfloat16" else torch.float32
+    is_muon = options["power"] == options["gradient_power"] == 0 and not options["row_moment"]
+    return torch.bfloat16 if is_muon or device.type != "cpu" or multiplies_bfloat16() else torch.float32
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has matrix instructions for bfloat16.
+
+    Those of AVX-512 are of vectors: with them a polar factor takes 1.8 to 3.9 times as long as in float32
+    (benchmarks/polar_precision.py).
+    """
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "arm_bf16", "bf16"))

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
+from cegm.blocks import context_shapes
 from cegm.groups import Assignment
+from cegm.mapping.normalize import polar_dtype
 from cegm.optimizer import CEGM
-from cegm.options import polar_dtype
 from cegm.owners import work
 from cegm.plan.operations import normalize_operations, power_operations
-from cegm.refresh import context_shapes
 from cegm.train.config import RunConfig
 from cegm.train.trainer import build
 
@@ -180,7 +180,7 @@ def _matrix_extra(
 
 
 def _polar_precision(group: Mapping[str, Any], bfloat16: bool) -> torch.dtype:
-    """As `cegm.options.polar_dtype`, on the machine of the plan."""
+    """As `cegm.mapping.normalize.polar_dtype`, on the machine of the plan."""
     if (
         not bfloat16
         and group["precision"] == "auto"

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cegm.auxiliary import ADAMW_EPS
 from cegm.mapping.normalize import POLAR_STEPS, QUINTIC
-from cegm.optimizer import ADAMW_EPS
 from cegm.sharding import whole
 
 SMALL = 0.01

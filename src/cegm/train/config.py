@@ -18,6 +18,7 @@ from typing import Any
 from cegm import strict
 from cegm.baselines import METHODS, RATES
 from cegm.loss_options import check as check_loss_options
+from cegm.options import OPTIONS
 from cegm.spelling import nearest
 from cegm.train import trackers
 from cegm.train.guard import ON_NONFINITE
@@ -36,35 +37,12 @@ LARGEST_SEED = 2**32 - 1
 MODEL_FOLDERS = ("model_name_or_path", "output_dir")
 """Options whose folders are opened by code that takes every name for UTF-8."""
 
+OWN = ("weight_decay", "aux_lr")
+"""Options of the optimizer that are fields of a run."""
+
 OPTIMIZER_OPTIONS: dict[str, tuple[Any, str]] = {
     "preset": (str, "options of CEGM to start from: recommended, paper or lite"),
-    "cautious": (bool, "decay a weight only where the step shrinks it too"),
-    "entanglement": (float, "entanglement coefficient l in (0, 1]; Muon's momentum .95 is .05"),
-    "nesterov": (bool, "look ahead along the momentum"),
-    "scores": (str, "context scores: uniform, attention, gradient, alignment, random or shuffled"),
-    "exclude_sink": (bool, "give the first position of each row no weight in contexts"),
-    "hierarchy": (str, "who shares context scores: layer, block or model"),
-    "heads": (int, "blocks into which inputs and outputs of a layer are split"),
-    "recurrence": (float, "how much of the past context is kept per step, in [0, 1)"),
-    "refresh_every": (int, "steps between two looks at the contexts"),
-    "power": (float, "exponent p of the context map over the inputs"),
-    "gradient_power": (float, "exponent q of the context map over the output gradients"),
-    "damping": (float, "damping e of the context map"),
-    "map_first": (bool, "map each gradient before the momentum instead of after it"),
-    "flow_time": (float, "time of the gradient's flow through its context; 0 multiplies by the map instead"),
-    "flow_gain": (float, "how strongly the context feeds the flow"),
-    "flow_decay": (float, "how fast the flow fades without context"),
-    "normalize": (str, "polar, spectral, frobenius or none"),
-    "row_moment": (bool, "second moment per output row"),
-    "layer_scale": (str, "match_adamw, spectral or none"),
-    "coefficient": (str, "coefficient controller: constant, progress, plateau, cosine or hypergradient"),
-    "coefficient_step": (float, "step of the coefficient controller"),
-    "coefficient_range": (tuple[float, float], "bounds of the coefficient, such as 0.02,0.2"),
-    "coefficient_period": (int, "steps in which the cosine controller goes from the upper bound to the lower"),
-    "precision": (str, "of the polar iteration: auto, bfloat16 or float32"),
-    "aux_betas": (tuple[float, float], "AdamW betas of embeddings, head and vectors, such as 0.9,0.95"),
-    "aux_weight_decay": (float, "weight decay of embeddings and head"),
-    "eps": (float, "smallest norm that is divided by"),
+    **{name: (option.plain, option.help) for name, option in OPTIONS.items() if name not in OWN},
     "momentum": (float, "momentum of muon"),
     "betas": (tuple[float, float], "betas of the matrices in adamw, soap, shampoo, mac and schedule_free"),
     "precondition_frequency": (int, "steps between two new preconditioners of soap and shampoo"),
