@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from cegm import strict
-from cegm.baselines import METHODS
+from cegm.baselines import METHODS, require_method
 from cegm.spelling import nearest
 from cegm.train.config import FRESH_MODELS, WORLD, RunConfig, convert, from_mapping, option
 
@@ -74,8 +74,7 @@ class CompareConfig:
         if self.drill_seeds < 1:
             raise ValueError(f"drill_seeds={self.drill_seeds} must be at least 1")
         for method in self.method_list:
-            if method not in METHODS:
-                raise ValueError(f"method {method!r} does not exist; {nearest(method, METHODS)}")
+            require_method(method)
         for method in self.own:
             if method not in self.method_list:
                 raise ValueError(f"--{method}.… sets an option of a method that is not compared; add it to --methods")
@@ -235,12 +234,12 @@ def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
     return cast(Any, kind)(**own, shared=shared)
 
 
-def read_declared(path: str, built_in: str) -> Any:
+def read_declared(path: str, built_in: str = "") -> Any:
     """Content of a YAML file.
 
     Args:
         path: The user's file; empty for the one that comes with the package.
-        built_in: Name of that one.
+        built_in: Name of that one, where there is one.
 
     Raises:
         ValueError: Missing or broken file, in one line.

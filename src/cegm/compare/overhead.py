@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from cegm.baselines import ordered
+from cegm.baselines import REFERENCE, ordered
 from cegm.compare.config import CompareConfig
 from cegm.compare.plan import inputs_of_training, plan_run
 from cegm.compare.points import Advance, Point, measure_points
@@ -42,7 +42,6 @@ from cegm.train.meter import tensor_bytes
 from cegm.train.model import load_tokenizer, model_of_width, model_width
 from cegm.train.prepare import count, quieten
 
-REFERENCE = "adamw"
 STILL = 1e-4
 """Learning rate of timed steps. It decides no cost, and the tuned one, held through a whole measurement, could make a model diverge."""
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from cegm.baselines import SUBJECT, ordered
+from cegm.baselines import REFERENCE, SUBJECT, ordered
 from cegm.compare import secondary, statistics, survival
 from cegm.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.compare.measures import MEASURES, Measure, about, with_axes
@@ -37,9 +37,6 @@ from cegm.strict import json_lines, parquet_table
 from cegm.train.durable import write_whole
 
 LEVEL = 0.05
-REFERENCE = "adamw"
-"""Its mean final loss is the target of "steps to target", fixed without looking at any other method."""
-
 FEW = (
     f"Below {INTERVAL_SEEDS} seeds an interval is too wide to tell much: the effect on each seed is shown in its place."
 )
@@ -199,7 +196,7 @@ def _effect(measure: Measure, runs: pd.DataFrame, pair: Pair, seeds: list[int]) 
 
 
 def _target(results: pd.DataFrame) -> float | None:
-    """Mean final loss of the reference, in nats per token; None if it has no finished run."""
+    """Mean final loss of the reference, in nats per token, fixed without looking at any other method; None if no run of it finished."""
     rows = finished(results[(results["method"] == REFERENCE) & (results["role"] == "main")])
     return None if rows.empty else float(rows["final_loss"].mean())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cegm.baselines import ordered
+from cegm.baselines import METHODS, ordered
 from cegm.report import style, words
 from cegm.report.claims import claims
 from cegm.report.folder import Folder, Record
@@ -38,10 +38,7 @@ LOSSES = {
 REACH = ("retention", "noise", "domains")
 """Axes on which context should help most, if it carries what the paper says."""
 
-WITHOUT_CONTEXT = {
-    "normuon": "which is CEGM without contexts",
-    "muon": "which has neither contexts nor row moments",
-}
+CONTROLS = ("normuon", "muon")
 """Methods that show what CEGM is without contexts, the closest first."""
 
 
@@ -229,7 +226,7 @@ def _named(verdict: Judged, axis: str, rivals: tuple[str, ...]) -> str:
 
 def _reach(verdict: Judged) -> list[Sentence]:
     """Whether context helps where it should reach furthest more than it helps the loss, as far as the words can tell."""
-    control = next((method for method in WITHOUT_CONTEXT if verdict.entry(LOSS, method)), "")
+    control = next((method for method in CONTROLS if verdict.entry(LOSS, method)), "")
     loss = verdict.entry(LOSS, control)
     found = {axis: entry["word"] for axis in REACH if (entry := verdict.entry(axis, control))}
     if verdict.subject != "cegm" or loss is None or not found:
@@ -246,7 +243,7 @@ def _reach(verdict: Judged) -> list[Sentence]:
         end = "that points to a yes, but the gap between the two was not tested"
     topics = listed([_topic(verdict, axis) for axis in found], "and")
     text = (
-        f"Does context help at {topics} more than at plain loss? Against {style.name(control)}, {WITHOUT_CONTEXT[control]}, "
+        f"Does context help at {topics} more than at plain loss? Against {style.name(control)}, {METHODS[control].without_context}, "
         f"the word is {_quoted(loss['word'])} at plain loss and {told}: {end}."
     )
     return [Sentence("open", text)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cegm import strict
-from cegm.baselines import METHODS, RATES
+from cegm.baselines import METHODS, REFERENCE, require_method
 from cegm.loss_options import check as check_loss_options
 from cegm.spelling import nearest
 from cegm.train import trackers
@@ -150,7 +150,7 @@ class RunConfig:
     optimizer_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_choice("method", self.method, tuple(METHODS))
+        require_method(self.method)
         for name, value in self._defaults().items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
@@ -158,12 +158,12 @@ class RunConfig:
 
     def _defaults(self) -> dict[str, Any]:
         """What is taken where nothing is given: weights that were trained must not lose what they know."""
-        rates = RATES[self.method]
-        schedule = {"lr_scheduler_type": "constant_with_warmup" if self.method == "schedule_free" else "cosine"}
+        rates = METHODS[self.method].rates
+        schedule = {"lr_scheduler_type": METHODS[self.method].schedule}
         if self.is_fresh:
             return {"learning_rate": rates.fresh, "weight_decay": 0.1, "warmup_steps": 0.05, **schedule}
         # A rate that was given holds for all weights, as it does for fresh ones.
-        aux: dict[str, Any] = {"aux_lr": RATES["adamw"].trained} if self.learning_rate is None else {}
+        aux: dict[str, Any] = {"aux_lr": METHODS[REFERENCE].rates.trained} if self.learning_rate is None else {}
         rate = rates.adapters if self.lora_r else rates.trained
         return {**aux, "learning_rate": rate, "weight_decay": 0.0, "warmup_steps": 10.0, **schedule}
 
