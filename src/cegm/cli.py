@@ -186,17 +186,18 @@ def _train(known: argparse.Namespace) -> int:
 # ---------------------------------------------------------------------- compare, ablate, report
 
 
-def _add_many_runs(commands: Any, name: str, purpose: str, fields: Any) -> argparse.ArgumentParser:
+def _add_many_runs(commands: Any, name: str, purpose: str, kind: type[Any], run: Any) -> argparse.ArgumentParser:
     """A command that plans many runs: its own fields, then those of a run that all of them share."""
     from cegm.compare.config import OWNED_BY_COMPARE
 
     parser: argparse.ArgumentParser = commands.add_parser(name, help=purpose, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
     group = parser.add_argument_group(name)
-    for field in fields:
+    for field in dataclasses.fields(kind):
         if field.metadata:
             _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
     _add_run_flags(parser, omit=OWNED_BY_COMPARE)
+    parser.set_defaults(run=run)
     return parser
 
 
@@ -206,7 +207,7 @@ def _add_compare(commands: Any) -> None:
     from cegm.train.config import OPTIMIZER_OPTIONS, field_types
 
     purpose = "train with every method on the same seeds and say which is better"
-    parser = _add_many_runs(commands, "compare", purpose, dataclasses.fields(CompareConfig))
+    parser = _add_many_runs(commands, "compare", purpose, CompareConfig, _compare)
     group = parser.add_argument_group(
         "one method",
         "any run or optimizer option for one method only, such as --cegm.heads 4 or --muon.learning_rate 0.02",
@@ -215,7 +216,6 @@ def _add_compare(commands: Any) -> None:
         for name, kind in {**field_types(), **{n: k for n, (k, _) in OPTIMIZER_OPTIONS.items()}}.items():
             if name not in OWNED_BY_COMPARE:
                 _add_flag(group, f"{method}.{name}", kind, argparse.SUPPRESS)
-    parser.set_defaults(run=_compare)
 
 
 def _compare(known: argparse.Namespace) -> int:
@@ -256,26 +256,24 @@ def _add_ablate(commands: Any) -> None:
     from cegm.compare.ablation import AblationConfig
 
     purpose = "change one part of the method at a time and say which part matters"
-    parser = _add_many_runs(commands, "ablate", purpose, dataclasses.fields(AblationConfig))
-    parser.set_defaults(run=_ablate)
+    _add_many_runs(commands, "ablate", purpose, AblationConfig, _ablate)
 
 
 def _ablate(known: argparse.Namespace) -> int:
     from cegm.compare.ablation import AblationConfig
     from cegm.compare.config import from_names
 
-    config = from_names(AblationConfig, _given(known))
-    from cegm.compare.ablate import ablate
+    config = from_names(AblationConfig, _given(known)).comparison
+    from cegm.compare.run import compare
 
-    return _show(ablate(config))
+    return _show(compare(config))
 
 
 def _add_tune(commands: Any) -> None:
     from cegm.compare.tuning import TuneConfig
 
     purpose = "search learning rate, weight decay and momentum with equal trials for every method"
-    parser = _add_many_runs(commands, "tune", purpose, dataclasses.fields(TuneConfig))
-    parser.set_defaults(run=_tune)
+    _add_many_runs(commands, "tune", purpose, TuneConfig, _tune)
 
 
 def _tune(known: argparse.Namespace) -> int:

@@ -24,6 +24,9 @@ SUBJECT = "cegm"
 REFERENCE = "adamw"
 """The method whose cost, final loss and rate outside matrices the others are held against."""
 
+BASE = "base"
+"""The arm of an ablation that all its others are changes of."""
+
 CONSTANT = "constant_with_warmup"
 
 
@@ -159,17 +162,21 @@ METHODS = {
 """Every method by name. The first that takes part in a comparison is its baseline."""
 
 
-def ordered(methods: Iterable[str]) -> list[str]:
-    """Methods in the one order in which they are judged and shown, however they were given.
+def ordered(arms: Iterable[str]) -> list[str]:
+    """Arms in the one order in which they are judged and shown.
 
     Args:
-        methods: Their names.
+        arms: Names of methods; or those of an ablation, `BASE` and its changes.
 
     Returns:
-        The subject first: CEGM, where it takes part. The baseline last: the first of `METHODS` that takes part, so AdamW,
-        and without it Muon. The others between them by name.
+        Methods, however they were given: the subject first, which is CEGM where it takes part; the baseline last, the first
+        of `METHODS` that takes part, so AdamW, and without it Muon; the others between them by name. Changes as they were
+        given, and their base last.
     """
-    names = sorted(set(methods), key=lambda name: (name != SUBJECT, name))
+    given = list(dict.fromkeys(arms))
+    if BASE in given:
+        return [*(name for name in given if name != BASE), BASE]
+    names = sorted(given, key=lambda name: (name != SUBJECT, name))
     rivals = [name for name in METHODS if name in names and name != SUBJECT]
     if not rivals:
         return names

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from cegm import strict
-from cegm.baselines import METHODS, require_method
+from cegm.baselines import BASE, METHODS, REFERENCE, SUBJECT, require_method
+from cegm.compare.arms import CONTROLS, Arm, Part
 from cegm.spelling import nearest
 from cegm.train.config import FRESH_MODELS, WORLD, RunConfig, convert, from_mapping, option
 
@@ -61,6 +62,7 @@ class CompareConfig:
     overhead_rounds: int = option(4, "rounds of that: 4 time 200 steps per method and shape")
     drill: bool = option(False, "after the runs, see how each method recovers from one bad step, clipped and not")
     drill_seeds: int = option(3, "seeds of that: the first of the comparison's")
+    parts: tuple[Part, ...] = ()
     settings: Mapping[str, dict[str, Any]] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -83,8 +85,8 @@ class CompareConfig:
                 raise ValueError(f"{name!r} is set by the comparison itself; see 'cegm compare --help'")
         if self.settings is None:
             self.settings = self._tuned_settings()
-        for method in self.method_list:
-            self.run(method, self.seed_list[0])
+        for arm in self.arms:
+            self.run(arm, self.seed_list[0])
         _ = self.examination
 
     def _tuned_settings(self) -> Mapping[str, dict[str, Any]]:
@@ -109,6 +111,29 @@ class CompareConfig:
     def method_list(self) -> list[str]:
         """Methods in the order given, each once."""
         return listed(self.methods)
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """What is compared, by name: every method, or one method and its changes."""
+        changed = [Arm(BASE, SUBJECT), *(arm for part in self.parts for arm in part.arms)]
+        arms = changed if self.parts else [Arm(method, method) for method in self.method_list]
+        return {arm.name: arm for arm in arms}
+
+    @property
+    def subject(self) -> str:
+        """The arm whose training time others are given."""
+        return BASE if self.parts else SUBJECT
+
+    @property
+    def given_time(self) -> list[str]:
+        """The arms that are trained for the subject's time, too: all others, or of an ablation its controls."""
+        controls = [arm.name for part in self.parts if part.name == CONTROLS for arm in part.arms]
+        return controls if self.parts else [arm for arm in self.arms if arm != self.subject]
+
+    @property
+    def reference(self) -> str:
+        """The arm whose step others are timed beside."""
+        return BASE if self.parts else REFERENCE
 
     @property
     def examination(self) -> dict[str, Any]:
@@ -139,10 +164,15 @@ class CompareConfig:
             raise ValueError(f"seeds={self.seeds!r} must name at least one seed, none negative, none twice")
         return numbers
 
-    def run(self, method: str, seed: int, **changes: Any) -> RunConfig:
-        """The configuration of one run: shared settings, then the method's tuned ones, then what the user set for it."""
+    def run(self, name: str, seed: int, **changes: Any) -> RunConfig:
+        """The configuration of one run of an arm.
+
+        Shared settings go over the method's tuned ones, then what the user set for the method, then what the arm changes.
+        """
         assert self.settings is not None
-        values = {**self.settings.get(method, {}), **self.shared, **self.own.get(method, {}), **changes}
+        arm = self.arms.get(name, Arm(name, name))
+        method, own = arm.method, self.own.get(arm.method, {})
+        values = {**self.settings.get(method, {}), **self.shared, **own, **arm.changes, **changes}
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
 
 

@@ -83,7 +83,7 @@ def _runs(config: CompareConfig) -> list[RunConfig]:
     rate = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": WARMUP, "max_steps": BEFORE + 1 + AFTER}
     unused = {"eval_steps": 0, "logging_steps": 0, "save_steps": 0}
     seeds = config.seed_list[: config.drill_seeds]
-    return [config.run(method, seed, **rate, **unused) for seed in seeds for method in config.method_list]
+    return [config.run(method, seed, **rate, **unused) for seed in seeds for method in config.arms]
 
 
 def _identity(run: RunConfig) -> str:
@@ -99,7 +99,7 @@ def _head(config: CompareConfig) -> dict[str, Any]:
         "tokens. Excess is their training loss minus that of the undisturbed copy on the same batches. A method has recovered when the "
         f"mean excess of {SMOOTH} steps stays below {HEALED:g} nats per token; what is left is the mean of the last {LAST} steps"
     )
-    facts = {"methods": config.method_list, "spikes": SPIKES, "after": AFTER, "healed": HEALED}
+    facts = {"methods": list(config.arms), "spikes": SPIKES, "after": AFTER, "healed": HEALED}
     return {"how": how, "hardware": hardware(), **facts, "inputs": inputs_of_training(config)}
 
 

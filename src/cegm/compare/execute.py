@@ -70,6 +70,7 @@ def execute(folder: Path, runs: list[PlannedRun], launcher: Launcher, watch: Wat
     Raises:
         ValueError: What a run reads was changed after it had been planned.
     """
+    runs = list({run.id: run for run in runs}.values())  # a change of nothing is the run of its base
     results = {run.id: found for run in runs if (found := result_of(folder, run))}
     waiting = [_Try(run) for run in runs if run.id not in results]
     running: list[tuple[_Try, Process]] = []
@@ -125,7 +126,7 @@ def _settle(folder: Path, ended: _Try, code: int) -> dict[str, Any] | None:
 
 def _tell(run_folder: Path, ended: _Try, code: int) -> None:
     """Says, in the log of the run and to the user, that it is tried again."""
-    run = f"{ended.planned.method} seed {ended.planned.seed}"
+    run = f"{ended.planned.arm} seed {ended.planned.seed}"
     line = f"cegm: warning: try {ended.attempt} of {run} ended without a result ({_how(code)}); {AGAIN}"
     print(line, file=sys.stderr)
     with (run_folder / LOG).open("a", encoding="utf-8") as log:

@@ -95,7 +95,7 @@ def _search(
         abreast = max(1, launcher.slots() // (len(searches) * len(config.runs.seed_list)))
         asked = [(s, s.ask()) for s in searches for _ in range(min(abreast, goal - s.count()))]
         planned = [s.planned(trial) for s, trial in asked]
-        runs = list({run.id: run for group in planned for run in group}.values())
+        runs = [run for group in planned for run in group]
         bars.expect(runs)
         results = execute(folder, runs, launcher, bars.watch)
         for (search, trial), group in zip(asked, planned, strict=True):

@@ -12,6 +12,8 @@
   interval is shown from `INTERVAL_SEEDS` paired seeds on, below them the effect on each seed.
 - Holm's families: the primary measure of each axis over all pairs; every other measure over its pairs, marked
   exploratory.
+- Methods are paired with each other; the changes of an ablation each with their base. A change that was declared to alter
+  weights or batches is compared although its hashes differ.
 - A failed run is listed, and a method is never called better than another on seeds where it failed and the other did
   not. A method of which every run failed is named, and the other pairs are judged without it.
 """
@@ -21,13 +23,15 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cegm.baselines import REFERENCE, SUBJECT, ordered
+from cegm.baselines import BASE, REFERENCE, SUBJECT, ordered
 from cegm.compare import secondary, statistics, survival
+from cegm.compare.arms import Part
 from cegm.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.compare.measures import MEASURES, Measure, about, with_axes
 from cegm.compare.pairing import Pair, failed, finished, paired_seeds, refused
@@ -47,12 +51,13 @@ REQUIRED = (
 )
 
 
-def write_verdict(folder: Path, equal_seconds: bool = True) -> Path:
+def write_verdict(folder: Path, equal_seconds: bool = True, parts: Sequence[Part] = ()) -> Path:
     """Judges a comparison folder and writes `verdict.json` into it in one move.
 
     Args:
         folder: Comparison folder with `results.parquet`, `items.parquet` and `runs/`.
         equal_seconds: Whether the comparison was asked for equal training time.
+        parts: Of an ablation, its changes by the question that they belong to.
 
     Returns:
         Path of `verdict.json`.
@@ -64,7 +69,7 @@ def write_verdict(folder: Path, equal_seconds: bool = True) -> Path:
         raise ValueError(f"no results.parquet in {folder}: run `cegm compare` to the end, or name another folder")
     results = parquet_table(folder / "results.parquet")
     items = parquet_table(folder / "items.parquet") if (folder / "items.parquet").exists() else pd.DataFrame()
-    verdict = judge(results, items, read_curves(folder), equal_seconds)
+    verdict = judge(results, items, read_curves(folder), equal_seconds, parts)
     return write_whole(folder / "verdict.json", json.dumps(verdict, indent=1, allow_nan=False))
 
 
@@ -83,15 +88,20 @@ def read_curves(folder: Path) -> pd.DataFrame:
 
 
 def judge(
-    results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame, equal_seconds: bool = True
+    results: pd.DataFrame,
+    items: pd.DataFrame,
+    curves: pd.DataFrame,
+    equal_seconds: bool = True,
+    parts: Sequence[Part] = (),
 ) -> dict[str, Any]:
-    """Compares all pairs of methods on all measures.
+    """Compares all pairs of methods, or every change with its base, on all measures.
 
     Args:
         results: One row per run: the fields of `result.json`.
         items: One row per scored item: `method`, `seed`, `role` and the fields of `cegm.tasks.axis.Record`; may be empty.
         curves: Validation curves as `read_curves` gives them; may be empty.
         equal_seconds: Whether equal training time was asked for; if not, nothing is judged by it.
+        parts: Of an ablation, its changes by the question that they belong to.
 
     Returns:
         The content of `verdict.json`: plain values only, no NaN.
@@ -102,6 +112,10 @@ def judge(
     results = results.assign(steps_to_target=[_steps_to_target(run_id, curves, target) for run_id in results["id"]])
     methods = ordered(results["method"])
     pairs = list(itertools.combinations(methods, 2))
+    if BASE in methods:
+        pairs = [(method, BASE) for method in methods if method != BASE]
+        others = {arm.name for part in parts for arm in part.arms if not arm.reads_as_others_do}
+        results = results.assign(reads_otherwise=results["method"].isin(others))
     main = results[results["role"] == "main"]
     paired = {pair: paired_seeds(main, pair) for pair in pairs}
     timed = target is not None and not curves.empty  # without a target nobody can reach or miss it
@@ -135,7 +149,12 @@ def judge(
         "survival": secondary.survival_curves(main, methods) if timed else None,
         "no_loss": secondary.no_loss(main, paired),
         "cost_per_correct": secondary.cost_per_correct(main, primary),
+        **({"parts": [_about(part) for part in parts]} if parts else {}),
     }
+
+
+def _about(part: Part) -> dict[str, Any]:
+    return {"part": part.name, "question": part.question, "arms": [arm.name for arm in part.arms]}
 
 
 def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
@@ -145,10 +164,11 @@ def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
         return main
     equal = results[results["role"] == "equal_seconds"]
     seconds = finished(main).groupby("method")["median_step_seconds"].median()
-    if SUBJECT not in seconds.index:
+    subject = BASE if BASE in set(results["method"]) else SUBJECT
+    if subject not in seconds.index:
         return main.iloc[:0]
     # A method whose step takes as long as the subject's has one run for both questions.
-    same = [m for m in seconds.index if abs(seconds[SUBJECT] / seconds[m] - 1) < SAME_SECONDS]
+    same = [m for m in seconds.index if abs(seconds[subject] / seconds[m] - 1) < SAME_SECONDS]
     return pd.concat([main[main["method"].isin(set(same) - set(equal["method"]))], equal])
 
 
@@ -268,6 +288,7 @@ def _standing(measures: list[dict[str, Any]], planned: int, fallen: list[str]) -
         return {"screening": True, "statement": " ".join([text, *_unjudged(pairs, fallen)])}
     fewest, most, strict = counts[0], counts[-1], planned >= CLAIM_SEEDS
     rule = "better and worse rest on sign-flip tests with p at most .05 after Holm"
+    tests = sum(entry["p"] is not None for m in measures if m["family"] == "primary" for entry in m["pairs"])
     of_planned = f"{fewest} of {planned} planned seeds can be paired everywhere"
     if fewest >= CLAIM_SEEDS:
         text = f"{of_planned}; {rule}. One model size and one token budget: nothing here is general."
@@ -280,10 +301,10 @@ def _standing(measures: list[dict[str, Any]], planned: int, fallen: list[str]) -
         text = (
             f"A screening with {fewest} paired seeds, not a claim: a claim takes at least {CLAIM_SEEDS}, and a two-sided "
             f"sign-flip test over {fewest} seeds cannot go below p = {2 / 2**fewest:.2g}. Better and worse say only that a "
-            "95 % interval excludes no difference; the intervals are not adjusted for the number of comparisons."
+            f"95 % interval excludes no difference; the intervals are not adjusted for the number of comparisons: of {tests} "
+            f"without any difference, {LEVEL * tests:.1f} would be called better or worse on average."
         )
     told = [text, *([FEW] if fewest < INTERVAL_SEEDS else []), *_unjudged(pairs, fallen)]
-    tests = sum(entry["p"] is not None for m in measures if m["family"] == "primary" for entry in m["pairs"])
     if strict and tests * 2 / 2**most > LEVEL:
         needed = math.ceil(math.log2(2 * tests / LEVEL))
         told.append(f"With {tests} primary comparisons no adjusted p can reach .05 here: that takes {needed} seeds.")

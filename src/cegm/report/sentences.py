@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cegm.baselines import METHODS, ordered
-from cegm.report import style, words
+from cegm.report import changes, style, words
 from cegm.report.claims import claims
 from cegm.report.folder import Folder, Record
 from cegm.report.judged import LOSS, Judged, judged, reason
@@ -46,7 +46,7 @@ CONTROLS = ("normuon", "muon")
 class Sentence:
     """A statement and where it belongs."""
 
-    kind: Literal["loss", "better", "worse", "open", "cost", "warning"]
+    kind: Literal["loss", "part", "better", "worse", "open", "cost", "warning"]
     text: str
 
 
@@ -58,7 +58,9 @@ def headline(folder: Folder) -> str:
         return f"One run of {style.name(run.method)} (seed {run.seed}) {state}; there is nothing to compare it with."
     verdict = judged(folder)
     if verdict is None:
-        return "This comparison has not been judged yet: it holds no verdict."
+        return "This comparison has not been judged yet: it holds no verdict. Its command, given again, judges what is there."
+    if verdict.parts:
+        return changes.headline(verdict)
     subject = style.name(verdict.subject)
     found = [entry for other in verdict.methods[1:] if (entry := verdict.entry(LOSS, other))]
     if verdict.subject in verdict.failed:
@@ -86,6 +88,9 @@ def sentences(folder: Folder) -> list[Sentence]:
     verdict = judged(folder)
     if verdict is None:
         return []
+    if verdict.parts:
+        told = [Sentence("part", text) for text in changes.answers(verdict)]
+        return told + [Sentence("warning", text) for text in changes.BEWARE] + _warnings(verdict.verdict)
     told = _losses(verdict) + _axes(verdict) + _reach(verdict) + _missing(folder, verdict)
     told += [Sentence("cost", text) for other in verdict.methods[1:] if (text := _cost(verdict, other))]
     told += _overhead(folder.overhead) if folder.overhead else []
@@ -118,11 +123,11 @@ def _losses(verdict: Judged) -> list[Sentence]:
 def _loss(name: str, others: list[str], verdict: Judged) -> list[str]:
     """A clause for every word that a measure got."""
     better, worse, topic = LOSSES[name]
-    subject, measure = style.name(verdict.subject), verdict.measure(name)
+    subject = style.name(verdict.subject)
     told: dict[str, list[str]] = {"better": [], "worse": [], "no evidence": [], "missing": []}
     for other in others:
         entry = verdict.entry(name, other)
-        detail = "" if entry is None else f" ({_detail(measure, entry, verdict)})"
+        detail = "" if entry is None else f" ({verdict.detail(name, entry)})"
         told["missing" if entry is None else entry["word"]].append(style.name(other) + detail)
     clauses = [
         f"{subject} {verb} {listed(told[word], 'and')}"
@@ -136,28 +141,6 @@ def _loss(name: str, others: list[str], verdict: Judged) -> list[str]:
     if told["missing"]:
         clauses.append(f"{topic} was not measured against {listed(told['missing'], 'or')}")
     return clauses
-
-
-def _detail(measure: Record, entry: Record, verdict: Judged) -> str:
-    """Size, interval or points, and for "no evidence" what might be there all the same."""
-    size, spread = words.difference(measure, entry), words.spread(measure, entry)
-    if spread == words.NONE:
-        return f"{size}, one seed"
-    size += f" [{spread}]" if entry["interval"] else f", by seed {spread}"
-    if entry["word"] != "no evidence":
-        return size
-    smallest = words.effect(measure, entry["smallest_detectable"] or 0.0)
-    unseen = f"one below {smallest.lstrip('+')} would often go unseen" if smallest.startswith("+") else None
-    return "; ".join(part for part in (size, _equal(measure, entry, verdict) or unseen) if part)
-
-
-def _equal(measure: Record, entry: Record, verdict: Judged) -> str | None:
-    """Whether the losses of a pair were shown to be equal within a margin."""
-    if measure["name"] != LOSS:
-        return None
-    tests = verdict.verdict.get("no_loss") or []
-    shown = next((test for test in tests if test["pair"] == entry["pair"] and test["no_loss"]), None)
-    return None if shown is None else f"shown to be equal within {shown['margin']:g} bits per byte"
 
 
 def _axes(verdict: Judged) -> list[Sentence]:
