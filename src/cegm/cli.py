@@ -222,7 +222,7 @@ def _compare(known: argparse.Namespace) -> int:
     from cegm.compare.config import from_values
 
     config = from_values(_given(known))
-    from cegm.compare.run import compare
+    from cegm.compare.comparison import compare
 
     return _show(compare(config))
 
@@ -264,7 +264,7 @@ def _ablate(known: argparse.Namespace) -> int:
     from cegm.compare.config import from_names
 
     config = from_names(AblationConfig, _given(known)).comparison
-    from cegm.compare.run import compare
+    from cegm.compare.comparison import compare
 
     return _show(compare(config))
 
@@ -331,7 +331,7 @@ def _given(known: argparse.Namespace) -> dict[str, Any]:
 def _show(folder: Path) -> int:
     """Draws the page of a folder of runs, prints its table, and tells whether all runs finished."""
     from cegm import report
-    from cegm.compare.run import all_finished
+    from cegm.compare.comparison import all_finished
 
     page = report.write(folder)
     print(report.table(folder))

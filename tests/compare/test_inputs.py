@@ -13,7 +13,7 @@ from cegm.compare import inputs as inputs_module  # noqa: E402
 from cegm.compare import overhead  # noqa: E402
 from cegm.compare.ablation import AblationConfig  # noqa: E402
 from cegm.compare.config import from_values  # noqa: E402
-from cegm.compare.drill import _identity, _runs  # noqa: E402
+from cegm.compare.drill import plan_drill  # noqa: E402
 from cegm.compare.inputs import ChangedError, require_same  # noqa: E402
 from cegm.compare.plan import plan_equal_seconds, plan_main  # noqa: E402
 from cegm.compare.tuning import TuneConfig  # noqa: E402
@@ -70,7 +70,7 @@ def ablated(place):
 
 
 def drilled(place):
-    return {_identity(run) for run in _runs(comparison(place))}
+    return {run.id for run in plan_drill(comparison(place))}
 
 
 def timed(place):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cegm.compare.launch import CHANGED, LOG, LOST, Launcher, Process
+from cegm.compare.launch import CHANGED, LOG, LOST, Launcher, LocalLauncher, Process
 from cegm.compare.plan import PlannedRun
 from cegm.compare.progress import StepReader
 from cegm.train.durable import write_whole
@@ -42,6 +43,26 @@ class _Try:
     @property
     def is_allowed(self) -> bool:
         return self.lost <= LOSSES and self.attempt - self.lost <= ATTEMPTS
+
+
+@contextmanager
+def launching(name: str, processes: int) -> Iterator[Launcher]:
+    """The launcher of that name, until the end of the block.
+
+    Args:
+        name: `local` or `ray`.
+        processes: Runs at a time; 0 for one per core.
+    """
+    if name == "local":
+        yield LocalLauncher(processes)
+        return
+    from cegm.compare.cluster import Cluster
+
+    cluster = Cluster(processes)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
 
 
 def result_of(folder: Path, planned: PlannedRun) -> dict[str, Any] | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Literal
 
 from cegm.compare.config import CompareConfig
@@ -107,12 +108,32 @@ def _resolved(preset: str = "recommended", **given: Any) -> dict[str, Any]:
 
 
 def plan_main(config: CompareConfig) -> list[PlannedRun]:
-    """All arms on all seeds with equal steps; seeds first, so that runs that are compared execute side by side."""
-    # Axes are compared at equal steps only: what nobody reads is not measured.
+    """All arms on all seeds with equal steps."""
+    return plan_arms(config, config.examination)
+
+
+def plan_arms(
+    config: CompareConfig,
+    evaluation: dict[str, Any],
+    role: Role = "main",
+    arms: Iterable[str] = (),
+    seeds: Iterable[int] = (),
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> list[PlannedRun]:
+    """Arms x seeds; seeds first, so that runs that are compared execute side by side.
+
+    Args:
+        config: The comparison.
+        evaluation: What is measured after each run.
+        role: Of all of them.
+        arms: Names; all of the comparison unless given.
+        seeds: All of the comparison unless given.
+        changes: Options of all of them, over what an arm changes.
+    """
     return [
-        plan_run(config.run(arm, seed), "main", config.examination, arm)
-        for seed in config.seed_list
-        for arm in config.arms
+        plan_run(config.run(arm, seed, **changes), role, evaluation, arm)
+        for seed in seeds or config.seed_list
+        for arm in arms or config.arms
     ]
 
 
@@ -142,9 +163,8 @@ def plan_equal_seconds(
         if target is None or own is None or count is None or abs(target / own - 1) < SAME_SECONDS:
             continue
         longer = {"max_steps": max(1, round(count * target / own)), "num_train_epochs": None}
-        runs += [
-            plan_run(config.run(arm, seed, **longer), "equal_seconds", {"axes": []}, arm) for seed in config.seed_list
-        ]
+        # Axes are compared at equal steps only: what nobody reads is not measured.
+        runs += plan_arms(config, {"axes": []}, "equal_seconds", [arm], changes=longer)
     return runs
 
 

@@ -20,11 +20,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from cegm.baselines.space import KNOBS, Space
-from cegm.compare.execute import execute
-from cegm.compare.launch import Launcher, launching
+from cegm.compare.comparison import require_possible
+from cegm.compare.execute import execute, launching
+from cegm.compare.launch import Launcher
 from cegm.compare.plan import PlannedRun
 from cegm.compare.progress import Bars
-from cegm.compare.run import require_possible
 from cegm.compare.tuning import TuneConfig, settings
 from cegm.train.durable import sole_writer, write_whole
 

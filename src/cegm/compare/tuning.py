@@ -9,8 +9,8 @@ from typing import Any
 from cegm.baselines import METHODS, REFERENCE, require_method
 from cegm.baselines.space import KNOBS, Point, Space
 from cegm.compare.config import CompareConfig, begins_at_random, listed, read_declared
-from cegm.compare.plan import PlannedRun, plan_run
-from cegm.train.config import RunConfig, option
+from cegm.compare.plan import PlannedRun, plan_arms
+from cegm.train.config import option
 
 SECOND_BETA = 0.95
 
@@ -72,14 +72,11 @@ class TuneConfig:
             settings={method: space.fixed for method, space in self.spaces.items()},
         )
         for method, space in self.spaces.items():
-            self._trial(method, space.start)
+            self.runs.run(method, self.runs.seed_list[0], **settings(method, space.start))
 
     def planned(self, method: str, point: Point) -> list[PlannedRun]:
         """The runs of one trial, one per seed."""
-        return [plan_run(run, "main", {"axes": []}) for run in self._trial(method, point)]
-
-    def _trial(self, method: str, point: Point) -> list[RunConfig]:
-        return [self.runs.run(method, seed, **settings(method, point)) for seed in self.runs.seed_list]
+        return plan_arms(self.runs, {"axes": []}, arms=[method], changes=settings(method, point))
 
 
 def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:

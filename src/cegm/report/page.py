@@ -14,7 +14,19 @@ from pathlib import Path
 import jinja2
 import vl_convert
 
-from cegm.report import claims, curves, dots, drill, exhibits, gradient_map, layers, overhead, sentences, style, tables
+from cegm.report import (
+    claims,
+    curves,
+    dots,
+    drill_chart,
+    exhibits,
+    gradient_map,
+    layers,
+    overhead_chart,
+    sentences,
+    style,
+    tables,
+)
 from cegm.report.exhibit_figures import retention
 from cegm.report.figures import Figure, figure
 from cegm.report.folder import Folder, read
@@ -218,15 +230,17 @@ def _overhead(folder: Folder) -> list[Section]:
     )
     figures = [
         drawn
-        for axis, name in overhead.AXES.items()
-        for drawn in figure(f"Time of a step by {name}", meaning, overhead.ratios(found, axis), 220)
+        for axis, name in overhead_chart.AXES.items()
+        for drawn in figure(f"Time of a step by {name}", meaning, overhead_chart.ratios(found, axis), 220)
     ]
     how = f"{found['how']}, on {found['hardware']}. The reference is {reference}."
-    numbers = Table("Every shape in numbers", how[0].upper() + how[1:], overhead.COLUMNS, overhead.rows(found))
+    numbers = Table(
+        "Every shape in numbers", how[0].upper() + how[1:], overhead_chart.COLUMNS, overhead_chart.rows(found)
+    )
     title = f"What it costs beside {reference}, by size, batch and length"
     if folder.is_ablation:
         order = [row["pair"] for row in dots.difference_points(folder, "bits_per_byte")]
-        title, chart = "What every change costs", overhead.changes(found, order)
+        title, chart = "What every change costs", overhead_chart.changes(found, order)
         figures = figure("Time of a step", meaning, chart, dots.rows_height(found["points"]), wide=True)
     return [Section("overhead", title, figures, "No two shapes could be measured.", numbers if numbers.rows else None)]
 
@@ -239,9 +253,11 @@ def _drill(folder: Folder) -> list[Section]:
         "How far the training loss lies above that of an undisturbed copy: medians over seeds, in bands from the lowest to the highest. "
         "Below the dashed line a method has recovered; above it, the scale is logarithmic."
     )
-    figures = figure("Excess after one bad step", meaning, drill.chart(found), height=None, wide=True)
-    how = f"{found['how'][0].upper()}{found['how'][1:]}. Medians of {drill.seeds(found)} seeds, on {found['hardware']}."
-    numbers = Table("Every bad step in numbers", how, drill.COLUMNS, drill.rows(found), drill.NAMES, folded=False)
+    figures = figure("Excess after one bad step", meaning, drill_chart.chart(found), height=None, wide=True)
+    how = f"{found['how'][0].upper()}{found['how'][1:]}. Medians of {drill_chart.seeds(found)} seeds, on {found['hardware']}."
+    numbers = Table(
+        "Every bad step in numbers", how, drill_chart.COLUMNS, drill_chart.rows(found), drill_chart.NAMES, folded=False
+    )
     title = "How each method recovers from one bad step"
     return [Section("drill", title, figures, "No method could be drilled.", numbers if numbers.rows else None)]
 

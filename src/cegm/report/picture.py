@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from cegm.report import curves, dots, overhead, style
+from cegm.report import curves, dots, overhead_chart, style
 from cegm.report.folder import Folder, read
 from cegm.report.sentences import headline
 from cegm.train.durable import write_whole
@@ -51,7 +51,9 @@ def _panels(folder: Folder) -> tuple[list[tuple[str, style.Drawing | None]], int
     if folder.is_ablation:
         rows = dots.difference_points(folder, "bits_per_byte")
         effects = dots.forest(rows, "bits per byte, change minus base")
-        costs = None if folder.overhead is None else overhead.changes(folder.overhead, [row["pair"] for row in rows])
+        costs = (
+            None if folder.overhead is None else overhead_chart.changes(folder.overhead, [row["pair"] for row in rows])
+        )
         return [(headline(folder), effects), ("Time of a step", costs)], dots.rows_height(rows)
     panels = [
         ("Validation loss, second half of training", curves.learning_curves(folder, ending=True)),

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 from cegm.aligned import aligned
-from cegm.report import changes, drill, sentences, style, tables, words
+from cegm.report import changes, drill_chart, sentences, style, tables, words
 from cegm.report.folder import Record, read
 from cegm.report.judged import Judged, judged
 
@@ -77,10 +77,10 @@ def _axis(verdict: Judged, axis: str, order: list[str]) -> tuple[str, ...]:
 
 def _drill(found: Record | None) -> list[str]:
     """A line per bad step, clipping and method."""
-    if found is None or not drill.rows(found):
+    if found is None or not drill_chart.rows(found):
         return []
     head = ("bad step", "clipping", "method", "highest, nats", "steps to recover", "over seeds", "left, nats", "seeds")
-    return ["", *aligned([head, *drill.rows(found)], set(range(drill.NAMES)))]
+    return ["", *aligned([head, *drill_chart.rows(found)], set(range(drill_chart.NAMES)))]
 
 
 def printable(text: str) -> str:

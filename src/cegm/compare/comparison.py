@@ -10,9 +10,9 @@ import pandas as pd
 
 from cegm.compare.config import CompareConfig, begins_at_random
 from cegm.compare.drill import measure_drill
-from cegm.compare.execute import execute
+from cegm.compare.execute import execute, launching
 from cegm.compare.inputs import require_same
-from cegm.compare.launch import Launcher, launching
+from cegm.compare.launch import Launcher
 from cegm.compare.overhead import measure_overhead, step_ratios
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.compare.progress import Bars
