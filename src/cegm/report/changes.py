@@ -40,17 +40,11 @@ def answers(verdict: Judged) -> list[str]:
     told = []
     for part in verdict.parts:
         found = _answer(verdict, LOSS, part["arms"])
-        longer = [change for change in part["arms"] if _has_own_time(verdict, change)]
+        longer = [change for change in part["arms"] if verdict.pair("equal_seconds", change, BASE)]
         if longer:
             found += f" In the base's training time: {_answer(verdict, 'equal_seconds', longer)}"
         told.append(f"{part['part']}: {part['question']} {found}".replace(":  ", ": "))
     return told
-
-
-def _has_own_time(verdict: Judged, change: str) -> bool:
-    """Whether runs of the change took other steps in the base's training time."""
-    main, timed = (verdict.pair(name, change, BASE) for name in (LOSS, "equal_seconds"))
-    return timed is not None and (main is None or timed["points"] != main["points"])
 
 
 def _answer(verdict: Judged, name: str, changes: list[str]) -> str:

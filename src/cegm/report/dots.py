@@ -152,7 +152,8 @@ def _beyond(row: Record, y: alt.Y, left: bool, number: str) -> Any:
     """The number of an effect beyond the edge, with where it is."""
     told = f"\N{LEFTWARDS ARROW} {number}" if left else f"{number} \N{RIGHTWARDS ARROW}"
     mark: Any = alt.Chart(alt.InlineData(values=[{"pair": row["pair"], "told": told}]))
-    mark = mark.mark_text(align="left" if left else "right", dx=4 if left else -4, fontWeight=600, color=style.INK)
+    colour, _ = style.WORDS[row["word"]]
+    mark = mark.mark_text(align="left" if left else "right", dx=4 if left else -4, fontWeight=600, color=colour)
     return mark.encode(y=y, x=alt.value(0 if left else "width"), text="told:N")
 
 

@@ -241,6 +241,7 @@ def _overhead(folder: Folder) -> list[Section]:
     if folder.is_ablation:
         order = [row["pair"] for row in dots.difference_points(folder, "bits_per_byte")]
         title, chart = "What every change costs", overhead_chart.changes(found, order)
+        meaning = meaning.replace("Above", "Right of")
         figures = figure("Time of a step", meaning, chart, dots.rows_height(found["points"]), wide=True)
     return [Section("overhead", title, figures, "No two shapes could be measured.", numbers if numbers.rows else None)]
 
