@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cegm.baselines import METHODS, ordered
-from cegm.report import changes, style, words
+from cegm.baselines import METHODS
+from cegm.report import changes, costs, style, words
 from cegm.report.claims import claims
 from cegm.report.folder import Folder, Record
 from cegm.report.judged import LOSS, Judged, judged, reason
@@ -92,9 +92,9 @@ def sentences(folder: Folder) -> list[Sentence]:
         told = [Sentence("part", text) for text in changes.answers(verdict)]
         return told + [Sentence("warning", text) for text in changes.BEWARE] + _warnings(verdict.verdict)
     told = _losses(verdict) + _axes(verdict) + _reach(verdict) + _missing(folder, verdict)
-    told += [Sentence("cost", text) for other in verdict.methods[1:] if (text := _cost(verdict, other))]
-    told += _overhead(folder.overhead) if folder.overhead else []
-    told += _undrilled(folder.drill) if folder.drill else []
+    told += [Sentence("cost", text) for other in verdict.methods[1:] if (text := costs.beside(verdict, other))]
+    told += [Sentence("cost", text) for text in costs.ranges(folder.overhead)]
+    told += [Sentence("warning", text) for text in costs.unmeasured(folder.overhead, folder.drill)]
     return told + _warnings(verdict.verdict)
 
 
@@ -258,58 +258,3 @@ def _warnings(verdict: Record) -> list[Sentence]:
         count = len(verdict["refused"])
         told.append(Sentence("warning", f"{count} pairings were refused because hashes disagree (listed below)."))
     return told
-
-
-def _cost(verdict: Judged, other: str) -> str:
-    """One sentence on time, memory and state against another method."""
-    parts = []
-    for name, topic in (
-        ("step_time", "the time per step"),
-        ("memory", "the peak memory"),
-        ("optimizer_state", "the optimizer state"),
-    ):
-        entry = verdict.entry(name, other)
-        if entry is not None:
-            spread = words.NONE if entry["p"] is None else words.spread({"effect": "ratio"}, entry)
-            known = f" ({'95 % interval' if entry['interval'] else 'by seed'} {spread})" if spread != words.NONE else ""
-            parts.append(f"{entry['effect']:.3f} {words.TIMES} {topic}{known}")
-    subject = style.name(verdict.subject)
-    return f"Compared with {style.name(other)}, {subject} takes {', '.join(parts)}." if parts else ""
-
-
-def _overhead(overhead: Record) -> list[Sentence]:
-    """The range of every method's step over the reference's, and the shapes that could not be measured."""
-    points = [point for point in overhead["points"] if "methods" in point]
-    told = [
-        Sentence("cost", _range(points, method, overhead["reference"]))
-        for method in ordered(overhead["methods"])
-        if points and method != overhead["reference"]
-    ]
-    for point in overhead["points"]:
-        if "error" in point:
-            told.append(Sentence("warning", f"No overhead was measured at {_shape(point)}: {point['error']}."))
-    return told
-
-
-def _undrilled(drill: Record) -> list[Sentence]:
-    """Methods and seeds that could not be drilled."""
-    return [
-        Sentence("warning", f"{style.name(point['method'])} was not drilled on seed {point['seed']}: {point['error']}.")
-        for point in drill["points"]
-        if "error" in point
-    ]
-
-
-def _range(points: list[Record], method: str, reference: str) -> str:
-    times = [point["methods"][method]["ratio"]["estimate"] for point in points]
-    memory = [point["methods"][method]["peak_ratio"] for point in points]
-    dearest = points[times.index(max(times))]
-    return (
-        f"Over {len(points)} shape{'s' * (len(points) != 1)}, a step of {style.name(method)} takes {min(times):.2f} to "
-        f"{max(times):.2f} {words.TIMES} the time of {style.name(reference)}'s (most at {_shape(dearest)}) and "
-        f"{min(memory):.2f} to {max(memory):.2f} {words.TIMES} its peak memory."
-    )
-
-
-def _shape(point: Record) -> str:
-    return f"width {point['width']}, {point['batch']} x {point['length']} tokens"
