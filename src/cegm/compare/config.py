@@ -220,27 +220,28 @@ def tuned_settings(path: str, kind: str) -> tuple[Mapping[str, dict[str, Any]], 
 
 
 def from_values(values: Mapping[str, Any]) -> CompareConfig:
-    """A comparison from flat names: its own fields, `METHOD.NAME` for one method, and names of a run for all.
+    """A comparison from flat names; see `from_names`."""
+    return from_names(CompareConfig, values)
+
+
+def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """What plans many runs, from flat names: its own fields, those of a run for all, and `METHOD.NAME` where methods differ.
+
+    Args:
+        kind: Its dataclass; it has `shared`, and `own` if methods may differ.
+        values: By name.
 
     Raises:
         ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
     """
-    mine, rest = split(CompareConfig, values)
-    shared, own = by_method(rest)
-    return CompareConfig(**mine, shared=shared, own=own)
-
-
-def by_method(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Values for all methods, and under `METHOD` those that were given as `METHOD.NAME`."""
-    shared: dict[str, Any] = {}
+    mine, shared = split(kind, values)
+    if "own" not in {field.name for field in fields(cast(Any, kind))}:
+        return cast(Any, kind)(**mine, shared=shared)
     own: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        method, dot, option_name = name.partition(".")
-        if dot and method in METHODS:
-            own.setdefault(method, {})[option_name] = value
-        else:
-            shared[name] = value
-    return shared, own
+    for name in [name for name in shared if name.partition(".")[0] in METHODS and "." in name]:
+        method, _, option_name = name.partition(".")
+        own.setdefault(method, {})[option_name] = shared.pop(name)
+    return cast(Any, kind)(**mine, shared=shared, own=own)
 
 
 def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -252,16 +253,6 @@ def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], d
     kinds = {f.name: type(f.default) for f in fields(kind) if f.metadata}
     own = {name: convert(name, value, kinds[name]) for name, value in values.items() if name in kinds}
     return own, {name: value for name, value in values.items() if name not in kinds}
-
-
-def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """An ablation or a search from flat names: its own fields, and names of a run that all its runs share.
-
-    Raises:
-        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
-    """
-    own, shared = split(kind, values)
-    return cast(Any, kind)(**own, shared=shared)
 
 
 def read_declared(path: str, built_in: str = "") -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cegm.baselines import METHODS, require_method
-from cegm.compare.config import by_method, listed, split
+from cegm.compare.config import listed
 from cegm.plan.machines import Machine, read_machine
 from cegm.spelling import nearest
 from cegm.train.config import SHARDINGS, RunConfig, from_mapping, option
@@ -77,14 +76,3 @@ class PlanConfig:
     def read_machine(self) -> Machine:
         """The machine; see `cegm.plan.machines`."""
         return read_machine(self.machines, self.machine)
-
-
-def from_values(values: Mapping[str, Any]) -> PlanConfig:
-    """A plan from flat names: its own fields, `METHOD.NAME` for one method, and names of a run for all.
-
-    Raises:
-        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
-    """
-    mine, rest = split(PlanConfig, values)
-    shared, own = by_method(rest)
-    return PlanConfig(**mine, shared=shared, own=own)
