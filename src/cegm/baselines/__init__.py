@@ -70,7 +70,8 @@ class Method:
         momentum: Option that keeps its momentum.
         schedule: Of its learning rates where none is given.
         planned: Whether its state and work follow from the shapes of the weights alone, so that `cegm plan` knows them.
-        without_context: What it shows of CEGM without contexts, as the end of a sentence; empty for nothing.
+        without_context: What it shows of CEGM without contexts, as the end of a sentence; empty for nothing. Of several in
+            `METHODS` the last is the closest.
     """
 
     title: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cegm.baselines import METHODS
+from cegm.baselines import METHODS, SUBJECT
 from cegm.report import changes, costs, style, words
 from cegm.report.claims import claims
 from cegm.report.folder import Folder, Record
@@ -38,7 +38,7 @@ LOSSES = {
 REACH = ("retention", "noise", "domains")
 """Axes on which context should help most, if it carries what the paper says."""
 
-CONTROLS = ("normuon", "muon")
+CONTROLS = [name for name in reversed(METHODS) if METHODS[name].without_context]
 """Methods that show what CEGM is without contexts, the closest first."""
 
 
@@ -212,7 +212,7 @@ def _reach(verdict: Judged) -> list[Sentence]:
     control = next((method for method in CONTROLS if verdict.entry(LOSS, method)), "")
     loss = verdict.entry(LOSS, control)
     found = {axis: entry["word"] for axis in REACH if (entry := verdict.entry(axis, control))}
-    if verdict.subject != "cegm" or loss is None or not found:
+    if verdict.subject != SUBJECT or loss is None or not found:
         return []
     by_word: dict[str, list[str]] = {}
     for axis, word in found.items():

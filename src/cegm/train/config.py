@@ -190,9 +190,10 @@ class RunConfig:
     def validate(self) -> None:
         """Checks every value; see the class for what it raises."""
         _check_choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
-        if self.method == "schedule_free" and not self.lr_scheduler_type.startswith("constant"):
+        usual = METHODS[self.method].schedule
+        if usual.startswith("constant") and not self.lr_scheduler_type.startswith("constant"):
             raise ValueError(
-                f"lr_scheduler_type={self.lr_scheduler_type!r}: schedule_free averages steps instead; use constant_with_warmup"
+                f"lr_scheduler_type={self.lr_scheduler_type!r}: {self.method} averages steps instead; use {usual}"
             )
         _check_choice("sharding", self.sharding, SHARDINGS)
         if self.sharding == "fsdp" and (self.lora_r or self.beta):
