@@ -27,10 +27,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cegm.baselines import BASE, REFERENCE, SUBJECT, ordered
-from cegm.compare import secondary, statistics, survival
+from cegm.compare import secondary, statistics
 from cegm.compare.arms import Part
 from cegm.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.compare.measures import MEASURES, Measure, about, with_axes
@@ -204,9 +205,9 @@ def _effect(measure: Measure, runs: pd.DataFrame, pair: Pair, seeds: list[int]) 
     first, second = (done[done["method"] == method].set_index("seed").loc[seeds] for method in pair)
     own, other = (side[measure.column].astype(float).tolist() for side in (first, second))
     if measure.kind == "time":
+        # Every run is followed to the horizon, so that the area under its Kaplan-Meier curve is the mean of min(time, horizon).
         horizon = float(max(first["steps"].max(), second["steps"].max()))
-        reached = [[None if math.isnan(steps) else steps for steps in side] for side in (own, other)]
-        return survival.restricted_mean_difference(reached[0], reached[1], horizon)
+        return statistics.paired_difference(*(np.fmin(side, horizon).tolist() for side in (own, other)))
     if not all(math.isfinite(value) for value in own + other):
         return None
     if measure.kind == "difference":
@@ -221,12 +222,9 @@ def _target(results: pd.DataFrame) -> float | None:
 
 
 def _steps_to_target(run_id: str, curves: pd.DataFrame, target: float | None) -> float:
-    """Steps at the first evaluation at or below the target; NaN for a miss."""
-    curve = curves[curves["id"] == run_id].sort_values("step")
-    reached = None
-    if target is not None:
-        reached = survival.time_to_target(curve["step"].tolist(), curve["loss"].tolist(), target)
-    return math.nan if reached is None else float(reached)
+    """Steps at the first evaluation at or below the target, nothing interpolated; NaN for a miss."""
+    reached = curves[(curves["id"] == run_id) & (curves["loss"] <= (-math.inf if target is None else target))]
+    return float(reached["step"].min()) if len(reached) else math.nan
 
 
 def _summaries(measure: Measure, runs: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[str, Any]]:
