@@ -128,7 +128,8 @@ def test_dropout_falls_alike_in_all_copies(dropout, tmp_path, monkeypatch):
 
 
 def test_a_text_that_is_too_short_comes_round_again(dropout):
-    (config,) = drill._runs(from_values({**SMALL, **dropout}))
+    (planned,) = drill.plan_drill(from_values({**SMALL, **dropout}))
+    config = drill.RunConfig(**planned.config)
     parts = drill.prepare(config)
     batches = drill._batches(config, parts)
     assert batches.shape == (10, 1, 2, 8)
