@@ -265,7 +265,7 @@ def _tune(known: argparse.Namespace) -> int:
     from cegm.compare.tuning import TuneConfig
 
     config = from_names(TuneConfig, _given(known))
-    from cegm.compare.tune import tune
+    from cegm.compare.trials import tune
 
     path = tune(config)
     print(path.read_text(encoding="utf-8") + f"use it with: cegm compare --tuned {path}")
