@@ -90,6 +90,15 @@ def test_parts_can_be_chosen(changes):
     assert list(comparison(changes=changes, parts="memory").arms) == ["base", NAMES[2]]
 
 
+def test_a_part_may_stand_twice_and_a_change_of_nothing_is_the_run_of_its_base(tmp_path):
+    path = tmp_path / "changes.yaml"
+    path.write_text("- {part: a, changes: [{power: 0.5}]}\n- {part: a, changes: [{weight_decay: 0.25}]}")
+    config = comparison(changes=str(path), seeds="1", shared={"weight_decay": 0.25})
+    base, other, same = plan_main(config)
+    assert [run.arm for run in (base, other, same)] == ["base", "power=0.5", "weight_decay=0.25"]
+    assert same.id == base.id != other.id
+
+
 def test_seeds_are_by_default_none_that_a_comparison_uses():
     assert min(comparison().seed_list) >= 1000
     assert len(comparison().seed_list) == 5

@@ -37,11 +37,12 @@ class AblationConfig:
     shared: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        declared = {part.name: part for part in read_parts(self.changes)}
-        wanted = list(declared) if self.parts == "all" else [part.strip() for part in self.parts.split(",")]
-        for part in wanted:
-            if part not in declared:
-                raise ValueError(f"part {part!r} does not exist; {nearest(part, declared)}")
+        declared = read_parts(self.changes)
+        names = [part.name for part in declared]
+        wanted = names if self.parts == "all" else [name.strip() for name in self.parts.split(",")]
+        for name in wanted:
+            if name not in names:
+                raise ValueError(f"part {name!r} does not exist; {nearest(name, names)}")
         self.comparison = CompareConfig(
             output_dir=self.output_dir,
             methods=SUBJECT,
@@ -51,7 +52,7 @@ class AblationConfig:
             equal_seconds=self.costs,
             axes="none",
             overhead=self.costs,
-            parts=tuple(part for name, part in declared.items() if name in wanted),
+            parts=tuple(part for part in declared if part.name in wanted),
             shared=self.shared,
         )
 
