@@ -33,8 +33,7 @@ def export_picture(comparison_dir: Path, path: Path) -> Path:
     Raises:
         ValueError: If the ending is another one or the folder has nothing to draw.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise ValueError(f"cannot write a picture to {path.name}: end the name in .svg or .png")
+    require_ending(path)
     folder = read(Path(comparison_dir))
     panels, height = _panels(folder)
     drawn = [
@@ -44,6 +43,12 @@ def export_picture(comparison_dir: Path, path: Path) -> Path:
         raise ValueError(f"{comparison_dir} has nothing to draw: see its result.json files for the errors")
     chart = alt.hconcat(*drawn, spacing=40)
     return save(chart if folder.is_ablation else chart.resolve_scale(color="shared"), path)
+
+
+def require_ending(path: Path) -> None:
+    """Raises ValueError unless the name ends in `.svg` or `.png`."""
+    if path.suffix not in (".svg", ".png"):
+        raise ValueError(f"cannot write a picture to {path.name}: end the name in .svg or .png")
 
 
 def _panels(folder: Folder) -> tuple[list[tuple[str, style.Drawing | None]], int]:
