@@ -27,11 +27,9 @@ def main() -> None:
     arguments = parser.parse_args()
     source, place = arguments.source, arguments.place
     (place / "metrics").mkdir(parents=True, exist_ok=True)
-    is_ablation = (source / "effects.json").exists()
-    for name in ("plan.jsonl", "effects.json" if is_ablation else "verdict.json"):
-        shutil.copyfile(source / name, place / name)
-    if (source / "costs.json").exists():
-        shutil.copyfile(source / "costs.json", place / "costs.json")
+    for name in ("plan.jsonl", "verdict.json", "overhead.json", "drill.json"):
+        if (source / name).exists():
+            shutil.copyfile(source / name, place / name)
     rows = pd.read_parquet(source / "results.parquet")
     rows.to_csv(place / "results.csv", index=False)
     items = pd.read_parquet(source / "items.parquet")

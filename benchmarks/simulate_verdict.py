@@ -28,9 +28,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cegm.baselines import SUBJECT
+from cegm.baselines import REFERENCE, SUBJECT
 from cegm.compare import item_statistics, statistics, verdict
-from cegm.compare.verdict import REFERENCE, Measure
+from cegm.compare.verdict import Measure
 
 METHODS = (SUBJECT, "muon", REFERENCE)
 AXES = 13

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -183,21 +183,33 @@ def _train(known: argparse.Namespace) -> int:
     return 0
 
 
-# ---------------------------------------------------------------------- compare, ablate, report
+# ---------------------------------------------------------------------- compare, ablate, tune, plan, evaluate
 
 
-def _add_many_runs(commands: Any, name: str, purpose: str, fields: Any) -> argparse.ArgumentParser:
-    """A command that plans many runs: its own fields, then those of a run that all of them share."""
-    from cegm.compare.config import OWNED_BY_COMPARE
-
+def _add_planned(
+    commands: Any, name: str, purpose: str, kind: type[Any], run: Any, omit: Sequence[str], of: str = ""
+) -> Any:
+    """A command with fields of its own, then those of a run that all its runs share."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=purpose, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
-    group = parser.add_argument_group(name)
-    for field in fields:
-        if field.metadata:
-            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
-    _add_run_flags(parser, omit=OWNED_BY_COMPARE)
+    parser.add_argument("--config", metavar="FILE", help=f"YAML file with the names below{of}; flags win")
+    _add_fields(parser.add_argument_group(name), kind)
+    _add_run_flags(parser, omit)
+    parser.set_defaults(run=run)
     return parser
+
+
+def _add_fields(group: Any, kind: type[Any], omit: str = "") -> None:
+    for field in dataclasses.fields(kind):
+        if field.metadata and field.name != omit:
+            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
+
+
+def _add_own(parser: argparse.ArgumentParser, purpose: str, methods: Iterable[str], kinds: dict[str, Any]) -> None:
+    """`--METHOD.NAME` for every method and name."""
+    group = parser.add_argument_group("one method", purpose)
+    for method in methods:
+        for name, kind in kinds.items():
+            _add_flag(group, f"{method}.{name}", kind, argparse.SUPPRESS)
 
 
 def _add_compare(commands: Any) -> None:
@@ -206,25 +218,81 @@ def _add_compare(commands: Any) -> None:
     from cegm.train.config import OPTIMIZER_OPTIONS, field_types
 
     purpose = "train with every method on the same seeds and say which is better"
-    parser = _add_many_runs(commands, "compare", purpose, dataclasses.fields(CompareConfig))
-    group = parser.add_argument_group(
-        "one method",
-        "any run or optimizer option for one method only, such as --cegm.heads 4 or --muon.learning_rate 0.02",
-    )
-    for method in METHODS:
-        for name, kind in {**field_types(), **{n: k for n, (k, _) in OPTIMIZER_OPTIONS.items()}}.items():
-            if name not in OWNED_BY_COMPARE:
-                _add_flag(group, f"{method}.{name}", kind, argparse.SUPPRESS)
-    parser.set_defaults(run=_compare)
+    parser = _add_planned(commands, "compare", purpose, CompareConfig, _compare, OWNED_BY_COMPARE)
+    kinds = {**field_types(), **{name: kind for name, (kind, _) in OPTIMIZER_OPTIONS.items()}}
+    own = {name: kind for name, kind in kinds.items() if name not in OWNED_BY_COMPARE}
+    purpose = "any run or optimizer option for one method only, such as --cegm.heads 4 or --muon.learning_rate 0.02"
+    _add_own(parser, purpose, METHODS, own)
 
 
 def _compare(known: argparse.Namespace) -> int:
     from cegm.compare.config import from_values
 
     config = from_values(_given(known))
-    from cegm.compare.run import compare
+    from cegm.compare.comparison import compare
 
     return _show(compare(config))
+
+
+def _add_ablate(commands: Any) -> None:
+    from cegm.compare.ablation import AblationConfig
+    from cegm.compare.config import OWNED_BY_COMPARE
+
+    purpose = "change one part of the method at a time and say which part matters"
+    _add_planned(commands, "ablate", purpose, AblationConfig, _ablate, OWNED_BY_COMPARE)
+
+
+def _ablate(known: argparse.Namespace) -> int:
+    from cegm.compare.ablation import AblationConfig
+    from cegm.compare.config import from_names
+
+    config = from_names(AblationConfig, _given(known)).comparison
+    from cegm.compare.comparison import compare
+
+    return _show(compare(config))
+
+
+def _add_tune(commands: Any) -> None:
+    from cegm.compare.config import OWNED_BY_COMPARE
+    from cegm.compare.tuning import TuneConfig
+
+    purpose = "search learning rate, weight decay and momentum with equal trials for every method"
+    _add_planned(commands, "tune", purpose, TuneConfig, _tune, OWNED_BY_COMPARE)
+
+
+def _tune(known: argparse.Namespace) -> int:
+    from cegm.compare.config import from_names
+    from cegm.compare.tuning import TuneConfig
+
+    config = from_names(TuneConfig, _given(known))
+    from cegm.compare.trials import tune
+
+    path = tune(config)
+    print(path.read_text(encoding="utf-8") + f"use it with: cegm compare --tuned {path}")
+    return 0
+
+
+def _add_plan(commands: Any) -> None:
+    from cegm.plan.config import ASKED, PLANNED, PlanConfig
+    from cegm.train.config import OPTIMIZER_OPTIONS, field_types
+
+    purpose = "say what a run would take on a machine: memory, time, communication, money"
+    omit = [name for name in field_types() if name not in ASKED]
+    parser = _add_planned(commands, "plan", purpose, PlanConfig, _plan, omit, ", or of a run")
+    purpose = "any optimizer option for one method only, such as --cegm.preset lite"
+    _add_own(parser, purpose, PLANNED, {name: kind for name, (kind, _) in OPTIMIZER_OPTIONS.items()})
+
+
+def _plan(known: argparse.Namespace) -> int:
+    from cegm.compare.config import from_names
+    from cegm.plan.config import PlanConfig
+
+    config = from_names(PlanConfig, _given(known))
+    from cegm.plan.estimate import plan
+    from cegm.plan.table import table
+
+    print(table(plan(config)))
+    return 0
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -234,9 +302,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "model_name_or_path", metavar="MODEL", help="local folder or hub name of a causal language model"
     )
-    for field in dataclasses.fields(EvaluateConfig):
-        if field.name != "model_name_or_path":
-            _add_flag(parser, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
+    _add_fields(parser, EvaluateConfig, omit="model_name_or_path")
     parser.set_defaults(run=_evaluate)
 
 
@@ -251,76 +317,6 @@ def _evaluate(known: argparse.Namespace) -> int:
     return 0 if any(outcome.records for _, outcome in outcomes) else SOME_RUNS_FAILED
 
 
-def _add_ablate(commands: Any) -> None:
-    from cegm.compare.ablation import AblationConfig
-
-    purpose = "change one part of the method at a time and say which part matters"
-    parser = _add_many_runs(commands, "ablate", purpose, dataclasses.fields(AblationConfig))
-    parser.set_defaults(run=_ablate)
-
-
-def _ablate(known: argparse.Namespace) -> int:
-    from cegm.compare.ablation import AblationConfig
-    from cegm.compare.config import from_names
-
-    config = from_names(AblationConfig, _given(known))
-    from cegm.compare.ablate import ablate
-
-    return _show(ablate(config))
-
-
-def _add_tune(commands: Any) -> None:
-    from cegm.compare.tuning import TuneConfig
-
-    purpose = "search learning rate, weight decay and momentum with equal trials for every method"
-    parser = _add_many_runs(commands, "tune", purpose, dataclasses.fields(TuneConfig))
-    parser.set_defaults(run=_tune)
-
-
-def _tune(known: argparse.Namespace) -> int:
-    from cegm.compare.config import from_names
-    from cegm.compare.tuning import TuneConfig
-
-    config = from_names(TuneConfig, _given(known))
-    from cegm.compare.tune import tune
-
-    path = tune(config)
-    print(path.read_text(encoding="utf-8") + f"use it with: cegm compare --tuned {path}")
-    return 0
-
-
-def _add_plan(commands: Any) -> None:
-    from cegm.plan.config import ASKED, PLANNED, PlanConfig
-    from cegm.train.config import OPTIMIZER_OPTIONS, field_types
-
-    purpose = "say what a run would take on a machine: memory, time, communication, money"
-    parser = commands.add_parser("plan", help=purpose, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below, or of a run; flags win")
-    group = parser.add_argument_group("plan")
-    for field in dataclasses.fields(PlanConfig):
-        if field.metadata:
-            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
-    _add_run_flags(parser, omit=[name for name in field_types() if name not in ASKED])
-    group = parser.add_argument_group(
-        "one method", "any optimizer option for one method only, such as --cegm.preset lite"
-    )
-    for method in PLANNED:
-        for name, (kind, _) in OPTIMIZER_OPTIONS.items():
-            _add_flag(group, f"{method}.{name}", kind, argparse.SUPPRESS)
-    parser.set_defaults(run=_plan)
-
-
-def _plan(known: argparse.Namespace) -> int:
-    from cegm.plan.config import from_values
-
-    config = from_values(_given(known))
-    from cegm.plan.estimate import plan
-    from cegm.plan.table import table
-
-    print(table(plan(config)))
-    return 0
-
-
 def _given(known: argparse.Namespace) -> dict[str, Any]:
     """What the user set: the file's values, over them the flags."""
     from cegm.train.config import read_yaml
@@ -332,7 +328,7 @@ def _given(known: argparse.Namespace) -> dict[str, Any]:
 def _show(folder: Path) -> int:
     """Draws the page of a folder of runs, prints its table, and tells whether all runs finished."""
     from cegm import report
-    from cegm.compare.run import all_finished
+    from cegm.compare.comparison import all_finished
 
     page = report.write(folder)
     print(report.table(folder))

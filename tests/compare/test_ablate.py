@@ -1,4 +1,4 @@
-"""One real ablation from the command line to its effects, and what a repetition of it does."""
+"""One real ablation from the command line to its verdict, and what a repetition of it does."""
 
 import json
 
@@ -8,10 +8,10 @@ import pytest
 for extra in ("trl", "altair", "statsmodels"):
     pytest.importorskip(extra)
 
+from cegm import report  # noqa: E402
 from cegm.cli import main  # noqa: E402
-from cegm.compare import cost  # noqa: E402
+from cegm.compare import overhead  # noqa: E402
 from cegm.compare.ablation import AblationConfig  # noqa: E402
-from cegm.compare.effects import read_costs, write_effects  # noqa: E402
 
 CHANGES = """
 - part: controls
@@ -22,6 +22,7 @@ CHANGES = """
 """
 
 SMALL = {"max_steps": 2, "max_length": 16, "per_device_train_batch_size": 2, "eval_rows": 2, "logging_steps": 0}
+NAMES = ("gradient_power=0", "beta=0.1, kernel=rbf")
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +39,14 @@ def test_every_arm_has_a_run_and_an_effect(finished):
     folder, _ = finished
     rows = pd.read_parquet(folder / "results.parquet")
     assert list(rows["status"]) == ["finished"] * 3
+    assert list(rows["method"]) == ["base", *NAMES]
     assert rows["initial_hash"].nunique() == rows["batch_hash"].nunique() == 1
-    found = json.loads((folder / "effects.json").read_text())
-    assert {arm["name"] for arm in found["arms"]} == {"gradient_power=0", "beta=0.1, kernel=rbf"}
-    losses = dict(zip(rows["id"], rows["final_loss"], strict=True))
-    assert found["base"]["losses"]["0"] in losses.values()
+    verdict = json.loads((folder / "verdict.json").read_text())
+    losses = dict(zip(rows["method"], rows["bits_per_byte"], strict=True))
+    pairs = {pair["pair"][0]: pair["effect"] for pair in verdict["measures"][0]["pairs"]}
+    assert pairs == pytest.approx({name: losses[name] - losses["base"] for name in NAMES})
+    assert (folder / "report.html").exists()
+    assert report.table(folder).startswith("change")
 
 
 def test_repeating_it_runs_nothing(finished, monkeypatch):
@@ -52,93 +56,68 @@ def test_repeating_it_runs_nothing(finished, monkeypatch):
         raise AssertionError("a finished run was started again")
 
     monkeypatch.setattr("cegm.compare.launch.LocalLauncher.start", refuse)
-    before = (folder / "effects.json").read_bytes()
+    before = (folder / "verdict.json").read_bytes()
     assert main(arguments) == 0
-    assert (folder / "effects.json").read_bytes() == before
-
-
-NAMES = ("gradient_power=0", "beta=0.1, kernel=rbf")
+    assert (folder / "verdict.json").read_bytes() == before
 
 
 @pytest.fixture
 def timed(tmp_path, monkeypatch):
     """An ablation whose steps take made-up times, and the order in which they are asked for."""
-    changes = tmp_path / "changes.yaml"
-    changes.write_text(CHANGES)
-    config = AblationConfig(changes=str(changes), seeds="1", shared=SMALL)
-    order, clock = [], {"base": 2.0, NAMES[0]: 1.0, NAMES[1]: 3.0}
+    path = tmp_path / "changes.yaml"
+    path.write_text(CHANGES + "- {part: shape, changes: [{max_length: 8}, {model_name_or_path: small}]}")
+    order, clock = [], {"base": 2.0, NAMES[0]: 1.0, NAMES[1]: 3.0, "max_length=8": 0.5}
 
     class Timed:
         def __init__(self, run, model, tokens):
-            changed = run.optimizer_options.get("gradient_power") == 0, run.beta > 0
-            self.name = next((name for name, here in zip(NAMES, changed, strict=True) if here), "base")
-            assert tokens.shape == (SMALL["per_device_train_batch_size"], SMALL["max_length"])
+            changed = run.optimizer_options.get("gradient_power") == 0, run.beta > 0, run.max_length == 8
+            self.name = next((name for name, here in zip(list(clock)[1:], changed, strict=True) if here), "base")
+            self.model, self.optimizer = model, overhead.torch.optim.AdamW(model.parameters())
+            self.optimizer.param_groups[0]["role"] = "matrix"
+            assert tokens.shape == (SMALL["per_device_train_batch_size"], run.max_length)
 
         def block(self, steps):
             order.append(self.name)
-            return clock[self.name]
+            return clock[self.name] * steps
 
-    monkeypatch.setattr(cost, "Timed", Timed)
-    return config, order
+    monkeypatch.setattr(overhead, "Timed", Timed)
+    monkeypatch.setattr(overhead, "peak_bytes", lambda work: (work(), 1))
+    return lambda **shared: AblationConfig(changes=str(path), seeds="1", shared={**SMALL, **shared}).comparison, order
 
 
-def test_costs_are_ratios_of_interleaved_blocks(timed, tmp_path):
-    config, order = timed
-    cost.measure_costs(config, tmp_path, rounds=1)
-    a, b = NAMES
-    assert order[:6] == [a, "base", a, "base", "base", a]
-    assert cost.read_ratios(tmp_path) == pytest.approx({a: 0.5, b: 1.5})
-    ratio = read_costs(tmp_path)["ratios"][a]
-    assert (ratio["low"], ratio["high"]) == (None, None), "two blocks are too few for an interval"
-    assert ratio["points"] == pytest.approx([0.5, 0.5])
+def points(path):
+    return {list(point["methods"])[-1]: point["methods"] for point in json.loads(path.read_text())["points"]}
+
+
+def test_every_change_is_timed_beside_the_base_in_turns_at_the_base_s_shape_but_for_what_it_changes(timed, tmp_path):
+    made, order = timed
+    found = points(overhead.measure_overhead(made(), tmp_path))
+    assert list(found) == [*NAMES, "max_length=8"], "another model is no change of this one"
+    assert order[:6] == ["base", NAMES[0], "base", NAMES[0], NAMES[0], "base"], "a warm-up of each, then turns"
+    assert {name: own[name]["ratio"]["estimate"] for name, own in found.items()} == pytest.approx(
+        {NAMES[0]: 0.5, NAMES[1]: 1.5, "max_length=8": 0.25}
+    )
+    assert found["max_length=8"]["base"]["tokens_per_second"] == pytest.approx(32 / 2)
+    assert found["max_length=8"]["max_length=8"]["tokens_per_second"] == pytest.approx(16 / 0.5)
+    ratios = {"base": 1.0, NAMES[0]: 0.5, NAMES[1]: 1.5, "max_length=8": 0.25}
+    assert overhead.step_ratios(tmp_path / "overhead.json") == pytest.approx(ratios)
     order.clear()
-    cost.measure_costs(config, tmp_path, rounds=1)
+    overhead.measure_overhead(made(), tmp_path)
     assert order == [], "what was timed is not timed again"
     assert not list(tmp_path.glob("*.partial"))
 
 
 def test_costs_go_on_where_they_stopped_and_other_settings_are_timed_anew(timed, tmp_path):
-    config, order = timed
-    path = cost.measure_costs(config, tmp_path, rounds=1)
+    made, order = timed
+    path = overhead.measure_overhead(made(), tmp_path)
     kept = json.loads(path.read_text())
-    before = dict(kept["ratios"])
-    del kept["ratios"][NAMES[1]]
+    before = list(kept["points"])
+    del kept["points"][1]
     path.write_text(json.dumps(kept))
     order.clear()
-    cost.measure_costs(config, tmp_path, rounds=1)
-    assert NAMES[0] not in order
-    assert json.loads(path.read_text())["ratios"] == before
+    overhead.measure_overhead(made(), tmp_path)
+    assert set(order) == {"base", NAMES[1]}
+    assert json.loads(path.read_text())["points"] == before
     order.clear()
-    cost.measure_costs(config, tmp_path, rounds=3)
-    assert set(order) == {"base", *NAMES}
-    order.clear()
-    changed = AblationConfig(changes=config.changes, seeds="1", shared={**SMALL, "gradient_accumulation_steps": 2})
-    cost.measure_costs(changed, tmp_path, rounds=3)
-    assert set(order) == {"base", *NAMES}
-
-
-def test_a_write_that_is_cut_short_leaves_the_costs_as_they_were(timed, tmp_path, monkeypatch):
-    config, _ = timed
-    path = cost.measure_costs(config, tmp_path, rounds=1)
-    before = path.read_bytes()
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("cegm.train.durable.os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        cost.measure_costs(config, tmp_path, rounds=2)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "{}", '{"how": "x"}', '{"how": "x", "ratios": []}', '{"how": "x", "ratios": {"a": {"low": 1}}}'],
-)
-def test_damaged_costs_are_told_in_one_line(timed, tmp_path, text):
-    config, _ = timed
-    (tmp_path / "costs.json").write_text(text)
-    for read in (lambda: cost.measure_costs(config, tmp_path), lambda: write_effects(tmp_path, config, {})):
-        with pytest.raises(ValueError, match=r"costs\.json is damaged; delete it to measure the costs again") as error:
-            read()
-        assert "\n" not in str(error.value)
+    overhead.measure_overhead(made(gradient_accumulation_steps=2), tmp_path)
+    assert set(order) == {"base", *NAMES, "max_length=8"}

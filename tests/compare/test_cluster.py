@@ -14,7 +14,7 @@ pytest.importorskip("trl")
 from cegm.compare import agent, cluster, execute
 from cegm.compare.cluster import Cluster
 from cegm.compare.config import from_values
-from cegm.compare.launch import launching
+from cegm.compare.execute import launching
 from cegm.compare.plan import plan_main
 from fake_ray import FakeRay
 from pretended import DiesOnce, PretendedProcess, Sleeper

@@ -2,7 +2,7 @@ import pytest
 
 pytest.importorskip("yaml")
 
-from cegm.baselines import METHODS, RATES
+from cegm.baselines import METHODS
 from cegm.compare.config import CompareConfig, from_values, tuned_settings
 
 
@@ -74,10 +74,10 @@ def test_from_trained_weights_every_method_has_its_own_default_and_not_what_fres
     methods = ",".join(METHODS)
     config = from_values({"model_name_or_path": "some/model", "methods": methods, "muon.learning_rate": 0.25})
     rates = {method: config.run(method, 0).learning_rate for method in METHODS}
-    assert rates == {method: 0.25 if method == "muon" else RATES[method].trained for method in METHODS}
+    assert rates == {method: 0.25 if method == "muon" else METHODS[method].rates.trained for method in METHODS}
     assert config.run("cegm", 0).optimizer_options == {}
     adapted = from_values({"model_name_or_path": "some/model", "lora_r": "8"})
-    assert adapted.run("cegm", 0).learning_rate == RATES["cegm"].adapters
+    assert adapted.run("cegm", 0).learning_rate == METHODS["cegm"].rates.adapters
 
 
 def test_settings_that_the_user_tuned_hold_for_trained_weights_too(tmp_path):

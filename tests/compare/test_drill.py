@@ -15,10 +15,10 @@ from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 from cegm.baselines import METHODS  # noqa: E402
 from cegm.cli import main  # noqa: E402
-from cegm.compare import drill, run  # noqa: E402
+from cegm.compare import comparison, drill  # noqa: E402
 from cegm.compare.config import from_values  # noqa: E402
 from cegm.compare.drill import measure_drill, recovery  # noqa: E402
-from cegm.report.drill import rows  # noqa: E402
+from cegm.report.drill_chart import rows  # noqa: E402
 from cegm.train.model import byte_tokenizer  # noqa: E402
 
 SMALL = {"methods": "muon", "seeds": "1", "max_length": 8, "per_device_train_batch_size": 2}
@@ -128,7 +128,8 @@ def test_dropout_falls_alike_in_all_copies(dropout, tmp_path, monkeypatch):
 
 
 def test_a_text_that_is_too_short_comes_round_again(dropout):
-    (config,) = drill._runs(from_values({**SMALL, **dropout}))
+    (planned,) = drill.plan_drill(from_values({**SMALL, **dropout}))
+    config = drill.RunConfig(**planned.config)
     parts = drill.prepare(config)
     batches = drill._batches(config, parts)
     assert batches.shape == (10, 1, 2, 8)
@@ -199,9 +200,9 @@ def test_a_method_that_fails_by_itself_says_so_and_is_tried_again(tmp_path, monk
 def test_it_comes_after_the_runs_when_it_is_asked_for(asked, tmp_path, monkeypatch):
     done = []
     for name in ("execute", "write_results", "write_verdict", "measure_drill"):
-        monkeypatch.setattr(run, name, lambda *_, name=name: done.append(name))
+        monkeypatch.setattr(comparison, name, lambda *_, name=name: done.append(name))
     values = {**SMALL, "output_dir": str(tmp_path), "equal_seconds": False, "axes": "none", "drill": asked}
-    run.compare(from_values(values))
+    comparison.compare(from_values(values))
     assert done == ["execute", "write_results", "write_verdict", *["measure_drill"] * asked]
 
 
@@ -215,9 +216,9 @@ def test_conversations_are_refused_before_anything_is_trained(tmp_path):
     lines = [json.dumps({"prompt": "who?", "completion": f"number {number}."}) + "\n" for number in range(30)]
     data.write_text("".join(lines), encoding="utf-8")
     values = {**SMALL, "data": str(data), "axes": "none"}
-    run.require_possible(from_values(values))
+    comparison.require_possible(from_values(values))
     with pytest.raises(ValueError, match=r"the drill needs plain text, and .*talk\.jsonl holds completion rows"):
-        run.require_possible(from_values({**values, "drill": True}))
+        comparison.require_possible(from_values({**values, "drill": True}))
 
 
 def test_the_command_trains_drills_and_draws_and_does_no_part_twice(dropout, tmp_path, capsys):

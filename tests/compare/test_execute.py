@@ -54,6 +54,12 @@ def test_all_runs_get_a_result(tmp_path, runs):
     assert set(results) == {run.id for run in runs}
 
 
+def test_a_run_that_two_arms_share_is_executed_once(tmp_path, runs):
+    results = execute.execute(tmp_path, [*runs, runs[0]], Pretended(), quiet)
+    assert set(results) == {run.id for run in runs}
+    assert tries(tmp_path, runs[0]) == 1
+
+
 def test_a_run_that_dies_once_is_tried_again(tmp_path, runs):
     launcher = Pretended(cegm=1)
     results = execute.execute(tmp_path, runs, launcher, quiet)

@@ -13,7 +13,7 @@ from cegm.compare import inputs as inputs_module  # noqa: E402
 from cegm.compare import overhead  # noqa: E402
 from cegm.compare.ablation import AblationConfig  # noqa: E402
 from cegm.compare.config import from_values  # noqa: E402
-from cegm.compare.drill import _identity, _runs  # noqa: E402
+from cegm.compare.drill import plan_drill  # noqa: E402
 from cegm.compare.inputs import ChangedError, require_same  # noqa: E402
 from cegm.compare.plan import plan_equal_seconds, plan_main  # noqa: E402
 from cegm.compare.tuning import TuneConfig  # noqa: E402
@@ -56,7 +56,7 @@ def equal_seconds(place):
         run.id: {"method": run.method, "status": "finished", "steps": 3, "median_step_seconds": seconds[run.method]}
         for run in runs
     }
-    return {run.id for run in plan_equal_seconds(comparison(place), results)}
+    return {run.id for run in plan_equal_seconds(comparison(place), runs, results)}
 
 
 def tuned(place):
@@ -65,16 +65,17 @@ def tuned(place):
 
 
 def ablated(place):
-    return {run.id for run in AblationConfig(seeds="1", shared={**shared(place), "max_steps": 3}).plan()}
+    config = AblationConfig(seeds="1", shared={**shared(place), "max_steps": 3})
+    return {run.id for run in plan_main(config.comparison)}
 
 
 def drilled(place):
-    return {_identity(run) for run in _runs(comparison(place))}
+    return {run.id for run in plan_drill(comparison(place))}
 
 
 def timed(place):
-    shape = overhead.Shape(16, 2, 8)
-    return {overhead._identity(comparison(place), shape)}
+    config, shape = comparison(place), overhead.Shape(16, 2, 8)
+    return {overhead._identity(config, shape, overhead._runs(config, shape, ["adamw", "muon"]))}
 
 
 NAMED = {f.__name__: f for f in (compared, equal_seconds, tuned, ablated, drilled, timed)}

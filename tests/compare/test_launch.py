@@ -7,6 +7,7 @@ pytest.importorskip("yaml")
 
 from cegm.compare import launch
 from cegm.compare.config import from_values
+from cegm.compare.execute import launching
 from cegm.compare.plan import plan_main
 from pretended import PretendedProcess, Sleeper
 
@@ -20,9 +21,9 @@ class Deaf(PretendedProcess):
 
 
 def test_local_slots_are_what_was_asked_for_or_one_per_core():
-    with launch.launching("local", 5) as launcher:
+    with launching("local", 5) as launcher:
         assert launcher.slots() == 5
-    with launch.launching("local", 0) as launcher:
+    with launching("local", 0) as launcher:
         assert launcher.slots() == os.cpu_count()
 
 

@@ -120,29 +120,29 @@ def test_conclusions_go_with_their_plan(tmp_path):
 
 def test_equal_seconds_scale_the_steps_of_the_others():
     runs = plan_main(config())
-    extra = plan_equal_seconds(config(), finished(runs, {"adamw": 0.08, "muon": 0.098, "cegm": 0.1}))
+    extra = plan_equal_seconds(config(), runs, finished(runs, {"adamw": 0.08, "muon": 0.098, "cegm": 0.1}))
     assert {(r.method, r.role, r.config["max_steps"]) for r in extra} == {("adamw", "equal_seconds", 125)}
     assert [r.seed for r in extra] == [0, 1]
 
 
 def test_a_slower_baseline_gets_fewer_steps():
     runs = plan_main(config())
-    extra = plan_equal_seconds(config(), finished(runs, {"adamw": 0.1, "muon": 0.2, "cegm": 0.1}))
+    extra = plan_equal_seconds(config(), runs, finished(runs, {"adamw": 0.1, "muon": 0.2, "cegm": 0.1}))
     assert {(r.method, r.config["max_steps"]) for r in extra} == {("muon", 50)}
 
 
 def test_without_cegm_or_when_all_its_runs_failed_nothing_is_added():
     two = config(methods="adamw,muon")
-    assert plan_equal_seconds(two, finished(plan_main(two), {"adamw": 1, "muon": 2})) == []
+    assert plan_equal_seconds(two, plan_main(two), finished(plan_main(two), {"adamw": 1, "muon": 2})) == []
     results = finished(plan_main(config()), {"adamw": 1, "muon": 2, "cegm": 3})
     for result in results.values():
         result["status"] = "failed" if result["method"] == "cegm" else "finished"
-    assert plan_equal_seconds(config(), results) == []
+    assert plan_equal_seconds(config(), plan_main(config()), results) == []
 
 
 def test_a_repeated_comparison_keeps_its_equal_seconds_runs():
     runs = plan_main(config())
-    extra = plan_equal_seconds(config(), finished(runs, {"adamw": 0.08, "muon": 0.1, "cegm": 0.1}))
+    extra = plan_equal_seconds(config(), runs, finished(runs, {"adamw": 0.08, "muon": 0.1, "cegm": 0.1}))
     assert kept_equal_seconds(config(), runs + extra, runs) == extra
     assert kept_equal_seconds(config(), runs, runs) is None
     assert kept_equal_seconds(config(), runs + extra, plan_main(config(max_steps=5))) is None

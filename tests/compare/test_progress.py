@@ -134,7 +134,7 @@ from types import SimpleNamespace as Run
 from cegm import streams
 from cegm.compare.progress import Bars
 with streams.readable():
-    runs = [Run(id=str(seed), method="cegm", seed=seed, config={"max_steps": 10}) for seed in range(3)]
+    runs = [Run(id=str(seed), arm="cegm", seed=seed, config={"max_steps": 10}) for seed in range(3)]
     with Bars(runs) as bars:
         for step in range(10):
             bars.watch([(run, step) for run in runs], [])

@@ -2,9 +2,10 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from cegm.baselines import METHODS, RATES
+from cegm.baselines import METHODS
+from cegm.baselines.space import KNOBS, Space
 from cegm.compare.config import CompareConfig, from_names
-from cegm.compare.tuning import KNOBS, Space, TuneConfig, read_spaces, settings
+from cegm.compare.tuning import TuneConfig, read_spaces, settings
 
 POINT = {"learning_rate": 0.012345, "weight_decay": 0.1, "one_minus_momentum": 0.2}
 
@@ -109,12 +110,12 @@ def test_a_search_from_trained_weights_lies_about_their_default(rank, kind):
     fresh, trained = (TuneConfig(methods=",".join(METHODS), shared=shared) for shared in ({"max_steps": 5}, given))
     for method in METHODS:
         before, space = fresh.spaces[method], trained.spaces[method]
-        rate = getattr(RATES[method], kind)
+        rate = getattr(METHODS[method].rates, kind)
         assert space.start == {**before.start, "learning_rate": rate}
         assert space.ranges["learning_rate"][0] < rate < space.ranges["learning_rate"][1] < 0.01
         assert {**space.ranges, "learning_rate": before.ranges["learning_rate"]} == before.ranges
         (run,) = trained.planned(method, space.start)
-        assert run.config["aux_lr"] == RATES["adamw"].trained
+        assert run.config["aux_lr"] == METHODS["adamw"].rates.trained
 
 
 def test_a_declared_space_holds_for_trained_weights_as_it_stands(tmp_path):

@@ -14,11 +14,12 @@ import pytest
 
 from cegm import cli, report
 from cegm.compare.ablation import AblationConfig
-from cegm.compare.effects import write_effects
-from cegm.compare.plan import write_plan
-from cegm.report import ablation as ablation_report
-from cegm.report import effect_chart, effect_words
-from cegm.report.folder import read_ablation
+from cegm.compare.plan import plan_main, write_plan
+from cegm.compare.verdict import write_verdict
+from cegm.report import changes as told
+from cegm.report import dots, sentences
+from cegm.report.folder import Folder, read
+from cegm.report.judged import Judged, judged
 from pages import Page
 
 HOSTILE = "</script><script>alert('run')</script><img src=x onerror=alert(1)>"
@@ -42,34 +43,51 @@ def make_ablation(
     differences: Differences,
     seeds: int = 5,
     changes: str = CHANGES,
-    costs: dict[str, Any] | None = None,
+    ratios: dict[str, dict[str, Any]] | None = None,
     error: str = "loss is NaN at step 12",
 ) -> Path:
     """An ablation folder with these differences to the base by name of the change and seed; None failed."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "changes.yaml").write_text(changes, encoding="utf-8")
-    config = AblationConfig(output_dir=str(folder), changes=str(folder / "changes.yaml"), seeds=str(seeds))
-    results: dict[str, dict[str, Any]] = {}
-    for arm in config.arms:
-        for place, seed in enumerate(config.seed_list):
-            usual = (0.0,) * 8 if arm.name == "base" else (NOTHING * 2)
-            difference = differences.get(arm.name, usual)[place]
-            run = config.planned(arm, seed)
-            results[run.id] = (
-                {"status": "failed", "error": error}
-                if difference is None
-                else {
-                    "status": "finished",
-                    "final_loss": (BASE + BASE)[place] + difference,
-                    "optimizer_state_bytes": 800.0,
-                    "parameters": 100,
-                }
-            )
-    if costs is not None:
-        (folder / "costs.json").write_text(json.dumps(costs), encoding="utf-8")
-    write_plan(folder, config.plan())
-    write_effects(folder, config, results)
+    config = AblationConfig(str(folder), changes=str(folder / "changes.yaml"), seeds=str(seeds)).comparison
+    plan, rows = plan_main(config), []
+    for run in plan:
+        place = config.seed_list.index(run.seed)
+        usual = (0.0,) * 8 if run.arm == "base" else (NOTHING * 2)
+        difference = differences.get(run.arm, usual)[place]
+        row = {"id": run.id, "method": run.arm, "seed": run.seed, "role": "main"}
+        if difference is None:
+            rows.append({**row, "status": "failed", "error": error, "attempts": 2})
+        else:
+            loss = (BASE + BASE)[place] + difference
+            numbers = {"final_loss": loss, "bits_per_byte": loss, "median_step_seconds": 0.1, "memory_bytes": 1e9}
+            sizes = {"optimizer_state_bytes": 800.0, "parameters": 100, "steps": 9, "tokens": 72, "attempts": 1}
+            hashes = {"initial_hash": f"w{run.seed}", "batch_hash": f"b{run.seed}"}
+            rows.append({**row, "status": "finished", "error": None, **numbers, **sizes, **hashes})
+        (folder / "runs" / run.name).mkdir(parents=True)
+        (folder / "runs" / run.name / "result.json").write_text(json.dumps(rows[-1]), encoding="utf-8")
+    pd.DataFrame(rows).to_parquet(folder / "results.parquet")
+    pd.DataFrame([]).to_parquet(folder / "items.parquet")
+    write_plan(folder, plan)
+    write_verdict(folder, False, config.parts)
+    if ratios is not None:
+        (folder / "overhead.json").write_text(json.dumps(overhead(ratios, plan[0].inputs)), encoding="utf-8")
     return folder
+
+
+def overhead(ratios: dict[str, dict[str, Any]], inputs: dict[str, Any]) -> dict[str, Any]:
+    """An `overhead.json` of changes with these ratios to the base."""
+    own = {"seconds_per_step": 0.1, "tokens_per_second": 1e4, "peak_bytes": 2**26, "peak_ratio": 1.0}
+    state = {"state_bytes": 800, "state_bytes_per_matrix_weight": 8.0}
+    points = [
+        {
+            **{"id": name, "width": 64, "batch": 4, "length": 32, "parameters": 100},
+            "methods": {n: {**own, **state, "ratio": r} for n, r in (("base", ratio(1.0)), (name, found))},
+        }
+        for name, found in ratios.items()
+    ]
+    facts = {"how": "whole steps in turns", "hardware": "2 cores, CPU", "reference": "base"}
+    return {**facts, "methods": ["base", *ratios], "inputs": inputs, "points": points}
 
 
 def shifted(mean: float) -> tuple[float, ...]:
@@ -82,7 +100,14 @@ def plain(text: str) -> str:
 
 
 def ratio(estimate: float) -> dict[str, Any]:
-    return {"estimate": estimate, "low": estimate - 0.01, "high": estimate + 0.01, "p": 0.1, "seeds": 4}
+    return {"estimate": estimate, "low": estimate - 0.01, "high": estimate + 0.01, "points": [estimate] * 8}
+
+
+def found(folder: Path) -> tuple[Folder, Judged]:
+    content = read(folder)
+    verdict = judged(content)
+    assert verdict is not None
+    return content, verdict
 
 
 def test_without_any_effect_every_sentence_says_so(tmp_path: Path) -> None:
@@ -91,89 +116,76 @@ def test_without_any_effect_every_sentence_says_so(tmp_path: Path) -> None:
         "4 changes tried on 5 seeds: none better than the base, none worse, 4 without evidence of a difference. "
         "A screening, not a claim." in page.words
     )
-    assert "No change of this part moved the loss beyond what 5 seeds can tell (largest effect of" in page.words
-    assert "Base is better than none of 2 controls and worse than none; there is no evidence" in page.words
-    assert "No evidence that base differs from gradient_power=0 (p = q = 0, no context)" in page.words
-    assert "negative = lower loss than base = better" in page.words
+    assert (
+        "controls: Does context do anything at all? No evidence: gradient_power=0 (0.0000 bits per byte" in page.words
+    )
+    assert "better" not in " ".join(told.answers(found(tmp_path / "none")[1])).lower()
     assert "not tuned again for each change" in page.words
     assert "must be confirmed on other seeds" in page.words
     assert "No run failed." in page.words
-    assert "The cost of a step was not measured." in page.words
 
 
 def test_one_better_and_one_worse_are_named_with_their_numbers(tmp_path: Path) -> None:
     folder = make_ablation(tmp_path / "found", {"refresh_every=1": shifted(-0.1), "scores=random": shifted(0.05)})
-    content = read_ablation(folder)
-    assert effect_words.headline(content).startswith("4 changes tried on 5 seeds: 1 better than the base, 1 worse, 2 w")
-    memory, controls = ([arm for arm in content.arms if arm["part"] == part] for part in ("memory", "controls"))
+    content, verdict = found(folder)
+    assert sentences.headline(content).startswith("4 changes tried on 5 seeds: 1 better than the base, 1 worse, 2 w")
+    controls, memory = map(plain, told.answers(verdict))
     # t(0.975, 4) = 2.7764, spread sqrt(0.00025), so half the interval is 2.7764 * 0.015811 / sqrt(5) = 0.0196
-    assert plain(effect_words.answer(memory)).startswith(
-        "Better: refresh_every=1 -0.1000 (-0.1196 to -0.0804); no evidence: refresh_every=64 (effect 0.0000;"
+    assert memory.startswith(
+        "memory: How fresh must a context be? Better: refresh_every=1 (-0.1000 bits per byte [-0.1196 to -0.0804]); "
+        "no evidence: refresh_every=64 (0.0000 bits per byte [-0.0196 to +0.0196]; one below 0.0"
     )
-    assert effect_words.answer(controls).startswith("Worse: scores=random +0.0500 (+0.0304 to +0.0696); no evidence:")
-    assert effect_words.control_answer(controls) == (
-        "Base is better than 1 of 2 controls and worse than none; there is no evidence of a difference to 1."
-    )
-    told = plain(" ".join(effect_words.controls(content)))
     assert (
-        "Base ends 0.0500 below scores=random (random scores of tokens): better "
-        "(base minus control, 95 % interval -0.0696 to -0.0304, 5 seeds)." in told
+        "? Worse: scores=random (+0.0500 bits per byte [+0.0304 to +0.0696]); no evidence: gradient_power=0" in controls
     )
 
 
-def test_eight_seeds_are_no_screening_and_chance_is_counted(tmp_path: Path) -> None:
+def test_eight_seeds_are_no_screening_and_five_say_what_chance_does(tmp_path: Path) -> None:
     eight = tuple(-0.1 + one for one in (*NOTHING, 0.01, -0.01, 0.0))
-    content = read_ablation(make_ablation(tmp_path / "eight", {"refresh_every=1": eight}, seeds=8))
-    assert "screening" not in effect_words.headline(content)
-    told = " ".join(effect_words.warnings(content))
-    assert "of 4 changes that did nothing, 0.2 would be called better or worse" in told
-    assert "1 of them stands after Holm's correction" in told  # 4 * 2 / 2**8 = 0.031
-
-
-def test_with_five_seeds_no_p_can_survive_the_correction(tmp_path: Path) -> None:
-    told = " ".join(effect_words.warnings(read_ablation(make_ablation(tmp_path / "five", {}))))
-    assert "no p is below 0.05, and with 5 seeds none could be" in told
+    content, verdict = found(make_ablation(tmp_path / "eight", {"refresh_every=1": eight}, seeds=8))
+    assert "screening" not in sentences.headline(content)
+    assert "p at most .05 after Holm" in verdict.verdict["statement"]
+    assert verdict.pair("bits_per_byte", "refresh_every=1", "base")["word"] == "better"  # 4 * 2 / 2**8 = 0.031
+    page = Page(report.write(make_ablation(tmp_path / "five", {})))
+    assert "of 4 without any difference, 0.2 would be called better or worse on average" in page.words
+    assert "a two-sided sign-flip test over 5 seeds cannot go below p = 0.062" in page.words
 
 
 def test_failed_runs_are_listed_and_their_seeds_left_out(tmp_path: Path) -> None:
     some = (-0.1, -0.1, None, -0.11, -0.09)
-    folder = make_ablation(
-        tmp_path / "failed", {"refresh_every=1": some, "scores=random": (None,) * 5}, error="loss is NaN at step 12"
-    )
-    content = read_ablation(folder)
+    folder = make_ablation(tmp_path / "failed", {"refresh_every=1": some, "scores=random": (None,) * 5})
+    content, verdict = found(folder)
     page = Page(report.write(folder))
-    assert "none better than the base" in effect_words.headline(content)  # a failure is never better
-    assert effect_words.headline(content).endswith("1 not compared. A screening, not a claim.")
+    assert "none better than the base" in sentences.headline(content)  # a failure is never better
+    assert sentences.headline(content).endswith("1 not compared. A screening, not a claim.")
     assert page.words.count("loss is NaN at step 12") == 6
-    assert "6 runs failed" in page.words
-    assert "Base was not compared with scores=random" in page.words
-    assert content.arms[-1]["name"] == "scores=random"  # after those with an effect
-    assert len(effect_chart.seed_rows(content)) == 4 + 5 + 5
-    row = next(row for row in ablation_report.rows(content) if row["change"] == "refresh_every=1")
-    assert row["failed"] == "2"
+    assert "6 of 25 runs failed" in page.words
+    assert "; not compared: scores=random." in " ".join(told.answers(verdict))
+    assert told.rows(verdict, None)[-1][0] == "scores=random"  # after those with an effect
+    rows = dots.difference_points(content, "bits_per_byte")
+    assert [len(row["seeds"]) for row in rows if row["pair"] == "refresh_every=1"] == [4]
     table = report.table(folder)
-    assert "failed: refresh_every=1, seed 2: loss is NaN at step 12" in table
+    assert re.search(r"failed: cegm-seed2-\w+: loss is NaN at step 12", table)
     assert "not compared" in table
 
 
 def test_a_failed_base_leaves_nothing_to_compare_with(tmp_path: Path) -> None:
     folder = make_ablation(tmp_path / "base", {"base": (None,) * 5})
     page = Page(report.write(folder))
-    assert "4 changes tried on 5 seeds: none better than the base, none worse" in page.words
+    assert "4 changes tried on 5 seeds: none better than the base, none worse, none without" in page.words
     assert "4 not compared" in page.words
-    assert "none finished on a seed on which the base finished" in page.words
-    assert "no seed finished" in page.words
-    report.export_picture(folder, tmp_path / "picture.svg")
-    assert report.table(folder).count("not compared") == 4 + 1
+    assert "Failed on every seed, and so not judged: base." in page.words
+    with pytest.raises(ValueError, match="has nothing to draw"):
+        report.export_picture(folder, tmp_path / "picture.svg")
+    assert report.table(folder).count("not compared") >= 4 + 1
 
 
 def test_one_seed_tells_nothing(tmp_path: Path) -> None:
     folder = make_ablation(tmp_path / "one", {"refresh_every=1": (-0.5,)}, seeds=1)
     page = Page(report.write(folder))
-    assert "4 changes tried on 1 seed: one seed has no spread, so none can be called better or worse" in page.words
-    assert "One seed cannot tell (refresh_every=1 -0.5000, refresh_every=64 +0.0100)." in plain(page.words)
-    assert "on one seed, which cannot tell" in page.words
-    assert "would be called better" not in page.words
+    assert "4 changes tried on 1 seed: none better than the base, none worse, 4 without evidence" in page.words
+    assert "no evidence: refresh_every=1 (-0.5000 bits per byte, one seed)" in plain(page.words).replace("No e", "no e")
+    assert "Nothing can be concluded: 1 paired seeds leave no spread to judge by" in page.words
     report.export_picture(folder, tmp_path / "picture.svg")
     assert "[" not in report.table(folder).splitlines()[1]
 
@@ -181,91 +193,86 @@ def test_one_seed_tells_nothing(tmp_path: Path) -> None:
 def test_three_seeds_are_shown_one_by_one(tmp_path: Path) -> None:
     near = (-0.1, -0.1001, -0.0999)
     folder = make_ablation(tmp_path / "three", {"refresh_every=1": near, "scores=random": (0.2, -0.1, 0.1)}, seeds=3)
-    content, page = read_ablation(folder), Page(report.write(folder))
-    memory, controls = ([arm for arm in content.arms if arm["part"] == part] for part in ("memory", "controls"))
-    assert plain(effect_words.answer(memory)) == (
-        "Better: refresh_every=1 -0.1000 (by seed -0.1000, -0.1001, -0.0999); no evidence: refresh_every=64 "
-        "(effect +0.0067; by seed +0.0100, -0.0100, +0.0200)."
+    content, verdict = found(folder)
+    controls, memory = map(plain, told.answers(verdict))
+    assert memory.endswith(
+        "Better: refresh_every=1 (-0.1000 bits per byte, by seed -0.1000, -0.1001, -0.0999); no evidence: refresh_every=64 "
+        "(+0.0067 bits per byte, by seed +0.0100, -0.0100, +0.0200)."
     )
-    told = plain(" ".join(effect_words.controls(content)))
-    assert "it ends 0.0667 below it (base minus control, by seed -0.2000, +0.1000, -0.1000)." in told
-    assert effect_words.control_answer(controls).startswith("Base is better than none of 2 controls")
-    assert [row["smallest"] for row in ablation_report.rows(content)] == ["\N{EN DASH}"] * 4
-    assert " to " not in " ".join(row["interval"] for row in ablation_report.rows(content))
+    assert "scores=random (+0.0667 bits per byte, by seed +0.2000, -0.1000, +0.1000)" in controls
+    assert " to " not in " ".join(row[3] for row in told.rows(verdict, None))
     row = next(line for line in report.table(folder).splitlines() if line.startswith("refresh_every=1 "))
     assert "-0.1000, -0.1001, -0.0999" in plain(row)
-    assert "-0.1000, -0.1001, -0.0999" in plain(page.words)
-    bars = [one for one in effect_chart.effect_rows(content) if one["low"] is not None]
-    assert bars == []
-    assert len(effect_chart.seed_rows(content)) == 4 * 3
+    rows = dots.difference_points(content, "bits_per_byte")
+    assert {row["low"] for row in rows} == {None}
+    assert sum(len(row["seeds"]) for row in rows) == 4 * 3
     report.export_picture(folder, tmp_path / "picture.svg")
 
 
 def test_costs_of_too_few_blocks_for_an_interval_are_shown_one_by_one(tmp_path: Path) -> None:
-    short = {**ratio(1.5), "low": None, "high": None, "points": [1.4, 1.6]}
-    folder = make_ablation(tmp_path / "costs", {}, costs={"how": "timed", "ratios": {"refresh_every=1": short}})
-    page = Page(report.write(folder))
-    assert "1.500 x 1.400, 1.600" in re.sub(r"\s+", " ", plain(page.words))
+    short = {"estimate": 1.5, "low": None, "high": None, "points": [1.4, 1.6]}
+    page = Page(report.write(make_ablation(tmp_path / "costs", {}, ratios={"refresh_every=1": short})))
+    assert "1.500 1.400, 1.600" in re.sub(r"\s+", " ", page.words)
     drawn = json.dumps(list(page.charts.values()))
-    assert '"block": 1.4' in drawn
-    assert '"block": 1.6' in drawn
+    assert '"difference": 1.4' in drawn
+    assert '"difference": 1.6' in drawn
 
 
-def test_costs_stand_in_page_and_table(tmp_path: Path) -> None:
-    costs = {"how": "whole steps, interleaved", "ratios": {"refresh_every=1": ratio(1.5)}}
-    folder = make_ablation(tmp_path / "costs", {}, costs=costs)
+def test_costs_stand_in_page_picture_and_table(tmp_path: Path) -> None:
+    ratios = {"refresh_every=1": ratio(1.5), "refresh_every=64": ratio(0.9)}
+    folder = make_ablation(tmp_path / "costs", {}, ratios=ratios)
     page = Page(report.write(folder))
-    assert "Cost of a step: whole steps, interleaved." in page.words
-    assert "1.500 x 1.490 to 1.510" in re.sub(r"\s+", " ", plain(page.words))
+    assert "Whole steps in turns, on 2 cores, CPU. The reference is base." in page.words
+    assert "1.500 1.490 to 1.510" in re.sub(r"\s+", " ", page.words)
+    rows = [row for row in page.rows("Time of a step") if "effect" in row]
+    assert {row["pair"]: row["effect"] for row in rows if "pair" in row} == {
+        "refresh_every=1": 1.5,
+        "refresh_every=64": 0.9,
+    }
     line = next(line for line in report.table(folder).splitlines() if line.startswith("refresh_every=1 "))
-    assert line.split()[-2:] == ["1.500", "8.00"]
+    assert line.split()[-1] == "1.500"
+    assert "time of a step" in report.export_picture(folder, tmp_path / "picture.svg").read_text(encoding="utf-8")
 
 
-def test_an_equal_time_control_is_explained(tmp_path: Path) -> None:
-    changes = CHANGES.replace("{scores: random}", "{gradient_power: 0, max_steps: 320}")
-    told = effect_words.controls(read_ablation(make_ablation(tmp_path / "equal", {}, changes=changes)))
-    assert sum("as many steps as fit into the base's time" in one for one in told) == 1
+def test_controls_in_the_base_s_time_are_told_apart(tmp_path: Path) -> None:
+    folder = make_ablation(tmp_path / "equal", {})
+    rows = pd.read_parquet(folder / "results.parquet")
+    longer = rows[rows["method"] == "gradient_power=0"].assign(role="equal_seconds", batch_hash="longer")
+    longer["bits_per_byte"] -= 0.3
+    pd.concat([rows, longer]).to_parquet(folder / "results.parquet")
+    config = AblationConfig(str(folder), changes=str(folder / "changes.yaml"), seeds="5").comparison
+    write_verdict(folder, True, config.parts)
+    controls, memory = map(plain, told.answers(found(folder)[1]))
+    assert "In the base's training time: Better: gradient_power=0 (-0.3000 bits per byte" in controls
+    assert "training time" not in memory
 
 
 def test_rows_are_sorted_by_effect_everywhere(tmp_path: Path) -> None:
-    folder = make_ablation(
-        tmp_path / "sorted",
-        {
-            "gradient_power=0": shifted(0.3),
-            "scores=random": shifted(-0.2),
-            "refresh_every=1": shifted(0.1),
-            "refresh_every=64": shifted(0.0),
-        },
-    )
-    expected = ["scores=random", "refresh_every=64", "refresh_every=1", "gradient_power=0"]
-    content = read_ablation(folder)
-    assert [row["change"] for row in ablation_report.rows(content)] == expected
-    assert [row["change"] for row in effect_chart.effect_rows(content)] == expected
+    effects = {"gradient_power=0": 0.3, "scores=random": -0.2, "refresh_every=1": 0.1, "refresh_every=64": 0.0}
+    folder = make_ablation(tmp_path / "sorted", {name: shifted(effect) for name, effect in effects.items()})
+    expected = sorted(effects, key=lambda name: effects[name])
+    content, verdict = found(folder)
+    assert [row["pair"] for row in dots.difference_points(content, "bits_per_byte")] == expected
+    assert [row[0] for row in told.rows(verdict, None)] == expected
     assert [line.split()[0] for line in report.table(folder).splitlines()[1:5]] == expected
-    text = Page(report.write(folder)).text.split('id="table"')[1]
-    assert sorted(expected, key=text.index) == expected
 
 
 def test_the_plot_shows_every_seed_and_cuts_only_disasters(tmp_path: Path) -> None:
     folder = make_ablation(tmp_path / "far", {"gradient_power=0": shifted(4.0), "refresh_every=1": shifted(-0.03)})
-    content = read_ablation(folder)
-    seeds = effect_chart.seed_rows(content)
-    assert len(seeds) == 20
-    first = [one["difference"] for one in seeds if one["change"] == "refresh_every=1"]
-    assert first == pytest.approx(shifted(-0.03))
-    low, high = effect_chart.domain(effect_chart.effect_rows(content), seeds)
+    rows = dots.difference_points(read(folder), "bits_per_byte")
+    assert sum(len(row["seeds"]) for row in rows) == 20
+    first = next(row for row in rows if row["pair"] == "refresh_every=1")
+    assert list(first["seeds"].values()) == pytest.approx(shifted(-0.03))
+    low, high = dots.domain(rows, 0.0)
     assert low < -0.05  # every mark of the others
     assert 0.02 < high < 0.2  # the disaster is beyond
     path = report.export_picture(folder, tmp_path / "picture.svg")
     assert "+4.0000 →" in path.read_text(encoding="utf-8")
-    assert effect_chart.domain([], []) == (-1e-3, 1e-3)
 
 
 def test_nothing_hostile_leaves_its_text(tmp_path: Path) -> None:
     changes = json.dumps(
-        [
-            {"part": HOSTILE, "question": HOSTILE, "changes": [{"data": HOSTILE}, {"data": "\x1b[31mred"}]},
-        ]
+        [{"part": HOSTILE, "question": HOSTILE, "changes": [{"data": HOSTILE}, {"data": "\x1b[31mred"}]}]
     )
     folder = make_ablation(
         tmp_path / "hostile", {f"data={HOSTILE}": (None,) * 5}, changes=changes, error=HOSTILE + "\x1b[31m"
@@ -278,11 +285,11 @@ def test_nothing_hostile_leaves_its_text(tmp_path: Path) -> None:
 
 
 def test_the_page_is_small_offline_and_complete(tmp_path: Path) -> None:
-    folder = make_ablation(tmp_path / "whole", {})
-    path = report.write(folder)
+    path = report.write(make_ablation(tmp_path / "whole", {}))
     page = Page(path)
-    assert path.stat().st_size < 1_600_000
-    assert {"verdict", "effects", "parts", "table", "failed"} <= page.ids()
+    assert path.stat().st_size < 1_500_000
+    assert {"verdict", "table", "final", "seconds", "configuration", "pairing", "failed", "runs"} <= page.ids()
+    assert "paper" not in page.ids()
     assert "default-src 'none'" in page.text
     assert not [tag for tag, attributes in page.tags if tag == "link" or (tag == "script" and "src" in attributes)]
     assert all("$schema" not in chart for chart in page.charts.values())
@@ -292,9 +299,10 @@ def test_the_terminal_table_is_aligned_and_narrow(tmp_path: Path) -> None:
     long = json.dumps([{"part": "p" * 60, "changes": [{"data": "d" * 200}, {"refresh_every": 1}]}])
     folder = make_ablation(tmp_path / "long", {"refresh_every=1": (1234.5, None, -0.1, 0.2, 0.3)}, changes=long)
     lines = report.table(folder).splitlines()
-    assert " ".join(plain(lines[0]).split()) == "change part effect [low, high] or each seed word step x B/weight"
+    head = "change part effect, bits/byte 95 % interval or each seed word step x"
+    assert " ".join(plain(lines[0]).split()) == head
     assert len({len(line) for line in lines[:3]}) == 1
-    assert max(map(len, lines)) <= 130
+    assert max(map(len, lines[:3])) <= 130
     assert lines[3] == ""
     assert lines[4].startswith("2 changes tried on 5 seeds:")
     for start in ("part", "word"):
@@ -309,50 +317,34 @@ def test_the_picture_is_written(tmp_path: Path, name: str, start: bytes) -> None
     assert name.endswith(".png") or b"refresh_every=64" in content
 
 
-def test_another_ending_is_refused(tmp_path: Path) -> None:
-    folder = make_ablation(tmp_path / "ending", {})
-    with pytest.raises(ValueError, match=r"end the name in \.svg or \.png"):
-        report.export_picture(folder, tmp_path / "picture.gif")
-
-
-def test_damaged_effects_are_named_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "effects.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"effects\.json is not JSON"):
-        report.write(tmp_path)
-    (tmp_path / "effects.json").write_text('{"arms": []}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"effects\.json lacks base, claim"):
-        report.table(tmp_path)
-
-
 def test_the_command_draws_the_page_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_ablation(tmp_path / "again", {})
     assert cli.main(["report", str(folder)]) == 0
     assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
 
 
-def test_a_comparison_is_still_one(comparison: Path) -> None:
-    assert report.table(comparison).startswith("method")
+def test_an_ablation_that_was_not_judged_says_how_it_is(tmp_path: Path) -> None:
+    folder = make_ablation(tmp_path / "open", {})
+    (folder / "verdict.json").unlink()
+    page = Page(report.write(folder))
+    assert "has not been judged yet: it holds no verdict. Its command, given again, judges what is there." in page.words
 
 
 def test_keeping_an_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, place = make_ablation(tmp_path / "kept", {}, costs={"how": "timed", "ratios": {}}), tmp_path / "place"
-    pd.DataFrame([{"id": "a", "status": "finished"}]).to_parquet(folder / "results.parquet")
-    pd.DataFrame([]).to_parquet(folder / "items.parquet")
-    for name, text in (("run-a", '{"kind": "train", "loss": 1.0, "layers": {"x": 1}}\n'), ("run-b", None)):
-        (folder / "runs" / name).mkdir(parents=True)
-        if text:
-            (folder / "runs" / name / "metrics.jsonl").write_text(text, encoding="utf-8")
+    folder = make_ablation(tmp_path / "kept", {}, ratios={"refresh_every=1": ratio(1.5)})
+    place = tmp_path / "place"
+    run = next((folder / "runs").iterdir())
+    (run / "metrics.jsonl").write_text(
+        '{"kind": "train", "step": 1, "tokens": 8, "loss": 1.0, "layers": {"x": {}}}\n', encoding="utf-8"
+    )
     keep = Path(__file__).parents[2] / "benchmarks" / "keep.py"
     monkeypatch.setattr(sys, "argv", ["keep.py", str(folder), str(place)])
     runpy.run_path(str(keep), run_name="__main__")
     kept = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
     assert kept == {
-        "plan.jsonl",
-        "effects.json",
-        "costs.json",
-        "results.csv",
-        "metrics/run-a.jsonl",
-        "picture.svg",
+        *("plan.jsonl", "verdict.json", "overhead.json", "results.csv", "picture.svg"),
+        f"metrics/{run.name}.jsonl",
     }
-    assert json.loads((place / "metrics" / "run-a.jsonl").read_text()) == {"kind": "train", "loss": 1.0}
+    line = json.loads((place / "metrics" / f"{run.name}.jsonl").read_text())
+    assert line == {"kind": "train", "step": 1, "tokens": 8, "loss": 1.0}
     assert report.table(place) == report.table(folder)

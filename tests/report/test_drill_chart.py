@@ -11,7 +11,7 @@ import pytest
 
 from cegm import report
 from cegm.report import page
-from cegm.report.drill import chart, curve_points, rows
+from cegm.report.drill_chart import chart, curve_points, rows
 from cegm.report.folder import Folder, read
 from pages import Page
 

@@ -12,7 +12,7 @@ import pytest
 from cegm import report
 from cegm.report import page, sentences
 from cegm.report.folder import Folder, read
-from cegm.report.overhead import AXES, compared, ratios, rows
+from cegm.report.overhead_chart import AXES, compared, ratios, rows
 from pages import Page
 
 SHAPES = [(128, 8, 256), (64, 8, 256), (256, 8, 256), (128, 2, 256), (128, 4, 256), (128, 8, 64), (128, 8, 128)]

@@ -85,7 +85,7 @@ def test_an_error_message_cannot_steer_the_terminal(make: Any) -> None:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_a_comparison_is_told_on_any_terminal(comparison: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    monkeypatch.setattr("cegm.compare.run.compare", lambda config: comparison)
+    monkeypatch.setattr("cegm.compare.comparison.compare", lambda config: comparison)
     monkeypatch.setattr(report, "write", lambda folder: folder / "report.html")
     monkeypatch.setattr(sys, "stdout", stream)
     assert cli.main(["compare"]) == 1  # a run of it failed

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cegm.baselines import METHODS, RATES, option_names
+from cegm.baselines import METHODS, option_names
 from cegm.train.config import OPTIMIZER_OPTIONS, RunConfig, from_mapping, read_yaml
 
 
@@ -48,10 +48,13 @@ def test_a_fresh_model_begins_at_the_rate_of_fresh_models(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_trained_weights_go_on_far_below_that(method: str) -> None:
     whole, adapted = (RunConfig("some/model", method=method, lora_r=rank) for rank in (0, 8))
-    assert (whole.learning_rate, adapted.learning_rate) == (RATES[method].trained, RATES[method].adapters)
+    assert (whole.learning_rate, adapted.learning_rate) == (
+        METHODS[method].rates.trained,
+        METHODS[method].rates.adapters,
+    )
     assert whole.learning_rate < adapted.learning_rate < 1e-3
     for config in (whole, adapted):
-        assert (config.aux_lr, config.weight_decay, config.warmup_steps) == (RATES["adamw"].trained, 0.0, 10)
+        assert (config.aux_lr, config.weight_decay, config.warmup_steps) == (METHODS["adamw"].rates.trained, 0.0, 10)
         assert from_mapping(yaml.safe_load(yaml.safe_dump(config.to_dict())), "file") == config
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cegm.baselines import METHODS, RATES
+from cegm.baselines import METHODS
 from cegm.train.config import RunConfig
 from cegm.train.run import train
 
@@ -61,7 +61,7 @@ def test_nor_do_eighty(go_on: Callable[..., list[float]], method: str) -> None:
 
 
 def test_the_rate_of_fresh_models_would(go_on: Callable[..., list[float]]) -> None:
-    before, after = go_on(method="adamw", learning_rate=RATES["adamw"].fresh, warmup_steps=0)
+    before, after = go_on(method="adamw", learning_rate=METHODS["adamw"].rates.fresh, warmup_steps=0)
     assert after > before + 0.01
 
 
@@ -70,6 +70,9 @@ def test_what_was_resolved_is_written_down_and_told(
 ) -> None:
     go_on(method="cegm")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))["config"]
-    assert (config["learning_rate"], config["aux_lr"]) == (RATES["cegm"].trained, RATES["adamw"].trained)
+    assert (config["learning_rate"], config["aux_lr"]) == (
+        METHODS["cegm"].rates.trained,
+        METHODS["adamw"].rates.trained,
+    )
     assert (config["weight_decay"], config["warmup_steps"]) == (0.0, 10)
     assert capsys.readouterr().out == RunConfig(str(tmp_path), method="cegm").pace + "\n"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from cegm import strict
-from cegm.baselines import METHODS
+from cegm.baselines import BASE, METHODS, REFERENCE, SUBJECT, require_method
+from cegm.compare.arms import CONTROLS, Arm, Part
 from cegm.spelling import nearest
 from cegm.train.config import FRESH_MODELS, WORLD, RunConfig, convert, from_mapping, option
 
@@ -61,6 +62,7 @@ class CompareConfig:
     overhead_rounds: int = option(4, "rounds of that: 4 time 200 steps per method and shape")
     drill: bool = option(False, "after the runs, see how each method recovers from one bad step, clipped and not")
     drill_seeds: int = option(3, "seeds of that: the first of the comparison's")
+    parts: tuple[Part, ...] = ()
     settings: Mapping[str, dict[str, Any]] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -74,8 +76,7 @@ class CompareConfig:
         if self.drill_seeds < 1:
             raise ValueError(f"drill_seeds={self.drill_seeds} must be at least 1")
         for method in self.method_list:
-            if method not in METHODS:
-                raise ValueError(f"method {method!r} does not exist; {nearest(method, METHODS)}")
+            require_method(method)
         for method in self.own:
             if method not in self.method_list:
                 raise ValueError(f"--{method}.… sets an option of a method that is not compared; add it to --methods")
@@ -84,8 +85,8 @@ class CompareConfig:
                 raise ValueError(f"{name!r} is set by the comparison itself; see 'cegm compare --help'")
         if self.settings is None:
             self.settings = self._tuned_settings()
-        for method in self.method_list:
-            self.run(method, self.seed_list[0])
+        for arm in self.arms:
+            self.run(arm, self.seed_list[0])
         _ = self.examination
 
     def _tuned_settings(self) -> Mapping[str, dict[str, Any]]:
@@ -110,6 +111,29 @@ class CompareConfig:
     def method_list(self) -> list[str]:
         """Methods in the order given, each once."""
         return listed(self.methods)
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """What is compared, by name: every method, or one method and its changes."""
+        changed = [Arm(BASE, SUBJECT), *(arm for part in self.parts for arm in part.arms)]
+        arms = changed if self.parts else [Arm(method, method) for method in self.method_list]
+        return {arm.name: arm for arm in arms}
+
+    @property
+    def subject(self) -> str:
+        """The arm whose training time others are given."""
+        return BASE if self.parts else SUBJECT
+
+    @property
+    def given_time(self) -> list[str]:
+        """The arms that are trained for the subject's time, too: all others, or of an ablation its controls."""
+        controls = [arm.name for part in self.parts if part.name == CONTROLS for arm in part.arms]
+        return controls if self.parts else [arm for arm in self.arms if arm != self.subject]
+
+    @property
+    def reference(self) -> str:
+        """The arm whose step others are timed beside."""
+        return BASE if self.parts else REFERENCE
 
     @property
     def examination(self) -> dict[str, Any]:
@@ -140,10 +164,15 @@ class CompareConfig:
             raise ValueError(f"seeds={self.seeds!r} must name at least one seed, none negative, none twice")
         return numbers
 
-    def run(self, method: str, seed: int, **changes: Any) -> RunConfig:
-        """The configuration of one run: shared settings, then the method's tuned ones, then what the user set for it."""
+    def run(self, name: str, seed: int, **changes: Any) -> RunConfig:
+        """The configuration of one run of an arm.
+
+        Shared settings go over the method's tuned ones, then what the user set for the method, then what the arm changes.
+        """
         assert self.settings is not None
-        values = {**self.settings.get(method, {}), **self.shared, **self.own.get(method, {}), **changes}
+        arm = self.arms.get(name, Arm(name, name))
+        method, own = arm.method, self.own.get(arm.method, {})
+        values = {**self.settings.get(method, {}), **self.shared, **own, **arm.changes, **changes}
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
 
 
@@ -191,27 +220,28 @@ def tuned_settings(path: str, kind: str) -> tuple[Mapping[str, dict[str, Any]], 
 
 
 def from_values(values: Mapping[str, Any]) -> CompareConfig:
-    """A comparison from flat names: its own fields, `METHOD.NAME` for one method, and names of a run for all.
+    """A comparison from flat names; see `from_names`."""
+    return from_names(CompareConfig, values)
+
+
+def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """What plans many runs, from flat names: its own fields, those of a run for all, and `METHOD.NAME` where methods differ.
+
+    Args:
+        kind: Its dataclass; it has `shared`, and `own` if methods may differ.
+        values: By name.
 
     Raises:
         ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
     """
-    mine, rest = split(CompareConfig, values)
-    shared, own = by_method(rest)
-    return CompareConfig(**mine, shared=shared, own=own)
-
-
-def by_method(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Values for all methods, and under `METHOD` those that were given as `METHOD.NAME`."""
-    shared: dict[str, Any] = {}
+    mine, shared = split(kind, values)
+    if "own" not in {field.name for field in fields(cast(Any, kind))}:
+        return cast(Any, kind)(**mine, shared=shared)
     own: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        method, dot, option_name = name.partition(".")
-        if dot and method in METHODS:
-            own.setdefault(method, {})[option_name] = value
-        else:
-            shared[name] = value
-    return shared, own
+    for name in [name for name in shared if name.partition(".")[0] in METHODS and "." in name]:
+        method, _, option_name = name.partition(".")
+        own.setdefault(method, {})[option_name] = shared.pop(name)
+    return cast(Any, kind)(**mine, shared=shared, own=own)
 
 
 def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -225,22 +255,12 @@ def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], d
     return own, {name: value for name, value in values.items() if name not in kinds}
 
 
-def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """An ablation or a search from flat names: its own fields, and names of a run that all its runs share.
-
-    Raises:
-        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
-    """
-    own, shared = split(kind, values)
-    return cast(Any, kind)(**own, shared=shared)
-
-
-def read_declared(path: str, built_in: str) -> Any:
+def read_declared(path: str, built_in: str = "") -> Any:
     """Content of a YAML file.
 
     Args:
         path: The user's file; empty for the one that comes with the package.
-        built_in: Name of that one.
+        built_in: Name of that one, where there is one.
 
     Raises:
         ValueError: Missing or broken file, in one line.

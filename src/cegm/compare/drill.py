@@ -31,7 +31,7 @@ from torch import Tensor
 
 from cegm.compare.config import CompareConfig
 from cegm.compare.learner import Learner
-from cegm.compare.plan import inputs_of_training, plan_run
+from cegm.compare.plan import PlannedRun, inputs_of_training, plan_arms
 from cegm.compare.points import Advance, Point, measure_points
 from cegm.report.folder import DRILL
 from cegm.train.config import RunConfig
@@ -64,7 +64,7 @@ def measure_drill(config: CompareConfig, folder: Path) -> Path:
     """
     quieten()
     torch.set_num_threads(1)  # as in the runs of the comparison
-    planned = {_identity(run): _point(run) for run in _runs(config)}
+    planned = {run.id: _point(run) for run in plan_drill(config)}
     return measure_points(folder / DRILL, "drill", planned, _head(config))
 
 
@@ -78,18 +78,12 @@ def recovery(excess: Sequence[float]) -> int | None:
     return None if last == len(smooth) - 1 else last + 1
 
 
-def _runs(config: CompareConfig) -> list[RunConfig]:
-    """Every method on the first seeds, with its own settings, but a rate that stays: no schedule heals what a method does not."""
+def plan_drill(config: CompareConfig) -> list[PlannedRun]:
+    """Every arm on the first seeds, with its own settings, but a rate that stays: no schedule heals what a method does not."""
     rate = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": WARMUP, "max_steps": BEFORE + 1 + AFTER}
     unused = {"eval_steps": 0, "logging_steps": 0, "save_steps": 0}
-    seeds = config.seed_list[: config.drill_seeds]
-    return [config.run(method, seed, **rate, **unused) for seed in seeds for method in config.method_list]
-
-
-def _identity(run: RunConfig) -> str:
-    """Hash of all that decides a point; the numbers of steps are part of the run."""
-    decisive = {"drill": [BEFORE, STRENGTH, HEALED, SMOOTH, LAST]}
-    return plan_run(run, "main", decisive).id
+    decisive = {"drill": [BEFORE, STRENGTH, HEALED, SMOOTH, LAST]}  # the numbers of steps are part of the run
+    return plan_arms(config, decisive, seeds=config.seed_list[: config.drill_seeds], changes={**rate, **unused})
 
 
 def _head(config: CompareConfig) -> dict[str, Any]:
@@ -99,13 +93,14 @@ def _head(config: CompareConfig) -> dict[str, Any]:
         "tokens. Excess is their training loss minus that of the undisturbed copy on the same batches. A method has recovered when the "
         f"mean excess of {SMOOTH} steps stays below {HEALED:g} nats per token; what is left is the mean of the last {LAST} steps"
     )
-    facts = {"methods": config.method_list, "spikes": SPIKES, "after": AFTER, "healed": HEALED}
+    facts = {"methods": list(config.arms), "spikes": SPIKES, "after": AFTER, "healed": HEALED}
     return {"how": how, "hardware": hardware(), **facts, "inputs": inputs_of_training(config)}
 
 
-def _point(run: RunConfig) -> Point:
-    facts = {"method": run.method, "seed": run.seed}
-    return Point(f"{run.method} seed {run.seed}", facts, partial(_curves, run), len(_clips(run)) * (2 + len(SPIKES)))
+def _point(planned: PlannedRun) -> Point:
+    facts, run = {"method": planned.arm, "seed": planned.seed}, RunConfig(**planned.config)
+    pieces = len(_clips(run)) * (2 + len(SPIKES))
+    return Point(f"{planned.arm} seed {planned.seed}", facts, partial(_curves, run), pieces)
 
 
 def _clips(run: RunConfig) -> list[float]:

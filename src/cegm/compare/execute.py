@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cegm.compare.launch import CHANGED, LOG, LOST, Launcher, Process
+from cegm.compare.launch import CHANGED, LOG, LOST, Launcher, LocalLauncher, Process
 from cegm.compare.plan import PlannedRun
 from cegm.compare.progress import StepReader
 from cegm.train.durable import write_whole
@@ -44,6 +45,26 @@ class _Try:
         return self.lost <= LOSSES and self.attempt - self.lost <= ATTEMPTS
 
 
+@contextmanager
+def launching(name: str, processes: int) -> Iterator[Launcher]:
+    """The launcher of that name, until the end of the block.
+
+    Args:
+        name: `local` or `ray`.
+        processes: Runs at a time; 0 for one per core.
+    """
+    if name == "local":
+        yield LocalLauncher(processes)
+        return
+    from cegm.compare.cluster import Cluster
+
+    cluster = Cluster(processes)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
 def result_of(folder: Path, planned: PlannedRun) -> dict[str, Any] | None:
     """The valid result of a run: whole, of this very plan line, and finished; None otherwise."""
     path = folder / "runs" / planned.name / "result.json"
@@ -70,6 +91,7 @@ def execute(folder: Path, runs: list[PlannedRun], launcher: Launcher, watch: Wat
     Raises:
         ValueError: What a run reads was changed after it had been planned.
     """
+    runs = list({run.id: run for run in runs}.values())  # a change of nothing is the run of its base
     results = {run.id: found for run in runs if (found := result_of(folder, run))}
     waiting = [_Try(run) for run in runs if run.id not in results]
     running: list[tuple[_Try, Process]] = []
@@ -125,7 +147,7 @@ def _settle(folder: Path, ended: _Try, code: int) -> dict[str, Any] | None:
 
 def _tell(run_folder: Path, ended: _Try, code: int) -> None:
     """Says, in the log of the run and to the user, that it is tried again."""
-    run = f"{ended.planned.method} seed {ended.planned.seed}"
+    run = f"{ended.planned.arm} seed {ended.planned.seed}"
     line = f"cegm: warning: try {ended.attempt} of {run} ended without a result ({_how(code)}); {AGAIN}"
     print(line, file=sys.stderr)
     with (run_folder / LOG).open("a", encoding="utf-8") as log:

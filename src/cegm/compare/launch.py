@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,23 +120,3 @@ class LocalLauncher:
     def start(self, folder: Path, planned: PlannedRun) -> Process:
         """Starts a run of the comparison in `folder`."""
         return LocalProcess(folder / "runs" / planned.name, planned.line())
-
-
-@contextmanager
-def launching(name: str, processes: int) -> Iterator[Launcher]:
-    """The launcher of that name, until the end of the block.
-
-    Args:
-        name: `local` or `ray`.
-        processes: Runs at a time; 0 for one per core.
-    """
-    if name == "local":
-        yield LocalLauncher(processes)
-        return
-    from cegm.compare.cluster import Cluster
-
-    cluster = Cluster(processes)
-    try:
-        yield cluster
-    finally:
-        cluster.close()

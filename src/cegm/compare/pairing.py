@@ -65,6 +65,8 @@ def _by_seed(runs: pd.DataFrame, pair: Pair) -> tuple[dict[int, Run], dict[int, 
 
 def _refusal(first: Run, second: Run) -> str | None:
     """Why two finished runs of one seed must not be compared, or None."""
+    if first.get("reads_otherwise") or second.get("reads_otherwise"):
+        return None
     if first["initial_hash"] != second["initial_hash"]:
         return "different initial weights (initial_hash differs)"
     equal_steps = first["role"] == second["role"] == "main"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Literal
 
 from cegm.compare.config import CompareConfig
@@ -30,8 +32,8 @@ LATER = {
     "sharding": ("ddp", ("sharding",)),
 }
 """Options newer than the first finished runs, which keep their names: what is left out of the hash while one has its default."""
-CONCLUSIONS = ("results.parquet", "items.parquet", "verdict.json", "effects.json", "report.html")
-"""Files of a comparison or an ablation that follow from its runs, and are written anew when all of them have ended."""
+CONCLUSIONS = ("results.parquet", "items.parquet", "verdict.json", "report.html")
+"""Files of a comparison that follow from its runs, and are written anew when all of them have ended."""
 
 SAME_SECONDS = 0.05
 """Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
@@ -44,10 +46,11 @@ class PlannedRun:
     Attributes:
         method: Optimizer.
         seed: Decides initial weights and batches, whatever the method.
-        role: `main` (equal steps), or `equal_seconds` (as many steps as fit into CEGM's training time).
+        role: `main` (equal steps), or `equal_seconds` (as many steps as fit into the training time of the subject).
         config: Fields of its `RunConfig`.
         evaluation: What is measured after it.
         inputs: What it reads, by hashes; nothing in plans of before they were kept.
+        arm: What it is compared as; in the line only where that is not the method.
     """
 
     method: str
@@ -56,6 +59,10 @@ class PlannedRun:
     config: dict[str, Any]
     evaluation: dict[str, Any]
     inputs: Inputs = field(default_factory=dict)
+    arm: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arm", self.arm or self.method)
 
     @property
     def id(self) -> str:
@@ -90,6 +97,7 @@ class PlannedRun:
             "config": self.config,
             "evaluation": self.evaluation,
             "inputs": self.inputs,
+            **({} if self.arm == self.method else {"arm": self.arm}),
         }
 
 
@@ -100,54 +108,80 @@ def _resolved(preset: str = "recommended", **given: Any) -> dict[str, Any]:
 
 
 def plan_main(config: CompareConfig) -> list[PlannedRun]:
-    """All methods on all seeds with equal steps; seeds first, so that runs that are compared execute side by side."""
-    return [
-        _planned(config, config.run(method, seed), "main") for seed in config.seed_list for method in config.method_list
-    ]
+    """All arms on all seeds with equal steps."""
+    return plan_arms(config, config.examination)
 
 
-def plan_equal_seconds(config: CompareConfig, results: dict[str, dict[str, Any]]) -> list[PlannedRun]:
-    """Runs that give every other method the training time of CEGM, with the schedule decayed in that time.
+def plan_arms(
+    config: CompareConfig,
+    evaluation: dict[str, Any],
+    role: Role = "main",
+    arms: Iterable[str] = (),
+    seeds: Iterable[int] = (),
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> list[PlannedRun]:
+    """Arms x seeds; seeds first, so that runs that are compared execute side by side.
 
     Args:
         config: The comparison.
-        results: `result.json` of the finished main runs by id.
+        evaluation: What is measured after each run.
+        role: Of all of them.
+        arms: Names; all of the comparison unless given.
+        seeds: All of the comparison unless given.
+        changes: Options of all of them, over what an arm changes.
+    """
+    return [
+        plan_run(config.run(arm, seed, **changes), role, evaluation, arm)
+        for seed in seeds or config.seed_list
+        for arm in arms or config.arms
+    ]
+
+
+def plan_equal_seconds(
+    config: CompareConfig,
+    main: list[PlannedRun],
+    results: dict[str, dict[str, Any]],
+    ratios: Mapping[str, float] | None = None,
+) -> list[PlannedRun]:
+    """Runs that give other arms the training time of the subject, with the schedule decayed in that time.
+
+    Args:
+        config: The comparison; all its methods are given that time, or of an ablation's changes the controls.
+        main: Its runs at equal steps.
+        results: `result.json` of those that finished by id.
+        ratios: Seconds of a step by arm, of steps that were timed in turns; None for those that the runs have logged.
 
     Returns:
-        No runs without CEGM, and none for a method whose step takes as long as CEGM's within `SAME_SECONDS`.
+        No runs without the subject, and none for an arm whose step takes as long as the subject's within `SAME_SECONDS`.
     """
-    steps = {m: _median(results, m, "steps") for m in config.method_list}
-    seconds = {m: _median(results, m, "median_step_seconds") for m in config.method_list}
-    target = seconds.get("cegm")
+    logged = {arm: _median(arm, main, results, "median_step_seconds") for arm in config.arms}
+    seconds: Mapping[str, float | None] = logged if ratios is None else ratios
+    target = seconds.get(config.subject)
     runs: list[PlannedRun] = []
-    for method in config.method_list:
-        own, count = seconds[method], steps[method]
-        if method == "cegm" or target is None or own is None or count is None or abs(target / own - 1) < SAME_SECONDS:
+    for arm in config.given_time:
+        own, count = seconds.get(arm), _median(arm, main, results, "steps")
+        if target is None or own is None or count is None or abs(target / own - 1) < SAME_SECONDS:
             continue
-        budget = max(1, round(count * target / own))
-        longer = (config.run(method, seed, max_steps=budget, num_train_epochs=None) for seed in config.seed_list)
-        runs += [_planned(config, run, "equal_seconds") for run in longer]
+        longer = {"max_steps": max(1, round(count * target / own)), "num_train_epochs": None}
+        # Axes are compared at equal steps only: what nobody reads is not measured.
+        runs += plan_arms(config, {"axes": []}, "equal_seconds", [arm], changes=longer)
     return runs
 
 
-def plan_run(run: RunConfig, role: Role, evaluation: dict[str, Any]) -> PlannedRun:
+def plan_run(run: RunConfig, role: Role, evaluation: dict[str, Any], arm: str = "") -> PlannedRun:
     """The line of a run that reads what lies there now."""
     config = run.to_dict()
-    return PlannedRun(run.method, run.seed, role, config, evaluation, inputs(config, evaluation))
+    return PlannedRun(run.method, run.seed, role, config, evaluation, inputs(config, evaluation), arm)
 
 
 def inputs_of_training(config: CompareConfig) -> Inputs:
     """What the first run reads until it is trained, as it lies there now."""
-    return inputs(config.run(config.method_list[0], config.seed_list[0]).to_dict(), {})
+    return inputs(config.run(next(iter(config.arms)), config.seed_list[0]).to_dict(), {})
 
 
-def _planned(config: CompareConfig, run: RunConfig, role: Role) -> PlannedRun:
-    # Axes are compared at equal steps only: what nobody reads is not measured.
-    return plan_run(run, role, config.examination if role == "main" else {"axes": []})
-
-
-def _median(results: dict[str, dict[str, Any]], method: str, key: str) -> float | None:
-    values = [r[key] for r in results.values() if r["method"] == method and r["status"] == "finished"]
+def _median(arm: str, runs: list[PlannedRun], results: dict[str, dict[str, Any]], key: str) -> float | None:
+    own = [results[run.id] for run in runs if run.arm == arm and run.id in results]
+    values = [result[key] for result in own if result["status"] == "finished"]
     return float(median(values)) if values else None
 
 

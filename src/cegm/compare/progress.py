@@ -103,6 +103,6 @@ class Bars:
         """Shows how far all runs are, and which ones are in flight."""
         self._finished |= set(finished)
         done = sum(self._steps[run_id] for run_id in self._finished) + sum(step for _, step in running)
-        names = ", ".join(f"{run.method} seed {run.seed}" for run, _ in running)
+        names = ", ".join(f"{run.arm} seed {run.seed}" for run, _ in running)
         text = f"{len(self._finished)} of {len(self._steps)} runs  {names}"
         self._progress.update(self._task, completed=done, description=text)

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from cegm.compare import equivalence
 from cegm.compare.pairing import Pair, finished
-from cegm.compare.survival import survival
 
 COSTED_AXIS = "efficiency"
 
@@ -41,19 +42,27 @@ def survival_curves(main: pd.DataFrame, methods: Sequence[str]) -> dict[str, Any
     found = {}
     for method in methods:
         own = main[main["method"] == method]
-        times = [None if math.isnan(steps) else float(steps) for steps in own["steps_to_target"]]
-        if times:
-            ends = own["steps"].astype(float).where(own["status"] == "finished", horizon).tolist()
-            curve = survival(times, ends, max(ends))
-            stairs = {0.0: 0.0, **dict(zip(curve.times, (1 - share for share in curve.waiting), strict=True))}
-            stairs.setdefault(curve.horizon, stairs[max(stairs)])
-            found[method] = {
-                "curve": [list(stair) for stair in stairs.items()],
-                "median": curve.median,
-                "reached": curve.reached,
-                "runs": curve.runs,
-            }
+        if len(own):
+            ends = own["steps"].astype(float).where(own["status"] == "finished", horizon)
+            found[method] = _reached_by(own["steps_to_target"].astype(float), ends)
     return {"unit": "steps", "horizon": horizon, "methods": found}
+
+
+def _reached_by(times: pd.Series[float], ends: pd.Series[float]) -> dict[str, Any]:
+    """Kaplan-Meier curve of times to a target; a miss is censored at the end of its own run."""
+    missed = times.isna()
+    assert not (times > ends).any(), "a run cannot reach the target after its end"
+    curve = stats.ecdf(stats.CensoredData(uncensored=times[~missed], right=ends[missed])).sf
+    steps, waiting = curve.quantiles, curve.probabilities
+    halved = np.flatnonzero(waiting <= 0.5 + 1e-12)  # a product of fractions may miss one half by rounding
+    stairs = {0.0: 0.0, **dict(zip(steps.tolist(), (1 - waiting).tolist(), strict=True))}
+    stairs.setdefault(float(ends.max()), stairs[max(stairs)])
+    return {
+        "curve": [list(stair) for stair in stairs.items()],
+        "median": float(steps[halved[0]]) if len(halved) else None,
+        "reached": int((~missed).sum()),
+        "runs": len(times),
+    }
 
 
 def no_loss(main: pd.DataFrame, paired: Mapping[Pair, Sequence[int]]) -> list[dict[str, Any]]:

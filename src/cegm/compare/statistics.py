@@ -1,9 +1,8 @@
 """Paired statistics over seeds: differences, intervals, sign-flip p-values and what a design can detect at all.
 
 Everything here takes numbers that are already paired, seed by seed, and knows nothing of methods, folders or measures;
-`verdict.py` does the pairing. Items within seeds are in `item_statistics.py`, times to a target in `survival.py`, "no
-loss" is in `equivalence.py`. What scipy and statsmodels offer is used, but for Holm and for exact sign flips,
-where tests hold ours against theirs.
+`verdict.py` does the pairing. Items within seeds are in `item_statistics.py`, "no loss" is in `equivalence.py`. What scipy
+and statsmodels offer is used, but for Holm and for exact sign flips, where tests hold ours against theirs.
 
 Which interval, and why (coverage of nominal 95 % intervals, 3000 simulated experiments each, normal / Student-t(3)
 differences):

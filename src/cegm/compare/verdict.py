@@ -12,6 +12,8 @@
   interval is shown from `INTERVAL_SEEDS` paired seeds on, below them the effect on each seed.
 - Holm's families: the primary measure of each axis over all pairs; every other measure over its pairs, marked
   exploratory.
+- Methods are paired with each other; the changes of an ablation each with their base. A change that was declared to alter
+  weights or batches is compared although its hashes differ.
 - A failed run is listed, and a method is never called better than another on seeds where it failed and the other did
   not. A method of which every run failed is named, and the other pairs are judged without it.
 """
@@ -21,28 +23,24 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from cegm.baselines import SUBJECT, ordered
-from cegm.compare import secondary, statistics, survival
+from cegm.baselines import BASE, REFERENCE, SUBJECT, ordered
+from cegm.compare import secondary, statistics
+from cegm.compare.arms import Part
 from cegm.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.compare.measures import MEASURES, Measure, about, with_axes
 from cegm.compare.pairing import Pair, failed, finished, paired_seeds, refused
 from cegm.compare.plan import SAME_SECONDS
-from cegm.compare.statistics import CLAIM_SEEDS, INTERVAL_SEEDS, Difference
+from cegm.compare.standing import LEVEL, standing
+from cegm.compare.statistics import CLAIM_SEEDS, Difference
 from cegm.strict import json_lines, parquet_table
 from cegm.train.durable import write_whole
-
-LEVEL = 0.05
-REFERENCE = "adamw"
-"""Its mean final loss is the target of "steps to target", fixed without looking at any other method."""
-
-FEW = (
-    f"Below {INTERVAL_SEEDS} seeds an interval is too wide to tell much: the effect on each seed is shown in its place."
-)
 
 REQUIRED = (
     *("id", "method", "seed", "role", "status", "error", "attempts", "initial_hash", "batch_hash", "steps"),
@@ -50,12 +48,13 @@ REQUIRED = (
 )
 
 
-def write_verdict(folder: Path, equal_seconds: bool = True) -> Path:
+def write_verdict(folder: Path, equal_seconds: bool = True, parts: Sequence[Part] = ()) -> Path:
     """Judges a comparison folder and writes `verdict.json` into it in one move.
 
     Args:
         folder: Comparison folder with `results.parquet`, `items.parquet` and `runs/`.
         equal_seconds: Whether the comparison was asked for equal training time.
+        parts: Of an ablation, its changes by the question that they belong to.
 
     Returns:
         Path of `verdict.json`.
@@ -67,7 +66,7 @@ def write_verdict(folder: Path, equal_seconds: bool = True) -> Path:
         raise ValueError(f"no results.parquet in {folder}: run `cegm compare` to the end, or name another folder")
     results = parquet_table(folder / "results.parquet")
     items = parquet_table(folder / "items.parquet") if (folder / "items.parquet").exists() else pd.DataFrame()
-    verdict = judge(results, items, read_curves(folder), equal_seconds)
+    verdict = judge(results, items, read_curves(folder), equal_seconds, parts)
     return write_whole(folder / "verdict.json", json.dumps(verdict, indent=1, allow_nan=False))
 
 
@@ -86,15 +85,20 @@ def read_curves(folder: Path) -> pd.DataFrame:
 
 
 def judge(
-    results: pd.DataFrame, items: pd.DataFrame, curves: pd.DataFrame, equal_seconds: bool = True
+    results: pd.DataFrame,
+    items: pd.DataFrame,
+    curves: pd.DataFrame,
+    equal_seconds: bool = True,
+    parts: Sequence[Part] = (),
 ) -> dict[str, Any]:
-    """Compares all pairs of methods on all measures.
+    """Compares all pairs of methods, or every change with its base, on all measures.
 
     Args:
         results: One row per run: the fields of `result.json`.
         items: One row per scored item: `method`, `seed`, `role` and the fields of `cegm.tasks.items.Record`; may be empty.
         curves: Validation curves as `read_curves` gives them; may be empty.
         equal_seconds: Whether equal training time was asked for; if not, nothing is judged by it.
+        parts: Of an ablation, its changes by the question that they belong to.
 
     Returns:
         The content of `verdict.json`: plain values only, no NaN.
@@ -105,6 +109,10 @@ def judge(
     results = results.assign(steps_to_target=[_steps_to_target(run_id, curves, target) for run_id in results["id"]])
     methods = ordered(results["method"])
     pairs = list(itertools.combinations(methods, 2))
+    if BASE in methods:
+        pairs = [(method, BASE) for method in methods if method != BASE]
+        others = {arm.name for part in parts for arm in part.arms if not arm.reads_as_others_do}
+        results = results.assign(reads_otherwise=results["method"].isin(others))
     main = results[results["role"] == "main"]
     paired = {pair: paired_seeds(main, pair) for pair in pairs}
     timed = target is not None and not curves.empty  # without a target nobody can reach or miss it
@@ -132,13 +140,18 @@ def judge(
         "failed_methods": fallen,
         "refused": refused(results, pairs),
         "target_loss": target,
-        **_standing(measures, planned, fallen),
+        **standing(measures, planned, fallen),
         "measures": measures,
         "axes": axis_levels(items, methods, paired),
         "survival": secondary.survival_curves(main, methods) if timed else None,
         "no_loss": secondary.no_loss(main, paired),
         "cost_per_correct": secondary.cost_per_correct(main, primary),
+        **({"parts": [_about(part) for part in parts]} if parts else {}),
     }
+
+
+def _about(part: Part) -> dict[str, Any]:
+    return {"part": part.name, "question": part.question, "arms": [arm.name for arm in part.arms]}
 
 
 def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
@@ -147,6 +160,10 @@ def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
     if measure.name != "equal_seconds":
         return main
     equal = results[results["role"] == "equal_seconds"]
+    if BASE in set(
+        main["method"]
+    ):  # its changes were given time by steps that were timed in turns, not by those of runs
+        return pd.concat([main[main["method"] == BASE], equal])
     seconds = finished(main).groupby("method")["median_step_seconds"].median()
     if SUBJECT not in seconds.index:
         return main.iloc[:0]
@@ -188,9 +205,9 @@ def _effect(measure: Measure, runs: pd.DataFrame, pair: Pair, seeds: list[int]) 
     first, second = (done[done["method"] == method].set_index("seed").loc[seeds] for method in pair)
     own, other = (side[measure.column].astype(float).tolist() for side in (first, second))
     if measure.kind == "time":
+        # Every run is followed to the horizon, so that the area under its Kaplan-Meier curve is the mean of min(time, horizon).
         horizon = float(max(first["steps"].max(), second["steps"].max()))
-        reached = [[None if math.isnan(steps) else steps for steps in side] for side in (own, other)]
-        return survival.restricted_mean_difference(reached[0], reached[1], horizon)
+        return statistics.paired_difference(*(np.fmin(side, horizon).tolist() for side in (own, other)))
     if not all(math.isfinite(value) for value in own + other):
         return None
     if measure.kind == "difference":
@@ -199,18 +216,15 @@ def _effect(measure: Measure, runs: pd.DataFrame, pair: Pair, seeds: list[int]) 
 
 
 def _target(results: pd.DataFrame) -> float | None:
-    """Mean final loss of the reference, in nats per token; None if it has no finished run."""
+    """Mean final loss of the reference, in nats per token, fixed without looking at any other method; None if no run of it finished."""
     rows = finished(results[(results["method"] == REFERENCE) & (results["role"] == "main")])
     return None if rows.empty else float(rows["final_loss"].mean())
 
 
 def _steps_to_target(run_id: str, curves: pd.DataFrame, target: float | None) -> float:
-    """Steps at the first evaluation at or below the target; NaN for a miss."""
-    curve = curves[curves["id"] == run_id].sort_values("step")
-    reached = None
-    if target is not None:
-        reached = survival.time_to_target(curve["step"].tolist(), curve["loss"].tolist(), target)
-    return math.nan if reached is None else float(reached)
+    """Steps at the first evaluation at or below the target, nothing interpolated; NaN for a miss."""
+    reached = curves[(curves["id"] == run_id) & (curves["loss"] <= (-math.inf if target is None else target))]
+    return float(reached["step"].min()) if len(reached) else math.nan
 
 
 def _summaries(measure: Measure, runs: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -259,44 +273,3 @@ def _word(measure: Measure, entry: dict[str, Any], strict: bool) -> str:
     if any(failure["method"] == winner and failure["seed"] not in entry["seeds"] for failure in entry["failed"]):
         return "no evidence"  # the seeds on which it failed would have to count against it
     return "better" if better else "worse"
-
-
-def _standing(measures: list[dict[str, Any]], planned: int, fallen: list[str]) -> dict[str, Any]:
-    """Whether this is a claim or a screening by the seeds that could be paired, and the sentences that say so."""
-    pairs = measures[0]["pairs"]
-    counts = sorted(entry["n"] for entry in pairs if entry["n"] > 1)
-    if not counts:
-        most = max((entry["n"] for entry in pairs), default=0)
-        text = f"Nothing can be concluded: {most} paired seeds leave no spread to judge by; run at least {CLAIM_SEEDS}."
-        return {"screening": True, "statement": " ".join([text, *_unjudged(pairs, fallen)])}
-    fewest, most, strict = counts[0], counts[-1], planned >= CLAIM_SEEDS
-    rule = "better and worse rest on sign-flip tests with p at most .05 after Holm"
-    of_planned = f"{fewest} of {planned} planned seeds can be paired everywhere"
-    if fewest >= CLAIM_SEEDS:
-        text = f"{of_planned}; {rule}. One model size and one token budget: nothing here is general."
-    elif strict:
-        text = (
-            f"A screening, not a claim, which takes at least {CLAIM_SEEDS} paired seeds: {of_planned}. As was planned for a "
-            f"claim, {rule}."
-        )
-    else:
-        text = (
-            f"A screening with {fewest} paired seeds, not a claim: a claim takes at least {CLAIM_SEEDS}, and a two-sided "
-            f"sign-flip test over {fewest} seeds cannot go below p = {2 / 2**fewest:.2g}. Better and worse say only that a "
-            "95 % interval excludes no difference; the intervals are not adjusted for the number of comparisons."
-        )
-    told = [text, *([FEW] if fewest < INTERVAL_SEEDS else []), *_unjudged(pairs, fallen)]
-    tests = sum(entry["p"] is not None for m in measures if m["family"] == "primary" for entry in m["pairs"])
-    if strict and tests * 2 / 2**most > LEVEL:
-        needed = math.ceil(math.log2(2 * tests / LEVEL))
-        told.append(f"With {tests} primary comparisons no adjusted p can reach .05 here: that takes {needed} seeds.")
-    return {"screening": fewest < CLAIM_SEEDS, "statement": " ".join(told)}
-
-
-def _unjudged(pairs: list[dict[str, Any]], fallen: list[str]) -> list[str]:
-    """What is missing from the verdict: methods of which every run failed, and other pairs without two seeds in common."""
-    told = [f"Failed on every seed, and so not judged: {', '.join(fallen)}."] if fallen else []
-    apart = [entry["pair"] for entry in pairs if entry["n"] < 2 and not set(entry["pair"]) & set(fallen)]
-    if apart:
-        told.append(f"Fewer than two paired seeds, and so no word: {', '.join(map(' against '.join, apart))}.")
-    return told

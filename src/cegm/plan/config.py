@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cegm.baselines import METHODS
-from cegm.compare.config import by_method, listed, split
+from cegm.baselines import METHODS, require_method
+from cegm.compare.config import listed
 from cegm.plan.machines import Machine, read_machine
 from cegm.spelling import nearest
 from cegm.train.config import SHARDINGS, RunConfig, from_mapping, option
 
-PLANNED = ("adamw", "muon", "normuon", "newton_muon", "cegm")
-"""Methods whose state and work follow from the shapes of the weights alone."""
+PLANNED = tuple(name for name, method in METHODS.items() if method.planned)
 
 ASKED = (
     "model_name_or_path", "data", "max_length", "per_device_train_batch_size", "gradient_accumulation_steps", "max_steps", "bf16",
@@ -47,9 +45,7 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         for method in self.method_list:
-            if method not in METHODS:
-                raise ValueError(f"method {method!r} does not exist; {nearest(method, PLANNED)}")
-            if method not in PLANNED:
+            if not require_method(method).planned:
                 raise ValueError(f"method {method!r} cannot be planned, only run; use one of {', '.join(PLANNED)}")
         for method in self.own:
             if method not in self.method_list:
@@ -80,14 +76,3 @@ class PlanConfig:
     def read_machine(self) -> Machine:
         """The machine; see `cegm.plan.machines`."""
         return read_machine(self.machines, self.machine)
-
-
-def from_values(values: Mapping[str, Any]) -> PlanConfig:
-    """A plan from flat names: its own fields, `METHOD.NAME` for one method, and names of a run for all.
-
-    Raises:
-        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
-    """
-    mine, rest = split(PlanConfig, values)
-    shared, own = by_method(rest)
-    return PlanConfig(**mine, shared=shared, own=own)

@@ -13,6 +13,12 @@ from cegm.report.judged import judged
 
 MEBIBYTE = 2**20
 
+ROW = 22
+"""Pixels of a row of a forest."""
+
+FAR = 3.0
+"""Effects this many times the median size are cut at the edge of a forest."""
+
 
 def seed_points(folder: Folder, measure: str) -> list[Record]:
     """Value of every run by method and seed, from the verdict's measure; a missed target has value None."""
@@ -52,57 +58,108 @@ def every_seed(folder: Folder, measure: str, title: str) -> style.Drawing | None
 
 
 def difference_points(folder: Folder, measure: str) -> list[Record]:
-    """Effect of every pair with its interval or, in its place, its points, as the verdict states them."""
+    """Effect of every pair with its interval or, in its place, its points, as the verdict states them; of an ablation, lowest first."""
     found = judged(folder)
-    return [
+    rows = [
         {
-            "pair": f"{style.name(entry['pair'][0])} against {style.name(entry['pair'][1])}",
+            "pair": " against ".join(map(style.name, entry["pair"][: 1 if folder.is_ablation else 2])),
             "effect": entry["effect"],
             "low": (entry["interval"] or [None, None])[0],
             "high": (entry["interval"] or [None, None])[1],
-            "seeds": {} if entry["interval"] else dict(zip(entry["seeds"], entry.get("points", ()), strict=False)),
+            "word": entry["word"],
+            "seeds": {}
+            if entry["interval"] and not folder.is_ablation
+            else dict(zip(entry["seeds"], entry.get("points", ()), strict=False)),
         }
         for entry in (found.measure(measure) if found else {}).get("pairs", [])
         if entry["effect"] is not None
     ]
+    return sorted(rows, key=lambda row: float(row["effect"])) if folder.is_ablation else rows
 
 
-def differences(folder: Folder, measure: str, title: str) -> style.Drawing | None:
-    """Paired differences with their 95 % intervals, or a dot per seed where there is none, and a line at "no difference".
+def domain(rows: list[Record], neutral: float) -> tuple[float, float]:
+    """Ends of an axis of effects: all marks and "no difference", but no further from it than `FAR` times the median row reaches."""
+    marks = [
+        [
+            value - neutral
+            for value in (row["effect"], row["low"], row["high"], *row["seeds"].values())
+            if value is not None
+        ]
+        for row in rows
+    ]
+    most = FAR * median(max(map(abs, own)) for own in marks)
+    low, high = (end((0.0, *(mark for own in marks for mark in own))) for end in (min, max))
+    low, high = max(low, -most), min(high, most)
+    margin = 0.04 * (high - low) or 1e-3
+    return neutral + low - margin, neutral + high + margin
+
+
+def forest(rows: list[Record], title: str, neutral: float = 0.0) -> style.Drawing | None:
+    """A row per pair: its effect, 95 % interval, the dot of each seed, and a dashed line at "no difference".
 
     Args:
-        folder: What to draw.
-        measure: Name of a measure in the verdict whose effect is a difference.
+        rows: `pair`, `effect`, `low` and `high` (None for no interval), `word`, and `seeds` with the effect on each. What lies
+            far outside all others stands at the edge with its number, so that one disaster does not flatten the rest.
         title: Axis title.
+        neutral: Effect of "no difference".
     """
-    pairs = difference_points(folder, measure)
-    if not pairs:
+    if not rows:
         return None
-    points = [{name: value for name, value in pair.items() if name != "seeds"} for pair in pairs]
-    seeds = [
-        {"pair": pair["pair"], "seed": seed, "difference": value}
-        for pair in pairs
-        for seed, value in pair["seeds"].items()
-    ]
-    y = alt.Y("pair:N", title=None, sort=None, axis=alt.Axis(grid=False, ticks=False, domain=False, labelPadding=6))
-    x = alt.X("effect:Q", title=title, scale=alt.Scale(padding=10))
-    base: Any = alt.Chart(alt.InlineData(values=points)).encode(y=y)
-    zero = (
-        alt.Chart(alt.InlineData(values=[{"effect": 0}]))
-        .mark_rule(color=style.INK, strokeDash=[4, 3])
-        .encode(x="effect:Q")
+    low, high = domain(rows, neutral)
+    x, y = (
+        alt.X("effect:Q", title=title, scale=alt.Scale(domain=[low, high], nice=False)),
+        alt.Y(
+            "pair:N",
+            title=None,
+            sort=None,
+            scale=alt.Scale(domain=[row["pair"] for row in rows]),
+            axis=alt.Axis(grid=False, ticks=False, domain=False, labelPadding=6),
+        ),
     )
+    near = [
+        {name: value for name, value in row.items() if name != "seeds"} for row in rows if low <= row["effect"] <= high
+    ]
+    seeds = [
+        {"pair": row["pair"], "seed": seed, "difference": value}
+        for row in rows
+        for seed, value in row["seeds"].items()
+        if low <= value <= high
+    ]
+    colours, shapes = (
+        alt.Scale(domain=list(style.WORDS), range=list(looks)) for looks in zip(*style.WORDS.values(), strict=True)
+    )
+    zero = alt.Chart(alt.InlineData(values=[{"effect": neutral}])).mark_rule(color=style.INK, strokeDash=[4, 3])
+    base: Any = alt.Chart(alt.InlineData(values=near)).encode(y=y, color=alt.Color("word:N", scale=colours))
     numbers = [alt.Tooltip(f"{field}:Q", format=".4~g") for field in ("effect", "low", "high")]
-    bars = base.transform_filter("datum.low !== null").mark_rule(strokeWidth=3, color=style.MUTED)
-    means = base.mark_point(filled=True, size=110, color=style.INK, opacity=1)
-    rings: Any = alt.Chart(alt.InlineData(values=seeds)).mark_point(size=40, color=style.INK, opacity=0.7, yOffset=9)
+    bars = base.transform_filter("datum.low !== null").mark_rule(strokeWidth=3, clip=True)
+    means = base.mark_point(filled=True, size=90, opacity=1)
+    dots: Any = alt.Chart(alt.InlineData(values=seeds)).mark_point(size=22, color=style.INK, opacity=0.7, yOffset=7)
     tooltip = ["pair:N", "seed:N", alt.Tooltip("difference:Q", format=".4~g")]
     return alt.layer(
-        zero,
+        zero.encode(x=x),
         bars.encode(x=alt.X("low:Q", title=title), x2="high:Q"),
-        means.encode(x=x, tooltip=["pair:N", *numbers]),
-        rings.encode(y=y, x=alt.X("difference:Q", title=title), tooltip=tooltip),
+        means.encode(x=x, shape=alt.Shape("word:N", scale=shapes), tooltip=["pair:N", "word:N", *numbers]),
+        dots.encode(y=y, x=alt.X("difference:Q", title=title), tooltip=tooltip),
+        *(
+            _beyond(row, y, row["effect"] < low, f"{row['effect']:{'.3f' if neutral else '+.4f'}}")
+            for row in rows
+            if not low <= row["effect"] <= high
+        ),
     )
+
+
+def _beyond(row: Record, y: alt.Y, left: bool, number: str) -> Any:
+    """The number of an effect beyond the edge, with where it is."""
+    told = f"\N{LEFTWARDS ARROW} {number}" if left else f"{number} \N{RIGHTWARDS ARROW}"
+    mark: Any = alt.Chart(alt.InlineData(values=[{"pair": row["pair"], "told": told}]))
+    colour, _ = style.WORDS[row["word"]]
+    mark = mark.mark_text(align="left" if left else "right", dx=4 if left else -4, fontWeight=600, color=colour)
+    return mark.encode(y=y, x=alt.value(0 if left else "width"), text="told:N")
+
+
+def rows_height(rows: list[Record]) -> int:
+    """Pixels that a forest of these rows takes."""
+    return max(200, 60 + ROW * len(rows))
 
 
 def steps_to_target(folder: Folder) -> style.Drawing | None:

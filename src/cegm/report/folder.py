@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cegm.baselines import ordered
+from cegm.baselines import BASE, ordered
 from cegm.report import shapes
 from cegm.strict import json_lines, json_object, read_text, yaml_value
 from cegm.train import verification
@@ -17,8 +17,6 @@ Record = dict[str, Any]
 
 VERDICT = "verdict.json"
 VERDICT_KEYS = frozenset({"methods", "runs", "failed", "refused", "target_loss", "screening", "statement", "measures"})
-EFFECTS = "effects.json"
-EFFECTS_KEYS = frozenset({"measure", "seeds", "claim", "costs", "base", "parts", "arms"})
 OVERHEAD = "overhead.json"
 DRILL = "drill.json"
 MEASURED = {
@@ -34,7 +32,7 @@ class Run:
 
     Attributes:
         name: Folder name.
-        method: Optimizer.
+        method: Its arm: the optimizer, or in an ablation the change.
         seed: Seed of weights and batches.
         role: `main` or `equal_seconds`.
         status: `finished`, `failed`, or `missing` (planned, without a result).
@@ -83,46 +81,13 @@ class Folder:
 
     @property
     def methods(self) -> list[str]:
-        """All methods of the folder, in the order of `cegm.baselines.ordered`."""
+        """All arms of the folder, in the order of `cegm.baselines.ordered`."""
         return ordered(run.method for run in self.runs)
 
-
-@dataclass
-class Ablation:
-    """What an ablation folder holds beside its runs.
-
-    Attributes:
-        path: The folder.
-        effects: Content of `effects.json`; its schema stands at `cegm.compare.effects.effects`.
-        base: Configuration of the base run, from `plan.jsonl`; empty without one.
-    """
-
-    path: Path
-    effects: Record
-    base: Record
-
     @property
-    def arms(self) -> list[Record]:
-        """The changes, lowest effect first and those without one last."""
-        arms: list[Record] = self.effects["arms"]
-        return arms
-
-
-def is_ablation(path: Path) -> bool:
-    """Whether the folder is that of a finished ablation."""
-    return (path / EFFECTS).exists()
-
-
-def read_ablation(path: Path) -> Ablation:
-    """Reads an ablation folder.
-
-    Raises:
-        ValueError: If one of its files is damaged.
-    """
-    file = path / EFFECTS
-    effects = _whole(file, EFFECTS_KEYS, "run the ablation again to write it anew")
-    plan = _lines(path / "plan.jsonl", shapes.plan)
-    return Ablation(path, effects, plan[0].get("config", {}) if plan else {})  # the base on the first seed comes first
+    def is_ablation(self) -> bool:
+        """Whether its arms are changes of one base."""
+        return BASE in self.methods
 
 
 def read(path: Path) -> Folder:
@@ -180,7 +145,7 @@ def _planned_runs(path: Path) -> list[Run]:
 
 
 def _planned_run(line: Record, folder: Path | None) -> Run:
-    run = Run(str(line["id"]), str(line["method"]), int(line["seed"]), str(line["role"]), "missing")
+    run = Run(str(line["id"]), str(line.get("arm", line["method"])), int(line["seed"]), str(line["role"]), "missing")
     if folder is None:
         return run
     run.name = folder.name

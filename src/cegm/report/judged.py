@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cegm.baselines import ordered
+from cegm.baselines import BASE, ordered
+from cegm.report import words
 from cegm.report.folder import Folder, Record, Run
 
 LOSS = "bits_per_byte"
@@ -54,9 +55,42 @@ class Judged:
 
     def entry(self, name: str, other: str) -> Record | None:
         """The subject against another method; None where nothing was measured."""
+        return self.pair(name, self.subject, other)
+
+    def pair(self, name: str, first: str, second: str) -> Record | None:
+        """One arm against another; None where nothing was measured."""
         entries = self.measure(name).get("pairs", [])
-        found = next((entry for entry in entries if entry["pair"] == [self.subject, other]), None)
+        found = next((entry for entry in entries if entry["pair"] == [first, second]), None)
         return None if found is None or found["effect"] is None else found
+
+    def detail(self, name: str, entry: Record) -> str:
+        """Size, interval or points, and for "no evidence" what might be there all the same."""
+        measure = self.measure(name)
+        size, spread = words.difference(measure, entry), words.spread(measure, entry)
+        if spread == words.NONE:
+            return f"{size}, one seed"
+        size += f" [{spread}]" if entry["interval"] else f", by seed {spread}"
+        if entry["word"] != "no evidence":
+            return size
+        smallest = words.effect(measure, entry["smallest_detectable"] or 0.0)
+        unseen = f"one below {smallest.lstrip('+')} would often go unseen" if smallest.startswith("+") else None
+        return "; ".join(part for part in (size, self._equal(name, entry) or unseen) if part)
+
+    def _equal(self, name: str, entry: Record) -> str | None:
+        """Whether the losses of a pair were shown to be equal within a margin."""
+        tests = self.verdict.get("no_loss") or [] if name == LOSS else []
+        shown = next((test for test in tests if test["pair"] == entry["pair"] and test["no_loss"]), None)
+        return None if shown is None else f"shown to be equal within {shown['margin']:g} bits per byte"
+
+    @property
+    def parts(self) -> list[Record]:
+        """Of an ablation, its changes by question; empty for methods that were compared with each other."""
+        return list(self.verdict.get("parts", []))
+
+    @property
+    def changes(self) -> list[str]:
+        """Of an ablation, its arms but the base."""
+        return [arm for arm in self.methods if arm != BASE]
 
     def taken(self, name: str) -> bool:
         """Whether any run has a value of the measure."""

@@ -14,7 +14,19 @@ from pathlib import Path
 import jinja2
 import vl_convert
 
-from cegm.report import claims, curves, dots, drill, exhibits, gradient_map, layers, overhead, sentences, style, tables
+from cegm.report import (
+    claims,
+    curves,
+    dots,
+    drill_chart,
+    exhibits,
+    gradient_map,
+    layers,
+    overhead_chart,
+    sentences,
+    style,
+    tables,
+)
 from cegm.report.exhibit_figures import retention
 from cegm.report.figures import Figure, figure
 from cegm.report.folder import Folder, read
@@ -122,6 +134,14 @@ def sections(folder: Folder) -> list[Section]:
     unjudged = (
         "Not measured in this comparison." if folder.verdict else "Needs a verdict, which this folder does not hold."
     )
+    if folder.is_ablation:
+        return [
+            Section("final", "Effect of every change", _differences(folder, "bits_per_byte"), unjudged),
+            Section(
+                "seconds", "The base's training time for controls", _differences(folder, "equal_seconds"), unjudged
+            ),
+            *_overhead(folder),
+        ]
     drawn = [Section("learning", "How the runs learn", _learning(folder), "No run has been evaluated yet.")]
     if folder.is_comparison:
         drawn += [
@@ -157,19 +177,29 @@ def _learning(folder: Folder) -> list[Figure]:
 def _final(folder: Folder) -> list[Figure]:
     meaning = "Each mark is one seed, the upright bar is the mean, and thin lines join runs of the same seed."
     chart = dots.every_seed(folder, "bits_per_byte", "bits per byte; lower is better")
-    found = figure("Final validation loss", meaning, chart, 200)
+    return figure("Final validation loss", meaning, chart, 200) + _differences(folder, "bits_per_byte")
+
+
+def _differences(folder: Folder, measure: str) -> list[Figure]:
+    """The effect of every pair, of an ablation as wide as the page."""
+    title, unit = "Difference between methods", "bits per byte, first minus second"
     meaning = f"{WITHIN} Left of the dashed line favours the first; across it, nothing."
-    chart = dots.differences(folder, "bits_per_byte", "bits per byte, first minus second")
-    return found + figure("Difference between methods", meaning, chart, 200)
+    if folder.is_ablation:
+        title, unit = "Effect of every change", "bits per byte, change minus base"
+        meaning = (
+            "Small dots are seeds, large marks their mean, bars the 95 % interval where seeds are enough for one. Left of the "
+            "dashed line is better than the base. What lies far outside stands at the edge, with its number."
+        )
+    if measure == "equal_seconds":
+        title = f"{title} at equal seconds"
+    rows = dots.difference_points(folder, measure)
+    return figure(title, meaning, dots.forest(rows, unit), dots.rows_height(rows), wide=folder.is_ablation)
 
 
 def _equal_seconds(folder: Folder) -> list[Figure]:
     meaning = "Every method trains as long as CEGM does, with more or fewer steps. Each mark is one seed."
     chart = dots.every_seed(folder, "equal_seconds", "bits per byte; lower is better")
-    found = figure("Loss at equal seconds", meaning, chart, 200)
-    meaning = f"{WITHIN} Left of the dashed line favours the first."
-    chart = dots.differences(folder, "equal_seconds", "bits per byte, first minus second")
-    return found + figure("Difference at equal seconds", meaning, chart, 200)
+    return figure("Loss at equal seconds", meaning, chart, 200) + _differences(folder, "equal_seconds")
 
 
 def _costs(folder: Folder) -> list[Figure]:
@@ -200,12 +230,19 @@ def _overhead(folder: Folder) -> list[Section]:
     )
     figures = [
         drawn
-        for axis, name in overhead.AXES.items()
-        for drawn in figure(f"Time of a step by {name}", meaning, overhead.ratios(found, axis), 220)
+        for axis, name in overhead_chart.AXES.items()
+        for drawn in figure(f"Time of a step by {name}", meaning, overhead_chart.ratios(found, axis), 220)
     ]
     how = f"{found['how']}, on {found['hardware']}. The reference is {reference}."
-    numbers = Table("Every shape in numbers", how[0].upper() + how[1:], overhead.COLUMNS, overhead.rows(found))
+    numbers = Table(
+        "Every shape in numbers", how[0].upper() + how[1:], overhead_chart.COLUMNS, overhead_chart.rows(found)
+    )
     title = f"What it costs beside {reference}, by size, batch and length"
+    if folder.is_ablation:
+        order = [row["pair"] for row in dots.difference_points(folder, "bits_per_byte")]
+        title, chart = "What every change costs", overhead_chart.changes(found, order)
+        meaning = meaning.replace("Above", "Right of")
+        figures = figure("Time of a step", meaning, chart, dots.rows_height(found["points"]), wide=True)
     return [Section("overhead", title, figures, "No two shapes could be measured.", numbers if numbers.rows else None)]
 
 
@@ -217,9 +254,11 @@ def _drill(folder: Folder) -> list[Section]:
         "How far the training loss lies above that of an undisturbed copy: medians over seeds, in bands from the lowest to the highest. "
         "Below the dashed line a method has recovered; above it, the scale is logarithmic."
     )
-    figures = figure("Excess after one bad step", meaning, drill.chart(found), height=None, wide=True)
-    how = f"{found['how'][0].upper()}{found['how'][1:]}. Medians of {drill.seeds(found)} seeds, on {found['hardware']}."
-    numbers = Table("Every bad step in numbers", how, drill.COLUMNS, drill.rows(found), drill.NAMES, folded=False)
+    figures = figure("Excess after one bad step", meaning, drill_chart.chart(found), height=None, wide=True)
+    how = f"{found['how'][0].upper()}{found['how'][1:]}. Medians of {drill_chart.seeds(found)} seeds, on {found['hardware']}."
+    numbers = Table(
+        "Every bad step in numbers", how, drill_chart.COLUMNS, drill_chart.rows(found), drill_chart.NAMES, folded=False
+    )
     title = "How each method recovers from one bad step"
     return [Section("drill", title, figures, "No method could be drilled.", numbers if numbers.rows else None)]
 

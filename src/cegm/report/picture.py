@@ -8,8 +8,9 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from cegm.report import curves, dots, style
-from cegm.report.folder import read
+from cegm.report import curves, dots, overhead_chart, style
+from cegm.report.folder import Folder, read
+from cegm.report.sentences import headline
 from cegm.train.durable import write_whole
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -20,7 +21,7 @@ PANEL = (300, 230)
 
 
 def export_picture(comparison_dir: Path, path: Path) -> Path:
-    """Draws learning curves, final losses and context retention side by side.
+    """Draws learning curves, final losses and context retention side by side; of an ablation, the effect of every change.
 
     Args:
         comparison_dir: Comparison folder.
@@ -34,23 +35,37 @@ def export_picture(comparison_dir: Path, path: Path) -> Path:
     """
     require_ending(path)
     folder = read(Path(comparison_dir))
-    panels = [
-        ("Validation loss, second half of training", curves.learning_curves(folder, ending=True)),
-        ("Final validation loss, every seed", dots.every_seed(folder, "bits_per_byte", "bits per byte")),
-        ("Recall over distance", curves.retention(folder)),
-    ]
+    panels, height = _panels(folder)
     drawn = [
-        chart.properties(title=title, width=PANEL[0], height=PANEL[1]) for title, chart in panels if chart is not None
+        chart.properties(title=title, width=PANEL[0], height=height) for title, chart in panels if chart is not None
     ]
     if not drawn:
-        raise ValueError(f"{comparison_dir} has no finished run to draw: see its result.json files for the errors")
-    return save(alt.hconcat(*drawn, spacing=40).resolve_scale(color="shared"), path)
+        raise ValueError(f"{comparison_dir} has nothing to draw: see its result.json files for the errors")
+    chart = alt.hconcat(*drawn, spacing=40)
+    return save(chart if folder.is_ablation else chart.resolve_scale(color="shared"), path)
 
 
 def require_ending(path: Path) -> None:
     """Raises ValueError unless the name ends in `.svg` or `.png`."""
     if path.suffix not in (".svg", ".png"):
         raise ValueError(f"cannot write a picture to {path.name}: end the name in .svg or .png")
+
+
+def _panels(folder: Folder) -> tuple[list[tuple[str, style.Drawing | None]], int]:
+    """What is drawn side by side with its titles, and how high it is."""
+    if folder.is_ablation:
+        rows = dots.difference_points(folder, "bits_per_byte")
+        effects = dots.forest(rows, "bits per byte, change minus base")
+        costs = (
+            None if folder.overhead is None else overhead_chart.changes(folder.overhead, [row["pair"] for row in rows])
+        )
+        return [(headline(folder), effects), ("Time of a step", costs)], dots.rows_height(rows)
+    panels = [
+        ("Validation loss, second half of training", curves.learning_curves(folder, ending=True)),
+        ("Final validation loss, every seed", dots.every_seed(folder, "bits_per_byte", "bits per byte")),
+        ("Recall over distance", curves.retention(folder)),
+    ]
+    return panels, PANEL[1]
 
 
 def save(chart: Any, path: Path) -> Path:

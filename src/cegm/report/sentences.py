@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cegm.baselines import ordered
-from cegm.report import style, words
+from cegm.baselines import METHODS, SUBJECT
+from cegm.report import changes, costs, style, words
 from cegm.report.claims import claims
 from cegm.report.folder import Folder, Record
 from cegm.report.judged import LOSS, Judged, judged, reason
@@ -38,10 +38,7 @@ LOSSES = {
 REACH = ("retention", "noise", "domains")
 """Axes on which context should help most, if it carries what the paper says."""
 
-WITHOUT_CONTEXT = {
-    "normuon": "which is CEGM without contexts",
-    "muon": "which has neither contexts nor row moments",
-}
+CONTROLS = [name for name in reversed(METHODS) if METHODS[name].without_context]
 """Methods that show what CEGM is without contexts, the closest first."""
 
 
@@ -49,7 +46,7 @@ WITHOUT_CONTEXT = {
 class Sentence:
     """A statement and where it belongs."""
 
-    kind: Literal["loss", "better", "worse", "open", "cost", "warning"]
+    kind: Literal["loss", "part", "better", "worse", "open", "cost", "warning"]
     text: str
 
 
@@ -61,7 +58,9 @@ def headline(folder: Folder) -> str:
         return f"One run of {style.name(run.method)} (seed {run.seed}) {state}; there is nothing to compare it with."
     verdict = judged(folder)
     if verdict is None:
-        return "This comparison has not been judged yet: it holds no verdict."
+        return "This comparison has not been judged yet: it holds no verdict. Its command, given again, judges what is there."
+    if verdict.parts:
+        return changes.headline(verdict)
     subject = style.name(verdict.subject)
     found = [entry for other in verdict.methods[1:] if (entry := verdict.entry(LOSS, other))]
     if verdict.subject in verdict.failed:
@@ -89,10 +88,13 @@ def sentences(folder: Folder) -> list[Sentence]:
     verdict = judged(folder)
     if verdict is None:
         return []
+    if verdict.parts:
+        told = [Sentence("part", text) for text in changes.answers(verdict)]
+        return told + [Sentence("warning", text) for text in changes.BEWARE] + _warnings(verdict.verdict)
     told = _losses(verdict) + _axes(verdict) + _reach(verdict) + _missing(folder, verdict)
-    told += [Sentence("cost", text) for other in verdict.methods[1:] if (text := _cost(verdict, other))]
-    told += _overhead(folder.overhead) if folder.overhead else []
-    told += _undrilled(folder.drill) if folder.drill else []
+    told += [Sentence("cost", text) for other in verdict.methods[1:] if (text := costs.beside(verdict, other))]
+    told += [Sentence("cost", text) for text in costs.ranges(folder.overhead)]
+    told += [Sentence("warning", text) for text in costs.unmeasured(folder.overhead, folder.drill)]
     return told + _warnings(verdict.verdict)
 
 
@@ -121,11 +123,11 @@ def _losses(verdict: Judged) -> list[Sentence]:
 def _loss(name: str, others: list[str], verdict: Judged) -> list[str]:
     """A clause for every word that a measure got."""
     better, worse, topic = LOSSES[name]
-    subject, measure = style.name(verdict.subject), verdict.measure(name)
+    subject = style.name(verdict.subject)
     told: dict[str, list[str]] = {"better": [], "worse": [], "no evidence": [], "missing": []}
     for other in others:
         entry = verdict.entry(name, other)
-        detail = "" if entry is None else f" ({_detail(measure, entry, verdict)})"
+        detail = "" if entry is None else f" ({verdict.detail(name, entry)})"
         told["missing" if entry is None else entry["word"]].append(style.name(other) + detail)
     clauses = [
         f"{subject} {verb} {listed(told[word], 'and')}"
@@ -139,28 +141,6 @@ def _loss(name: str, others: list[str], verdict: Judged) -> list[str]:
     if told["missing"]:
         clauses.append(f"{topic} was not measured against {listed(told['missing'], 'or')}")
     return clauses
-
-
-def _detail(measure: Record, entry: Record, verdict: Judged) -> str:
-    """Size, interval or points, and for "no evidence" what might be there all the same."""
-    size, spread = words.difference(measure, entry), words.spread(measure, entry)
-    if spread == words.NONE:
-        return f"{size}, one seed"
-    size += f" [{spread}]" if entry["interval"] else f", by seed {spread}"
-    if entry["word"] != "no evidence":
-        return size
-    smallest = words.effect(measure, entry["smallest_detectable"] or 0.0)
-    unseen = f"one below {smallest.lstrip('+')} would often go unseen" if smallest.startswith("+") else None
-    return "; ".join(part for part in (size, _equal(measure, entry, verdict) or unseen) if part)
-
-
-def _equal(measure: Record, entry: Record, verdict: Judged) -> str | None:
-    """Whether the losses of a pair were shown to be equal within a margin."""
-    if measure["name"] != LOSS:
-        return None
-    tests = verdict.verdict.get("no_loss") or []
-    shown = next((test for test in tests if test["pair"] == entry["pair"] and test["no_loss"]), None)
-    return None if shown is None else f"shown to be equal within {shown['margin']:g} bits per byte"
 
 
 def _axes(verdict: Judged) -> list[Sentence]:
@@ -229,10 +209,10 @@ def _named(verdict: Judged, axis: str, rivals: tuple[str, ...]) -> str:
 
 def _reach(verdict: Judged) -> list[Sentence]:
     """Whether context helps where it should reach furthest more than it helps the loss, as far as the words can tell."""
-    control = next((method for method in WITHOUT_CONTEXT if verdict.entry(LOSS, method)), "")
+    control = next((method for method in CONTROLS if verdict.entry(LOSS, method)), "")
     loss = verdict.entry(LOSS, control)
     found = {axis: entry["word"] for axis in REACH if (entry := verdict.entry(axis, control))}
-    if verdict.subject != "cegm" or loss is None or not found:
+    if verdict.subject != SUBJECT or loss is None or not found:
         return []
     by_word: dict[str, list[str]] = {}
     for axis, word in found.items():
@@ -246,7 +226,7 @@ def _reach(verdict: Judged) -> list[Sentence]:
         end = "that points to a yes, but the gap between the two was not tested"
     topics = listed([_topic(verdict, axis) for axis in found], "and")
     text = (
-        f"Does context help at {topics} more than at plain loss? Against {style.name(control)}, {WITHOUT_CONTEXT[control]}, "
+        f"Does context help at {topics} more than at plain loss? Against {style.name(control)}, {METHODS[control].without_context}, "
         f"the word is {_quoted(loss['word'])} at plain loss and {told}: {end}."
     )
     return [Sentence("open", text)]
@@ -278,58 +258,3 @@ def _warnings(verdict: Record) -> list[Sentence]:
         count = len(verdict["refused"])
         told.append(Sentence("warning", f"{count} pairings were refused because hashes disagree (listed below)."))
     return told
-
-
-def _cost(verdict: Judged, other: str) -> str:
-    """One sentence on time, memory and state against another method."""
-    parts = []
-    for name, topic in (
-        ("step_time", "the time per step"),
-        ("memory", "the peak memory"),
-        ("optimizer_state", "the optimizer state"),
-    ):
-        entry = verdict.entry(name, other)
-        if entry is not None:
-            spread = words.NONE if entry["p"] is None else words.spread({"effect": "ratio"}, entry)
-            known = f" ({'95 % interval' if entry['interval'] else 'by seed'} {spread})" if spread != words.NONE else ""
-            parts.append(f"{entry['effect']:.3f} {words.TIMES} {topic}{known}")
-    subject = style.name(verdict.subject)
-    return f"Compared with {style.name(other)}, {subject} takes {', '.join(parts)}." if parts else ""
-
-
-def _overhead(overhead: Record) -> list[Sentence]:
-    """The range of every method's step over the reference's, and the shapes that could not be measured."""
-    points = [point for point in overhead["points"] if "methods" in point]
-    told = [
-        Sentence("cost", _range(points, method, overhead["reference"]))
-        for method in ordered(overhead["methods"])
-        if points and method != overhead["reference"]
-    ]
-    for point in overhead["points"]:
-        if "error" in point:
-            told.append(Sentence("warning", f"No overhead was measured at {_shape(point)}: {point['error']}."))
-    return told
-
-
-def _undrilled(drill: Record) -> list[Sentence]:
-    """Methods and seeds that could not be drilled."""
-    return [
-        Sentence("warning", f"{style.name(point['method'])} was not drilled on seed {point['seed']}: {point['error']}.")
-        for point in drill["points"]
-        if "error" in point
-    ]
-
-
-def _range(points: list[Record], method: str, reference: str) -> str:
-    times = [point["methods"][method]["ratio"]["estimate"] for point in points]
-    memory = [point["methods"][method]["peak_ratio"] for point in points]
-    dearest = points[times.index(max(times))]
-    return (
-        f"Over {len(points)} shape{'s' * (len(points) != 1)}, a step of {style.name(method)} takes {min(times):.2f} to "
-        f"{max(times):.2f} {words.TIMES} the time of {style.name(reference)}'s (most at {_shape(dearest)}) and "
-        f"{min(memory):.2f} to {max(memory):.2f} {words.TIMES} its peak memory."
-    )
-
-
-def _shape(point: Record) -> str:
-    return f"width {point['width']}, {point['batch']} x {point['length']} tokens"

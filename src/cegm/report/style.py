@@ -6,36 +6,15 @@ from typing import Any, TypeAlias
 
 import altair as alt
 
+from cegm.baselines import METHODS, REFERENCE, SUBJECT, Look
+
 Drawing: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
 
 INK = "#1b1b1b"
 MUTED = "#5f6368"
 
-NAMES = {
-    "cegm": "CEGM",
-    "muon": "Muon",
-    "adamw": "AdamW",
-    "normuon": "NorMuon",
-    "newton_muon": "Newton-Muon",
-    "soap": "SOAP",
-    "shampoo": "Shampoo",
-    "mac": "MAC",
-    "schedule_free": "Schedule-free",
-}
-
-# Okabe-Ito, a brown and a grey; the first three differ in lightness too.
-LOOKS: dict[str, tuple[str, list[int], str]] = {
-    "cegm": ("#D55E00", [1, 0], "circle"),
-    "muon": ("#009E73", [8, 3], "triangle-up"),
-    "adamw": ("#0072B2", [2, 2], "square"),
-    "normuon": ("#CC79A7", [8, 3, 2, 3], "diamond"),
-    "newton_muon": ("#E69F00", [5, 5], "cross"),
-    "soap": ("#56B4E9", [1, 3], "triangle-down"),
-    "shampoo": ("#000000", [12, 4], "triangle-left"),
-    "mac": ("#8C6D46", [4, 2, 1, 2], "triangle-right"),
-    "schedule_free": ("#7F7F7F", [10, 2, 2, 2], "wedge"),
-}
-SPARE_LOOKS = list(LOOKS.values())[3:]
+SPARE_LOOKS = [method.look for name, method in METHODS.items() if name not in (SUBJECT, REFERENCE, "muon")]
+"""For names that are no method's."""
 
 WORDS: dict[str, tuple[str, str]] = {
     "better": ("#009E73", "triangle-up"),
@@ -75,28 +54,28 @@ CONFIG: dict[str, Any] = {
 
 def name(method: str) -> str:
     """The method as people write it."""
-    return NAMES.get(method, method)
+    return METHODS[method].title if method in METHODS else method
 
 
-def looks(methods: list[str]) -> list[tuple[str, list[int], str]]:
+def looks(methods: list[str]) -> list[Look]:
     """Colour, dash and shape of each method, the same in every chart; names that are no method's share the spare ones in order."""
     spare = iter(SPARE_LOOKS * (1 + len(methods) // len(SPARE_LOOKS)))
-    return [LOOKS[method] if method in LOOKS else next(spare) for method in methods]
+    return [METHODS[method].look if method in METHODS else next(spare) for method in methods]
 
 
 def colour(methods: list[str], legend: bool = True) -> alt.Color:
     """Colour by the field `method`."""
-    scale = alt.Scale(domain=[name(m) for m in methods], range=[look[0] for look in looks(methods)])
+    scale = alt.Scale(domain=[name(m) for m in methods], range=[look.colour for look in looks(methods)])
     return alt.Color("method:N", scale=scale, legend=alt.Legend() if legend else None)
 
 
 def dash(methods: list[str]) -> alt.StrokeDash:
     """Line pattern by the field `method`."""
-    scale = alt.Scale(domain=[name(m) for m in methods], range=[look[1] for look in looks(methods)])
+    scale = alt.Scale(domain=[name(m) for m in methods], range=[list(look.dash) for look in looks(methods)])
     return alt.StrokeDash("method:N", scale=scale, legend=None)
 
 
 def shape(methods: list[str], legend: bool = True) -> alt.Shape:
     """Point shape by the field `method`."""
-    scale = alt.Scale(domain=[name(m) for m in methods], range=[look[2] for look in looks(methods)])
+    scale = alt.Scale(domain=[name(m) for m in methods], range=[look.shape for look in looks(methods)])
     return alt.Shape("method:N", scale=scale, legend=alt.Legend() if legend else None)

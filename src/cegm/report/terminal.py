@@ -6,12 +6,14 @@ import textwrap
 from pathlib import Path
 
 from cegm.aligned import aligned
-from cegm.report import drill, sentences, style, tables, words
+from cegm.report import changes, drill_chart, sentences, style, tables, words
 from cegm.report.folder import Record, read
 from cegm.report.judged import Judged, judged
 
 COLUMNS = ("method", "runs", "bits/byte", "recall", "bits/byte, equal s", "steps to target", "step", "memory", "state")
 WIDTH = 110
+WIDEST = 130
+"""Characters of a row of changes."""
 
 
 def table(folder: Path) -> str:
@@ -27,13 +29,28 @@ def table(folder: Path) -> str:
         ValueError: If the folder is neither, or damaged.
     """
     content = read(Path(folder))
+    verdict = judged(content)
     rows = [COLUMNS, *((row["method"], row["runs"], *row["cells"]) for row in tables.method_rows(content))]
-    lines = [*aligned(rows, {0}), *_axes(judged(content)), *_drill(content.drill), "", sentences.headline(content)]
+    lines = aligned(rows, {0})
+    if verdict is not None and verdict.parts:
+        lines = aligned(_fitting([changes.COLUMNS, *changes.rows(verdict, content.overhead)]), {0, 1, 4})
+    lines += [*_axes(verdict), *_drill(content.drill), "", sentences.headline(content)]
     for sentence in sentences.sentences(content):
         if sentence.kind != "loss":  # the headline has told it
             lines.append(textwrap.fill(sentence.text, WIDTH, subsequent_indent="  "))
     lines += [f"failed: {row['name']}: {row['error']}" for row in tables.run_rows(content) if row["status"] == "failed"]
     return "\n".join(printable(line) for line in lines)
+
+
+def _fitting(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Printable cells, names of changes cut to keep within the width."""
+    cells = [(printable(name), _cut(printable(part), 24), *rest) for name, part, *rest in rows]
+    others = sum(2 + max(map(len, column)) for column in list(zip(*cells, strict=True))[1:])
+    return [(_cut(name, WIDEST - others), *rest) for name, *rest in cells]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def _axes(verdict: Judged | None) -> list[str]:
@@ -60,10 +77,10 @@ def _axis(verdict: Judged, axis: str, order: list[str]) -> tuple[str, ...]:
 
 def _drill(found: Record | None) -> list[str]:
     """A line per bad step, clipping and method."""
-    if found is None or not drill.rows(found):
+    if found is None or not drill_chart.rows(found):
         return []
     head = ("bad step", "clipping", "method", "highest, nats", "steps to recover", "over seeds", "left, nats", "seeds")
-    return ["", *aligned([head, *drill.rows(found)], set(range(drill.NAMES)))]
+    return ["", *aligned([head, *drill_chart.rows(found)], set(range(drill_chart.NAMES)))]
 
 
 def printable(text: str) -> str:

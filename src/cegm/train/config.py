@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cegm import strict
-from cegm.baselines import METHODS, RATES
+from cegm.baselines import METHODS, REFERENCE, require_method
 from cegm.loss_options import check as check_loss_options
 from cegm.options import OPTIONS
 from cegm.spelling import nearest
@@ -128,7 +128,7 @@ class RunConfig:
     optimizer_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_choice("method", self.method, tuple(METHODS))
+        require_method(self.method)
         for name, value in self._defaults().items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
@@ -136,12 +136,12 @@ class RunConfig:
 
     def _defaults(self) -> dict[str, Any]:
         """What is taken where nothing is given: weights that were trained must not lose what they know."""
-        rates = RATES[self.method]
-        schedule = {"lr_scheduler_type": "constant_with_warmup" if self.method == "schedule_free" else "cosine"}
+        rates = METHODS[self.method].rates
+        schedule = {"lr_scheduler_type": METHODS[self.method].schedule}
         if self.is_fresh:
             return {"learning_rate": rates.fresh, "weight_decay": 0.1, "warmup_steps": 0.05, **schedule}
         # A rate that was given holds for all weights, as it does for fresh ones.
-        aux: dict[str, Any] = {"aux_lr": RATES["adamw"].trained} if self.learning_rate is None else {}
+        aux: dict[str, Any] = {"aux_lr": METHODS[REFERENCE].rates.trained} if self.learning_rate is None else {}
         rate = rates.adapters if self.lora_r else rates.trained
         return {**aux, "learning_rate": rate, "weight_decay": 0.0, "warmup_steps": 10.0, **schedule}
 
@@ -168,9 +168,10 @@ class RunConfig:
     def validate(self) -> None:
         """Checks every value; see the class for what it raises."""
         _check_choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
-        if self.method == "schedule_free" and not self.lr_scheduler_type.startswith("constant"):
+        usual = METHODS[self.method].schedule
+        if usual.startswith("constant") and not self.lr_scheduler_type.startswith("constant"):
             raise ValueError(
-                f"lr_scheduler_type={self.lr_scheduler_type!r}: schedule_free averages steps instead; use constant_with_warmup"
+                f"lr_scheduler_type={self.lr_scheduler_type!r}: {self.method} averages steps instead; use {usual}"
             )
         _check_choice("sharding", self.sharding, SHARDINGS)
         if self.sharding == "fsdp" and (self.lora_r or self.beta):

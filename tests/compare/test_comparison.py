@@ -11,10 +11,10 @@ for extra in ("trl", "altair", "statsmodels"):
 
 from cegm import report  # noqa: E402
 from cegm.cli import main  # noqa: E402
-from cegm.compare import run  # noqa: E402
+from cegm.compare import comparison as module  # noqa: E402
+from cegm.compare.comparison import write_results  # noqa: E402
 from cegm.compare.config import from_values  # noqa: E402
 from cegm.compare.plan import read_plan  # noqa: E402
-from cegm.compare.run import write_results  # noqa: E402
 from cegm.report.folder import MEASURED, read  # noqa: E402
 
 SENTENCES = [
@@ -233,8 +233,8 @@ def test_what_would_fail_in_every_run_is_one_line_before_anything_is_written(arg
 @pytest.mark.parametrize("model", ["tiny", "some/model"])
 def test_a_comparison_from_trained_weights_says_how_fast_each_method_learns(tmp_path, monkeypatch, capsys, model):
     for name in ("require_possible", "_compare", "write_verdict"):
-        monkeypatch.setattr(run, name, lambda *_: None)
+        monkeypatch.setattr(module, name, lambda *_: None)
     config = from_values({"model_name_or_path": model, "methods": "adamw,cegm", "output_dir": str(tmp_path / "out")})
-    run.compare(config)
+    module.compare(config)
     said = [config.run(method, 0).pace for method in ("adamw", "cegm")]
     assert capsys.readouterr().out.splitlines() == ([] if model == "tiny" else said)

@@ -19,12 +19,13 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from cegm.compare.execute import execute
-from cegm.compare.launch import Launcher, launching
+from cegm.baselines.space import KNOBS, Space
+from cegm.compare.comparison import require_possible
+from cegm.compare.execute import execute, launching
+from cegm.compare.launch import Launcher
 from cegm.compare.plan import PlannedRun
 from cegm.compare.progress import Bars
-from cegm.compare.run import require_possible
-from cegm.compare.tuning import KNOBS, Space, TuneConfig, settings
+from cegm.compare.tuning import TuneConfig, settings
 from cegm.train.durable import sole_writer, write_whole
 
 TUNED = "tuned.yaml"
@@ -94,7 +95,7 @@ def _search(
         abreast = max(1, launcher.slots() // (len(searches) * len(config.runs.seed_list)))
         asked = [(s, s.ask()) for s in searches for _ in range(min(abreast, goal - s.count()))]
         planned = [s.planned(trial) for s, trial in asked]
-        runs = list({run.id: run for group in planned for run in group}.values())
+        runs = [run for group in planned for run in group]
         bars.expect(runs)
         results = execute(folder, runs, launcher, bars.watch)
         for (search, trial), group in zip(asked, planned, strict=True):

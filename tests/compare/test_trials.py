@@ -6,7 +6,7 @@ import yaml
 
 pytest.importorskip("optuna")
 
-from cegm.compare import tune as module
+from cegm.compare import trials as module
 from cegm.compare.config import CompareConfig
 from cegm.compare.tuning import TuneConfig
 

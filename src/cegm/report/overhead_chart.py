@@ -6,9 +6,9 @@ from typing import Any
 
 import altair as alt
 
-from cegm.baselines import ordered
+from cegm.baselines import BASE, ordered
 from cegm.report import style, words
-from cegm.report.dots import MEBIBYTE
+from cegm.report.dots import MEBIBYTE, forest
 from cegm.report.folder import Record
 
 AXES = {"width": "width of the model", "batch": "rows of a batch", "length": "tokens of a row"}
@@ -49,7 +49,7 @@ def ratios(overhead: Record, axis: str) -> style.Drawing | None:
     """Time of a step over the reference's along one axis, with its interval or its blocks; None where no two points make a line."""
     points = along(overhead, axis)
     methods = compared(overhead)
-    if len(points) < 2 or not methods:
+    if len({point[axis] for point in points}) < 2 or not methods:
         return None
     names = ("estimate", "low", "high")
     measured_at = [(method, point[axis], point["methods"][method]["ratio"]) for method in methods for point in points]
@@ -83,6 +83,21 @@ def ratios(overhead: Record, axis: str) -> style.Drawing | None:
     return alt.layer(_reference(overhead), bars, rings, lines, marks)
 
 
+def changes(overhead: Record, order: list[str]) -> style.Drawing | None:
+    """Time of a step of every change, in this order, over that of their base, with its interval or its blocks."""
+    timed = {method: point["methods"][method] for point in measured(overhead) for method in point["methods"]}
+    rows = [
+        {
+            **{"pair": change, "effect": own["ratio"]["estimate"], "word": "no evidence"},
+            **{end: own["ratio"][end] for end in ("low", "high")},
+            "seeds": {} if own["ratio"]["low"] is not None else dict(enumerate(own["ratio"]["points"])),
+        }
+        for change in order
+        if (own := timed.get(change)) is not None
+    ]
+    return forest(rows, "time of a step, base = 1", 1.0)
+
+
 def _reference(overhead: Record) -> alt.LayerChart:
     """The reference itself: a dashed line at one."""
     base = alt.Chart(alt.InlineData(values=[{"estimate": 1.0, "label": style.name(overhead["reference"])}]))
@@ -97,6 +112,7 @@ def rows(overhead: Record) -> list[list[str]]:
         _row(method, point, point["methods"][method])
         for point in measured(overhead)
         for method in reversed(ordered(overhead["methods"]))
+        if method in point["methods"] and method != BASE
     ]
 
 

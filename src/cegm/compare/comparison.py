@@ -1,4 +1,4 @@
-"""`cegm compare` from configuration to verdict and report."""
+"""`cegm compare` and `cegm ablate` from configuration to verdict."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pandas as pd
 
 from cegm.compare.config import CompareConfig, begins_at_random
 from cegm.compare.drill import measure_drill
-from cegm.compare.execute import execute
+from cegm.compare.execute import execute, launching
 from cegm.compare.inputs import require_same
-from cegm.compare.launch import Launcher, launching
-from cegm.compare.overhead import measure_overhead
+from cegm.compare.launch import Launcher
+from cegm.compare.overhead import measure_overhead, step_ratios
 from cegm.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.compare.progress import Bars
 from cegm.compare.verdict import write_verdict
@@ -35,12 +35,12 @@ def compare(config: CompareConfig) -> Path:
     main = plan_main(config)
     require_possible(config)
     if not begins_at_random(config.shared):
-        print("\n".join(config.run(method, config.seed_list[0]).pace for method in config.method_list))
+        print("\n".join(dict.fromkeys(config.run(arm, config.seed_list[0]).pace for arm in config.arms)))
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
         with launching(config.launcher, config.processes) as launcher:
             _compare(config, folder, main, launcher)
-        write_verdict(folder, config.equal_seconds)
+        write_verdict(folder, config.equal_seconds, config.parts)
         if config.overhead:
             measure_overhead(config, folder)
         if config.drill:
@@ -66,7 +66,9 @@ def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launch
         for run in main:
             require_same(run.inputs, run.config, run.evaluation)
         if config.equal_seconds:
-            equal = plan_equal_seconds(config, results) if kept is None else kept
+            # Controls are given time by the interleaved steps that an ablation measures in any case.
+            ratios = step_ratios(measure_overhead(config, folder)) if config.parts and kept is None else None
+            equal = plan_equal_seconds(config, main, results, ratios) if kept is None else kept
             runs = main + equal
             write_plan(folder, runs)
             bars.expect(equal)
@@ -75,7 +77,7 @@ def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launch
 
 
 def require_possible(config: CompareConfig) -> None:
-    """Raises ValueError for axes, text, model or options that would make every run of a method, or the drill, fail; tells what is left out."""
+    """Raises ValueError for axes, text, model or options that would make every run of an arm, or the drill, fail; tells what is left out."""
     from cegm.train.prepare import prepare, quieten, tell
     from cegm.train.trainer import build
 
@@ -84,7 +86,7 @@ def require_possible(config: CompareConfig) -> None:
         from cegm.tasks.axes import chosen
 
         chosen(",".join(config.examination["axes"]))
-    runs = [config.run(method, config.seed_list[0]) for method in config.method_list]
+    runs = [config.run(arm, config.seed_list[0]) for arm in config.arms]
     parts = prepare(runs[0])
     if config.drill and parts.corpus.kind != "text":
         raise ValueError(
@@ -96,8 +98,8 @@ def require_possible(config: CompareConfig) -> None:
 
 
 def write_results(folder: Path, runs: list[PlannedRun], results: dict[str, dict[str, Any]]) -> None:
-    """`results.parquet` (a row per run) and `items.parquet` (a row per scored item)."""
-    rows = [results[run.id] for run in runs]
+    """`results.parquet` (a row per run) and `items.parquet` (a row per scored item); `method` is there the name of the arm."""
+    rows = [{**results[run.id], "method": run.arm} for run in runs]
     flat = [{name: json.dumps(v) if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
     # Unknown where the command was stopped after a run had ended and before it took note.
     counted = [{**row, "attempts": row.get("attempts")} for row in flat]
@@ -106,7 +108,7 @@ def write_results(folder: Path, runs: list[PlannedRun], results: dict[str, dict[
     for run in runs:
         path = folder / "runs" / run.name / "items.jsonl"
         if results[run.id]["status"] == "finished" and path.exists():
-            own = {"id": run.id, "method": run.method, "seed": run.seed, "role": run.role}
+            own = {"id": run.id, "method": run.arm, "seed": run.seed, "role": run.role}
             items += [{**own, **item} for item in _items(path)]
     write_whole(folder / "items.parquet", pd.DataFrame(items).to_parquet())
 
