@@ -30,6 +30,7 @@ check: .venv/ready
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # torch comes first and pinned: a looser request would bring several gigabytes for accelerators.
 .venv/ready: pyproject.toml constraints.txt

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cegm.compare.measures import primary_subsets
+from cegm.lab.compare.measures import primary_subsets
 
 RESAMPLES = 10_000
 

@@ -27,13 +27,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from cegm.context.layers import EntanglementLayer
-from cegm.train import audit, run
-from cegm.train.config import RunConfig
-from cegm.train.data import load_corpus
-from cegm.train.model import byte_tokenizer, weights_hash
-from cegm.train.prepare import quieten
-from cegm.train.rows import training_rows
-from cegm.train.trainer import RunTrainer
+from cegm.lab.train import audit, run
+from cegm.lab.train.config import RunConfig
+from cegm.lab.train.data import load_corpus
+from cegm.lab.train.model import byte_tokenizer, weights_hash
+from cegm.lab.train.prepare import quieten
+from cegm.lab.train.rows import training_rows
+from cegm.lab.train.trainer import RunTrainer
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["faults"])

@@ -36,7 +36,7 @@ def train(place: Path) -> dict[str, Any]:
     """Losses of every step in hexadecimal, and the hash of the last weights, by run; in this process, with its `cegm`."""
     import torch
 
-    from cegm.cli import main as cegm
+    from cegm.lab.cli import main as cegm
 
     found = {}
     for name, options in RUNS.items():

@@ -18,7 +18,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cegm.report import picture, style
+from cegm.lab.report import picture, style
 from step_cost import AXES, FLOORED
 
 WORDS = {

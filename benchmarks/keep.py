@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cegm import report
+from cegm.lab import report
 
 
 def main() -> None:

@@ -26,12 +26,12 @@ import torch
 import yaml
 
 from cegm.aligned import aligned
-from cegm.compare.timing import Timed, peak_bytes
-from cegm.plan.config import PlanConfig
-from cegm.plan.estimate import Estimate, plan
-from cegm.train.config import RunConfig
-from cegm.train.meter import tensor_bytes
-from cegm.train.model import load_model, load_tokenizer
+from cegm.lab.compare.timing import Timed, peak_bytes
+from cegm.lab.plan.config import PlanConfig
+from cegm.lab.plan.estimate import Estimate, plan
+from cegm.lab.train.config import RunConfig
+from cegm.lab.train.meter import tensor_bytes
+from cegm.lab.train.model import load_model, load_tokenizer
 
 METHODS = ("adamw", "muon", "normuon", "cegm")
 SHAPES = (("tiny", 2, 128), ("tiny", 8, 128), ("small", 1, 64))

@@ -21,9 +21,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cegm.baselines import ordered
-from cegm.compare.statistics import CLAIM_SEEDS, Difference, paired_difference, paired_ratio
-from cegm.report import picture, style
+from cegm.lab.baselines import ordered
+from cegm.lab.compare.statistics import CLAIM_SEEDS, Difference, paired_difference, paired_ratio
+from cegm.lab.report import picture, style
 
 BASELINE, OURS = "adamw", "cegm"
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import text
-from cegm.baselines import build_optimizer
+from cegm.lab.baselines import build_optimizer
 from model import LanguageModel
 
 SIZES = {"0.8M": (128, 4, 4), "3M": (256, 4, 4), "30M": (512, 9, 8), "124M": (768, 12, 12)}

@@ -25,10 +25,10 @@ from transformers import (
     set_seed,
 )
 
-from cegm.tasks.axis import Axis
-from cegm.tasks.evaluation import EvaluateConfig, Outcome, evaluate, summary, table
-from cegm.train.config import RunConfig
-from cegm.train.run import train
+from cegm.lab.tasks.axis import Axis
+from cegm.lab.tasks.evaluation import EvaluateConfig, Outcome, evaluate, summary, table
+from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run import train
 
 TEXTS = ("general_novels/corpus", "general_openstax_biology/contents")
 SHAPES: dict[str, PretrainedConfig | None] = {

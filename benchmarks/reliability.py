@@ -25,7 +25,7 @@ import torch
 import transformers
 
 import faults
-from cegm.train import audit, checkpoints
+from cegm.lab.train import audit, checkpoints
 from faults import ALONE, SAVE, SIDES, Way, outcome
 
 Line = dict[str, Any]

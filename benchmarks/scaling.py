@@ -14,7 +14,7 @@ import re
 import shlex
 from pathlib import Path
 
-from cegm.cli import main as cegm
+from cegm.lab.cli import main as cegm
 
 BLOCK = re.compile(r"^```\n\$ (cegm plan [^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -18,9 +18,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cegm.baselines import ordered
-from cegm.compare.statistics import paired_difference
-from cegm.report import picture, style
+from cegm.lab.baselines import ordered
+from cegm.lab.compare.statistics import paired_difference
+from cegm.lab.report import picture, style
 from plot import shown
 
 CLAIMANT = "cegm"

@@ -2,7 +2,7 @@
 
     python benchmarks/simulate_verdict.py --output benchmarks/results/statistics/verdict.json
 
-Comparisons are drawn as `cegm compare` would record them, and `cegm.compare.verdict.judge` judges each. Reported are
+Comparisons are drawn as `cegm compare` would record them, and `cegm.lab.compare.verdict.judge` judges each. Reported are
 
 - *false alarms*: comparisons in which any pair on any primary measure is called better or worse although no method is
   better, for two kinds of nothing: methods that are equal in everything, and methods that are equal on average but each
@@ -28,9 +28,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cegm.baselines import REFERENCE, SUBJECT
-from cegm.compare import item_statistics, statistics, verdict
-from cegm.compare.verdict import Measure
+from cegm.lab.baselines import REFERENCE, SUBJECT
+from cegm.lab.compare import item_statistics, statistics, verdict
+from cegm.lab.compare.verdict import Measure
 
 METHODS = (SUBJECT, "muon", REFERENCE)
 AXES = 13

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from cegm.train import verification
+from cegm.lab.train import verification
 from faults import write_model
 
 STRETCHES = 20
@@ -103,7 +103,7 @@ def main() -> None:
             "eval_rows": 4, "save_steps": arguments.save_steps, "save_total_limit": 2, "threads": 1, "learning_rate": 0.005,
         }  # fmt: skip
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        status, seen = watched([sys.executable, "-m", "cegm.cli", "train", *words], run, arguments.every)
+        status, seen = watched([sys.executable, "-m", "cegm.lab.cli", "train", *words], run, arguments.every)
         if status:
             raise SystemExit(f"the run ended with {status}")
         found = judged(run, arguments.steps, arguments.logging_steps, seen)

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cegm.baselines import build_optimizer
+from cegm.lab.baselines import build_optimizer
+from cegm.lab.plan.operations import attention_operations, polar_operations, power_operations
 from cegm.mapping.normalize import polar_dtype
-from cegm.plan.operations import attention_operations, polar_operations, power_operations
 from model import LanguageModel
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

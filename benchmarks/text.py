@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cegm import world
-from cegm.files import text_files
+from cegm.lab import world
+from cegm.lab.files import text_files
 
 WORLD = Path("world")
 WORLD_DOCUMENTS = {"train": 20_000, "validation": 1_000}

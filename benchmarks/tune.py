@@ -5,7 +5,7 @@
 
 Every method gets the same number of trials. If a method's best learning rate lies at an edge of its grid, the grid of
 *every* method is extended there, until none does. Trials are runs of `cegm train` itself; an interrupted search goes on
-where it stopped. The winners are copied by hand into `src/cegm/compare/tuned.yaml`.
+where it stopped. The winners are copied by hand into `src/cegm/lab/compare/tuned.yaml`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from cegm.compare.execute import execute
-from cegm.compare.launch import LocalLauncher
-from cegm.compare.plan import PlannedRun, plan_run
-from cegm.train.config import from_mapping
+from cegm.lab.compare.execute import execute
+from cegm.lab.compare.launch import LocalLauncher
+from cegm.lab.compare.plan import PlannedRun, plan_run
+from cegm.lab.train.config import from_mapping
 
 AUX_LEARNING_RATE = 0.003
 """Of embeddings, head and vectors; the same for all methods."""

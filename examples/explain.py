@@ -3,8 +3,9 @@
 import torch
 from transformers import LlamaForCausalLM
 
-from cegm import CEGM, explain, world
-from cegm.train.model import fresh_config, word_tokenizer
+from cegm import CEGM, explain
+from cegm.lab import world
+from cegm.lab.train.model import fresh_config, word_tokenizer
 
 torch.manual_seed(0)
 tokenizer = word_tokenizer()  # one token per word of the generated world

@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from cegm import CEGM
-from cegm.train.model import byte_tokenizer, fresh_config
+from cegm.lab.train.model import byte_tokenizer, fresh_config
 
 
 def letters(completions: list[str], **_: object) -> list[float]:

@@ -7,7 +7,7 @@ from transformers import LlamaForCausalLM, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from cegm.hf import CEGMFactory
-from cegm.train.model import byte_tokenizer, fresh_config
+from cegm.lab.train.model import byte_tokenizer, fresh_config
 
 set_seed(0)
 tokenizer = byte_tokenizer()  # yours: AutoTokenizer.from_pretrained(...)

@@ -19,7 +19,7 @@ THREADS = int(os.environ["OMP_NUM_THREADS"])
 
 # Imported once for all processes that tests start. Modules of the tests would not be found: before Python 3.13 the server
 # does not get the path that pytest adds, and says nothing.
-multiprocessing.get_context("forkserver").set_forkserver_preload(["torch", "cegm.train.run"])
+multiprocessing.get_context("forkserver").set_forkserver_preload(["torch", "cegm.lab.train.run"])
 
 
 def pytest_configure(config):

@@ -2,8 +2,8 @@
 
 import random
 
-from cegm.tasks.examinee import ReadToken
-from cegm.tasks.items import Choice
+from cegm.lab.tasks.examinee import ReadToken
+from cegm.lab.tasks.items import Choice
 
 
 class Oracle:

@@ -1,4 +1,4 @@
-"""As much of Ray as `cegm.compare.cluster` uses, in this process: calls happen at once, machines can be lost."""
+"""As much of Ray as `cegm.lab.compare.cluster` uses, in this process: calls happen at once, machines can be lost."""
 
 from __future__ import annotations
 

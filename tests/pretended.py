@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cegm.compare.launch import LOG, LocalProcess
+from cegm.lab.compare.launch import LOG, LocalProcess
 
 PRETEND = """
 import json, pathlib, sys

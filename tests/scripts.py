@@ -8,7 +8,7 @@ import runpy
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytorch_lightning", "trl", "peft", "cegm.train.model"])  # what takes seconds, once
+CONTEXT.set_forkserver_preload(["pytorch_lightning", "trl", "peft", "cegm.lab.train.model"])  # what takes seconds, once
 
 SECONDS = 120
 """How long a script may take."""

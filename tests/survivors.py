@@ -9,12 +9,13 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from cegm.train import checkpoints, durable
-from cegm.train.audit import AuditLog
-from cegm.train.callbacks import MetricsFile
-from cegm.train.config import RunConfig
-from cegm.train.run import train
-from cegm.train.trainer import RunTrainer
+from cegm import durable
+from cegm.lab.train import checkpoints
+from cegm.lab.train.audit import AuditLog
+from cegm.lab.train.callbacks import MetricsFile
+from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run import train
+from cegm.lab.train.trainer import RunTrainer
 
 CONTEXT = multiprocessing.get_context("forkserver")
 

@@ -28,8 +28,8 @@ from torch.testing._internal.common_optimizers import (
 
 import rounding
 from cegm import CEGM
-from cegm.baselines.muon import Muon
 from cegm.context.layers import EntanglementLayer
+from cegm.lab.baselines.muon import Muon
 
 TOKENS, CLASSES = 11, 4
 

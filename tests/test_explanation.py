@@ -161,7 +161,7 @@ def test_words_keep_the_space_that_stands_before_them_and_ids_need_no_tokenizer(
 
 
 def test_tokens_of_real_tokenizers_read_like_the_text():
-    from cegm.train.model import byte_tokenizer, word_tokenizer
+    from cegm.lab.train.model import byte_tokenizer, word_tokenizer
 
     model = llama(vocabulary=400)
     optimizer = trained(model)
@@ -177,7 +177,7 @@ def test_tokens_of_real_tokenizers_read_like_the_text():
 
 
 def test_a_model_from_a_folder_brings_its_tokenizer(tmp_path):
-    from cegm.train.model import word_tokenizer
+    from cegm.lab.train.model import word_tokenizer
 
     model = llama(vocabulary=400)
     model.save_pretrained(tmp_path)

@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 from cegm import CEGM
+from cegm.lab.train.config import OPTIMIZER_OPTIONS, field_types
 from cegm.options import OPTIONS, PRESETS, RECOMMENDED, OptionValues, resolve
-from cegm.train.config import OPTIMIZER_OPTIONS, field_types
 
 DOCS = Path(__file__).parents[1] / "docs" / "method.md"
 

@@ -11,7 +11,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 
 import shards
 from cegm import CEGM, explain
-from cegm.baselines import build_optimizer
+from cegm.lab.baselines import build_optimizer
 from cegm.sharding import Travelling
 from shards import FAST, ON_FOUR, PRODUCT, Whole, Words
 

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cegm.cli import main
-from cegm.train.trainer import RunTrainer
+from cegm.lab.cli import main
+from cegm.lab.train.trainer import RunTrainer
 
 CONTEXT = multiprocessing.get_context("forkserver")
 

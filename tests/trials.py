@@ -44,8 +44,8 @@ def on_trial(axis, source, items):
 
 def batches_change_nothing(axis, items, positions=512):
     """A small random model answers the generated form the same one by one and sixteen at a time."""
-    from cegm.tasks.examinee import Examinee
-    from cegm.train.model import word_tokenizer
+    from cegm.lab.tasks.examinee import Examinee
+    from cegm.lab.train.model import word_tokenizer
 
     tokenizer = word_tokenizer()
     model = models.llama(vocabulary=len(tokenizer))

@@ -84,9 +84,9 @@ class Explanation:
         Raises:
             ImportError: The extra `cegm[report]` is not installed.
         """
-        from cegm.report import explanation
+        from cegm import explanation_page
 
-        return explanation.write(self, Path(path))
+        return explanation_page.write(self, Path(path))
 
 
 def explain(

@@ -3,7 +3,7 @@
 import copy
 
 import golden
-from cegm.baselines import METHODS
+from cegm.lab.baselines import METHODS
 
 BEFORE = {
     "runs": {"muon": {"losses": [(1.5).hex(), (1.25).hex()], "weights": "a"}, "cegm": {"losses": [], "weights": "b"}}

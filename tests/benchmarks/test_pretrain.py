@@ -15,8 +15,8 @@ import model
 import pretrain
 import step_cost
 import text
-from cegm.baselines import build_optimizer
-from cegm.plan.operations import EIGENVALUES
+from cegm.lab.baselines import build_optimizer
+from cegm.lab.plan.operations import EIGENVALUES
 
 SETTINGS = {"adamw": {"lr": 0.003}, "muon": {"lr": 0.01}, "cegm": {"lr": 0.01}}
 

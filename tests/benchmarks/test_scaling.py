@@ -8,9 +8,9 @@ import torch
 
 import plan_check
 import scaling
-from cegm.plan.model import meta_model, settings_of
-from cegm.plan.weights import weights_of
-from cegm.train.config import RunConfig
+from cegm.lab.plan.model import meta_model, settings_of
+from cegm.lab.plan.weights import weights_of
+from cegm.lab.train.config import RunConfig
 
 ROOT = Path(scaling.__file__).parents[1]
 DOCUMENT = ROOT / "docs/scaling.md"

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.overrides import _get_current_function_mode_stack
 
 from cegm import CEGM
-from cegm.baselines import build_optimizer
 from cegm.context.taps import Place, is_plain, watch
+from cegm.lab.baselines import build_optimizer
 from witness import witnessed
 
 

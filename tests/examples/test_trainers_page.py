@@ -21,7 +21,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 
 from cegm import CEGM
 from cegm.hf import CEGMFactory, LossCallback
-from cegm.train.model import byte_tokenizer, fresh_config
+from cegm.lab.train.model import byte_tokenizer, fresh_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "trainers.md").read_text()

@@ -1,0 +1,1 @@
+"""The tool around the optimizer: training, comparison, statistics, reports, the command line."""

@@ -1,0 +1,271 @@
+"""`CompareConfig`: which methods meet on which seeds, with which settings, and where the results go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from cegm.lab import strict
+from cegm.lab.baselines import BASE, METHODS, REFERENCE, SUBJECT, require_method
+from cegm.lab.compare.arms import CONTROLS, Arm, Part
+from cegm.lab.train.config import FRESH_MODELS, WORLD, RunConfig, convert, from_mapping, option
+from cegm.spelling import nearest
+
+Config = TypeVar("Config")
+
+HELD_OUT = "held_out"
+"""Source of an examination: the text that the runs held out for validation."""
+
+LAUNCHERS = ("local", "ray")
+
+HELD_OUT_AXES = ("retention",)
+
+OWNED_BY_COMPARE = (
+    "method", "seed", "output_dir", "threads", "resume_from_checkpoint", "resume_without_optimizer", "dry_run", "progress", "sharding",
+)  # fmt: skip
+"""Options of a run that the comparison sets itself."""
+
+
+@dataclass
+class CompareConfig:
+    """One comparison. Every field is a flag of `cegm compare`; the flags of `cegm train` say what all its runs share.
+
+    Raises:
+        ValueError: In one line, for anything that could not run.
+    """
+
+    output_dir: str = option("runs/compare", "comparison folder; runs that it already holds are not repeated")
+    methods: str = option("adamw,muon,cegm", "methods, comma-separated")
+    seeds: str = option("3", "how many test seeds, or which ones, comma-separated")
+    processes: int = option(0, "runs at a time; 0 takes one per core")
+    launcher: str = option(
+        "local",
+        "where runs execute: local (processes of this machine) or ray (machines of a cluster, docs/clusters.md)",
+    )
+    equal_seconds: bool = option(True, "give every method CEGM's training time too, in runs of their own")
+    axes: str = option("all", "axes measured after each run, comma-separated; all, or none")
+    axes_data: str = option(
+        "",
+        "folder of public sets for their real forms (default: generated forms for the world, else recall of held-out text)",
+    )
+    tuned: str = option(
+        "", "file of `cegm tune` with each method's settings (default: those that come with the package)"
+    )
+    items: int = option(64, "items per level of each axis")
+    overhead: bool = option(
+        False, "after the runs, time steps against AdamW's over sizes, batches and lengths; wants a quiet machine"
+    )
+    overhead_rounds: int = option(4, "rounds of that: 4 time 200 steps per method and shape")
+    drill: bool = option(False, "after the runs, see how each method recovers from one bad step, clipped and not")
+    drill_seeds: int = option(3, "seeds of that: the first of the comparison's")
+    parts: tuple[Part, ...] = ()
+    settings: Mapping[str, dict[str, Any]] | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.processes < 0 or self.items < 4:
+            raise ValueError(f"processes={self.processes} must be at least 0 and items={self.items} at least 4")
+        require_launcher(self.launcher)
+        if self.overhead_rounds < 1:
+            raise ValueError(f"overhead_rounds={self.overhead_rounds} must be at least 1")
+        if self.drill_seeds < 1:
+            raise ValueError(f"drill_seeds={self.drill_seeds} must be at least 1")
+        for method in self.method_list:
+            require_method(method)
+        for method in self.own:
+            if method not in self.method_list:
+                raise ValueError(f"--{method}.… sets an option of a method that is not compared; add it to --methods")
+        for name in OWNED_BY_COMPARE:
+            if name in self.shared:
+                raise ValueError(f"{name!r} is set by the comparison itself; see 'cegm compare --help'")
+        if self.settings is None:
+            self.settings = self._tuned_settings()
+        for arm in self.arms:
+            self.run(arm, self.seed_list[0])
+        _ = self.examination
+
+    def _tuned_settings(self) -> Mapping[str, dict[str, Any]]:
+        """Of every method, and on seeds that are not compared; a method may instead have a learning rate from the user.
+
+        Those of the package were found for models that begin at random; from trained weights every method has its own default.
+        """
+        if not self.tuned and not begins_at_random(self.shared):
+            return {}
+        found, seeds = tuned_settings(self.tuned, "world" if self.shared.get("data", WORLD) == WORLD else "text")
+        for method in self.method_list:
+            if method not in found and "learning_rate" not in {**self.shared, **self.own.get(method, {})}:
+                raise ValueError(
+                    f"{method} has no tuned settings; run cegm tune and pass its file with --tuned, or give --{method}.learning_rate"
+                )
+        overlap = sorted(set(seeds) & set(self.seed_list))
+        if overlap:
+            raise ValueError(f"seed {overlap[0]} was used for tuning in {self.tuned}; compare on other seeds")
+        return found
+
+    @property
+    def method_list(self) -> list[str]:
+        """Methods in the order given, each once."""
+        return listed(self.methods)
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """What is compared, by name: every method, or one method and its changes."""
+        changed = [Arm(BASE, SUBJECT), *(arm for part in self.parts for arm in part.arms)]
+        arms = changed if self.parts else [Arm(method, method) for method in self.method_list]
+        return {arm.name: arm for arm in arms}
+
+    @property
+    def subject(self) -> str:
+        """The arm whose training time others are given."""
+        return BASE if self.parts else SUBJECT
+
+    @property
+    def given_time(self) -> list[str]:
+        """The arms that are trained for the subject's time, too: all others, or of an ablation its controls."""
+        controls = [arm.name for part in self.parts if part.name == CONTROLS for arm in part.arms]
+        return controls if self.parts else [arm for arm in self.arms if arm != self.subject]
+
+    @property
+    def reference(self) -> str:
+        """The arm whose step others are timed beside."""
+        return BASE if self.parts else REFERENCE
+
+    @property
+    def examination(self) -> dict[str, Any]:
+        """What is measured after each run: `axes`, their `source` and `items` per level."""
+        if self.axes.strip() == "none":
+            return {"axes": []}
+        on_world = self.shared.get("data", WORLD) == WORLD
+        source = self.axes_data or (WORLD if on_world else HELD_OUT)
+        wanted = HELD_OUT_AXES if source == HELD_OUT and self.axes.strip() == "all" else tuple(listed(self.axes))
+        if source == HELD_OUT and wanted != HELD_OUT_AXES:
+            raise ValueError(
+                f"axes={self.axes!r} cannot be measured on held-out text, only retention can; give --axes_data, or data world"
+            )
+        if source not in (WORLD, HELD_OUT) and not Path(source).is_dir():
+            raise ValueError(f"axes_data {source} is no folder; give the one that holds the public sets (docs/axes.md)")
+        return {"axes": list(wanted), "source": source, "items": self.items}
+
+    @property
+    def seed_list(self) -> list[int]:
+        """Test seeds; a single number without a comma counts them from 0."""
+        try:
+            numbers = [int(part) for part in self.seeds.split(",") if part.strip()]
+        except ValueError:
+            raise ValueError(f"seeds={self.seeds!r} must be a count such as 3, or a list such as 0,1,2") from None
+        if len(numbers) == 1 and "," not in self.seeds:
+            numbers = list(range(numbers[0]))
+        if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+            raise ValueError(f"seeds={self.seeds!r} must name at least one seed, none negative, none twice")
+        return numbers
+
+    def run(self, name: str, seed: int, **changes: Any) -> RunConfig:
+        """The configuration of one run of an arm.
+
+        Shared settings go over the method's tuned ones, then what the user set for the method, then what the arm changes.
+        """
+        assert self.settings is not None
+        arm = self.arms.get(name, Arm(name, name))
+        method, own = arm.method, self.own.get(arm.method, {})
+        values = {**self.settings.get(method, {}), **self.shared, **own, **arm.changes, **changes}
+        return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
+
+
+def require_launcher(name: str) -> None:
+    """Raises ValueError for a launcher that does not exist, or whose package is not installed."""
+    if name not in LAUNCHERS:
+        raise ValueError(f"launcher {name!r} does not exist; {nearest(name, LAUNCHERS)}")
+    if name == "ray" and find_spec("ray") is None:
+        raise ValueError("launcher ray needs a package that is not installed: pip install 'cegm[ray]'")
+
+
+def begins_at_random(shared: Mapping[str, Any]) -> bool:
+    """Whether runs that share these options start from a fresh model."""
+    return shared.get("model_name_or_path", RunConfig.model_name_or_path) in FRESH_MODELS
+
+
+def listed(text: str) -> list[str]:
+    """The comma-separated parts of a text, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def tuned_settings(path: str, kind: str) -> tuple[Mapping[str, dict[str, Any]], list[int]]:
+    """Settings that equal tuning budgets found for each method, and the seeds they were found on.
+
+    Those that come with the package hold for the `tiny` model at the default length of training.
+
+    Args:
+        path: `tuned.yaml` of `cegm tune`; empty for the settings that come with the package.
+        kind: Which of those: `world` or `text`.
+
+    Raises:
+        ValueError: Missing or broken file, in one line.
+    """
+    found = read_declared(path, "tuned.yaml")
+    if not path:
+        return found[kind], []
+    settings, seeds = (found.get(key) for key in ("settings", "seeds")) if isinstance(found, Mapping) else (None, None)
+    if (
+        not isinstance(settings, Mapping)
+        or not all(isinstance(own, Mapping) for own in settings.values())
+        or not isinstance(seeds, list)
+    ):
+        raise ValueError(f"{path} must hold seeds, and settings by method, as cegm tune writes them")
+    return settings, seeds
+
+
+def from_values(values: Mapping[str, Any]) -> CompareConfig:
+    """A comparison from flat names; see `from_names`."""
+    return from_names(CompareConfig, values)
+
+
+def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """What plans many runs, from flat names: its own fields, those of a run for all, and `METHOD.NAME` where methods differ.
+
+    Args:
+        kind: Its dataclass; it has `shared`, and `own` if methods may differ.
+        values: By name.
+
+    Raises:
+        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
+    """
+    mine, shared = split(kind, values)
+    if "own" not in {field.name for field in fields(cast(Any, kind))}:
+        return cast(Any, kind)(**mine, shared=shared)
+    own: dict[str, dict[str, Any]] = {}
+    for name in [name for name in shared if name.partition(".")[0] in METHODS and "." in name]:
+        method, _, option_name = name.partition(".")
+        own.setdefault(method, {})[option_name] = shared.pop(name)
+    return cast(Any, kind)(**mine, shared=shared, own=own)
+
+
+def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values that are fields of `kind`, converted to their types, and the others, which all its runs share.
+
+    Raises:
+        ValueError: A value of the wrong type.
+    """
+    kinds = {f.name: type(f.default) for f in fields(kind) if f.metadata}
+    own = {name: convert(name, value, kinds[name]) for name, value in values.items() if name in kinds}
+    return own, {name: value for name, value in values.items() if name not in kinds}
+
+
+def read_declared(path: str, built_in: str = "") -> Any:
+    """Content of a YAML file.
+
+    Args:
+        path: The user's file; empty for the one that comes with the package.
+        built_in: Name of that one, where there is one.
+
+    Raises:
+        ValueError: Missing or broken file, in one line.
+    """
+    if path and not Path(path).is_file():
+        raise ValueError(f"{path} does not exist")
+    file = Path(path) if path else Path(str(resources.files("cegm.lab.compare").joinpath(built_in)))
+    return strict.yaml_value(strict.read_text(file), path or built_in)

@@ -1,0 +1,219 @@
+"""The plan of a comparison: one line per run, named by a hash of everything that decides its result.
+
+A plan is idempotent: planning the same comparison again gives the same lines, and a run whose valid result lies in the
+folder is not repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from types import MappingProxyType
+from typing import Any, Literal
+
+from cegm.durable import write_whole
+from cegm.lab.compare.config import CompareConfig
+from cegm.lab.compare.inputs import Inputs, inputs
+from cegm.lab.strict import json_lines
+from cegm.lab.train.config import RunConfig
+
+Role = Literal["main", "equal_seconds"]
+
+NOT_PART_OF_THE_RESULT = (
+    "output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint", "resume_without_optimizer", "save_total_limit",
+)  # fmt: skip
+LATER = {
+    "beta": (0.0, ("beta", "kernel", "stop_gradient")),
+    "on_nonfinite": ("stop", ("on_nonfinite",)),
+    "sharding": ("ddp", ("sharding",)),
+}
+"""Options newer than the first finished runs, which keep their names: what is left out of the hash while one has its default."""
+CONCLUSIONS = ("results.parquet", "items.parquet", "verdict.json", "report.html")
+"""Files of a comparison that follow from its runs, and are written anew when all of them have ended."""
+
+SAME_SECONDS = 0.05
+"""Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One line of `plan.jsonl`.
+
+    Attributes:
+        method: Optimizer.
+        seed: Decides initial weights and batches, whatever the method.
+        role: `main` (equal steps), or `equal_seconds` (as many steps as fit into the training time of the subject).
+        config: Fields of its `RunConfig`.
+        evaluation: What is measured after it.
+        inputs: What it reads, by hashes; nothing in plans of before they were kept.
+        arm: What it is compared as; in the line only where that is not the method.
+    """
+
+    method: str
+    seed: int
+    role: Role
+    config: dict[str, Any]
+    evaluation: dict[str, Any]
+    inputs: Inputs = field(default_factory=dict)
+    arm: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arm", self.arm or self.method)
+
+    @property
+    def id(self) -> str:
+        """Hash of whatever decides the result, not of where it lies; 12 hexadecimal digits."""
+        left_out = set(NOT_PART_OF_THE_RESULT)
+        for later, (default, names) in LATER.items():
+            if self.config.get(later, default) == default:
+                left_out.update(names)
+        relevant = {name: value for name, value in self.config.items() if name not in left_out}
+        relevant["save_steps"] = 0  # not part of it either, but runs were named with it when that was its only value
+        if self.method == "cegm":  # an option that was not given means what the preset says today
+            relevant["optimizer_options"] = _resolved(**relevant["optimizer_options"])
+        relevant |= self.inputs  # hashes in place of paths
+        evaluation = {
+            name: v for name, v in self.evaluation.items() if name != "source" or "axes_data" not in self.inputs
+        }
+        text = json.dumps([self.method, self.seed, self.role, relevant, evaluation], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """Name of its run folder."""
+        return f"{self.method}-seed{self.seed}{'-equal' if self.role == 'equal_seconds' else ''}-{self.id}"
+
+    def line(self) -> dict[str, Any]:
+        """The line of `plan.jsonl`."""
+        return {
+            "id": self.id,
+            "method": self.method,
+            "seed": self.seed,
+            "role": self.role,
+            "config": self.config,
+            "evaluation": self.evaluation,
+            "inputs": self.inputs,
+            **({} if self.arm == self.method else {"arm": self.arm}),
+        }
+
+
+def _resolved(preset: str = "recommended", **given: Any) -> dict[str, Any]:
+    from cegm.options import resolve  # torch is not needed to read a plan
+
+    return resolve(preset, given)
+
+
+def plan_main(config: CompareConfig) -> list[PlannedRun]:
+    """All arms on all seeds with equal steps."""
+    return plan_arms(config, config.examination)
+
+
+def plan_arms(
+    config: CompareConfig,
+    evaluation: dict[str, Any],
+    role: Role = "main",
+    arms: Iterable[str] = (),
+    seeds: Iterable[int] = (),
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> list[PlannedRun]:
+    """Arms x seeds; seeds first, so that runs that are compared execute side by side.
+
+    Args:
+        config: The comparison.
+        evaluation: What is measured after each run.
+        role: Of all of them.
+        arms: Names; all of the comparison unless given.
+        seeds: All of the comparison unless given.
+        changes: Options of all of them, over what an arm changes.
+    """
+    return [
+        plan_run(config.run(arm, seed, **changes), role, evaluation, arm)
+        for seed in seeds or config.seed_list
+        for arm in arms or config.arms
+    ]
+
+
+def plan_equal_seconds(
+    config: CompareConfig,
+    main: list[PlannedRun],
+    results: dict[str, dict[str, Any]],
+    ratios: Mapping[str, float] | None = None,
+) -> list[PlannedRun]:
+    """Runs that give other arms the training time of the subject, with the schedule decayed in that time.
+
+    Args:
+        config: The comparison; all its methods are given that time, or of an ablation's changes the controls.
+        main: Its runs at equal steps.
+        results: `result.json` of those that finished by id.
+        ratios: Seconds of a step by arm, of steps that were timed in turns; None for those that the runs have logged.
+
+    Returns:
+        No runs without the subject, and none for an arm whose step takes as long as the subject's within `SAME_SECONDS`.
+    """
+    logged = {arm: _median(arm, main, results, "median_step_seconds") for arm in config.arms}
+    seconds: Mapping[str, float | None] = logged if ratios is None else ratios
+    target = seconds.get(config.subject)
+    runs: list[PlannedRun] = []
+    for arm in config.given_time:
+        own, count = seconds.get(arm), _median(arm, main, results, "steps")
+        if target is None or own is None or count is None or abs(target / own - 1) < SAME_SECONDS:
+            continue
+        longer = {"max_steps": max(1, round(count * target / own)), "num_train_epochs": None}
+        # Axes are compared at equal steps only: what nobody reads is not measured.
+        runs += plan_arms(config, {"axes": []}, "equal_seconds", [arm], changes=longer)
+    return runs
+
+
+def plan_run(run: RunConfig, role: Role, evaluation: dict[str, Any], arm: str = "") -> PlannedRun:
+    """The line of a run that reads what lies there now."""
+    config = run.to_dict()
+    return PlannedRun(run.method, run.seed, role, config, evaluation, inputs(config, evaluation), arm)
+
+
+def inputs_of_training(config: CompareConfig) -> Inputs:
+    """What the first run reads until it is trained, as it lies there now."""
+    return inputs(config.run(next(iter(config.arms)), config.seed_list[0]).to_dict(), {})
+
+
+def _median(arm: str, runs: list[PlannedRun], results: dict[str, dict[str, Any]], key: str) -> float | None:
+    own = [results[run.id] for run in runs if run.arm == arm and run.id in results]
+    values = [result[key] for result in own if result["status"] == "finished"]
+    return float(median(values)) if values else None
+
+
+def read_plan(folder: Path) -> list[PlannedRun]:
+    """The runs of `plan.jsonl`, in order; none if there is no plan yet."""
+    path = folder / "plan.jsonl"
+    if not path.exists():
+        return []
+    try:
+        return [PlannedRun(**{k: v for k, v in line.items() if k != "id"}) for _, line in json_lines(path)]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to plan again") from None
+
+
+def write_plan(folder: Path, runs: list[PlannedRun]) -> None:
+    """Writes `plan.jsonl` in one move; what was concluded from another plan goes first, lest it be shown beside this one."""
+    path, text = folder / "plan.jsonl", "".join(json.dumps(run.line(), sort_keys=True) + "\n" for run in runs)
+    if path.exists() and path.read_bytes() != text.encode():
+        for name in CONCLUSIONS:
+            (folder / name).unlink(missing_ok=True)
+    write_whole(path, text)
+
+
+def kept_equal_seconds(
+    config: CompareConfig, earlier: list[PlannedRun], main: list[PlannedRun]
+) -> list[PlannedRun] | None:
+    """The equal-seconds runs of an earlier execution of the same comparison, if its plan got that far.
+
+    Their lengths come from a timing that would differ a little each time; repeating the comparison must not plan new
+    ones.
+    """
+    ids = {run.id for run in main}
+    extra = [run for run in earlier if run.role == "equal_seconds"]
+    same = {run.id for run in earlier if run.role == "main"} == ids
+    return extra if same and extra and config.equal_seconds else None

@@ -1,0 +1,108 @@
+"""How far the runs of a plan are: the step of each, from what it has logged, and one bar over the steps of all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cegm.lab.compare.plan import PlannedRun
+from cegm.lab.train.config import DEFAULT_STEPS
+
+PIECE_BYTES = 1 << 20
+
+KNOWN_BYTES = 64
+"""Last bytes of what was read, by which a file is known again; a line ends with the hash of its batches."""
+
+
+class StepReader:
+    """The step that a run has logged last, from a file of metrics that grows, is cut by a resumption or replaced by another try.
+
+    It is asked several times a second, and a line of a large model takes 75 kB and more: only what is new is read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, ...] = ()
+        self._start()
+
+    def _start(self) -> None:
+        self._read, self._known, self._unfinished, self._step = 0, b"", b"", 0
+
+    def step(self) -> int:
+        """That of the last whole line; 0 before the first, and where there is no file."""
+        try:
+            state = self._path.stat()
+            seen = (state.st_ino, state.st_size, state.st_mtime_ns)
+            if seen != self._seen:
+                self._look(state.st_size)
+                self._seen = seen
+        except OSError:
+            self._seen = ()
+            self._start()
+        return self._step
+
+    def _look(self, size: int) -> None:
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._read - len(self._known))
+            if size < self._read or file.read(len(self._known)) != self._known:
+                self._start()
+                file.seek(0)
+            while piece := file.read(PIECE_BYTES):
+                self._take(piece)
+
+    def _take(self, piece: bytes) -> None:
+        self._read += len(piece)
+        self._known = (self._known + piece)[-KNOWN_BYTES:]
+        *lines, self._unfinished = (self._unfinished + piece).split(b"\n")
+        for line in reversed(lines):
+            with suppress(ValueError, KeyError, TypeError):  # of another kind, or damaged
+                self._step = int(json.loads(line)["step"])
+                return
+
+
+def progress_bar() -> Progress:
+    """A bar with what is happening, how far it is, and the time it took and will take; on standard error."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))
+
+
+class Bars:
+    """One progress bar over the steps of all runs, with the runs in flight beside it."""
+
+    def __init__(self, runs: list[PlannedRun]) -> None:
+        self._progress = progress_bar()
+        self._steps = {run.id: run.config["max_steps"] or DEFAULT_STEPS for run in runs}
+        self._task: TaskID = self._progress.add_task("starting", total=sum(self._steps.values()))
+        self._finished: set[str] = set()
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def expect(self, runs: list[PlannedRun]) -> None:
+        """Adds runs that were planned later."""
+        self._steps |= {run.id: run.config["max_steps"] or DEFAULT_STEPS for run in runs}
+        self._progress.update(self._task, total=sum(self._steps.values()))
+
+    def watch(self, running: list[tuple[PlannedRun, int]], finished: Iterable[str]) -> None:
+        """Shows how far all runs are, and which ones are in flight."""
+        self._finished |= set(finished)
+        done = sum(self._steps[run_id] for run_id in self._finished) + sum(step for _, step in running)
+        names = ", ".join(f"{run.arm} seed {run.seed}" for run, _ in running)
+        text = f"{len(self._finished)} of {len(self._steps)} runs  {names}"
+        self._progress.update(self._task, completed=done, description=text)

@@ -1,0 +1,176 @@
+"""One run of a comparison in a process of its own: train, measure, write `result.json`.
+
+Run as `python -m cegm.lab.compare.worker RUN_FOLDER PLAN_LINE`, where PLAN_LINE is a line of `plan.jsonl`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+import threading
+from collections import defaultdict
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from cegm.durable import write_whole
+from cegm.lab import streams
+from cegm.lab.compare.config import HELD_OUT
+from cegm.lab.compare.inputs import ChangedError, require_same
+from cegm.lab.compare.launch import CHANGED
+from cegm.lab.compare.plan import PlannedRun
+from cegm.lab.train.checkpoints import numbered
+from cegm.lab.train.config import RunConfig
+from cegm.lab.train.data import load_corpus
+from cegm.lab.train.resume import LATEST
+
+if TYPE_CHECKING:
+    from cegm.lab.tasks.evaluation import Outcome
+    from cegm.lab.tasks.examinee import Examinee
+    from cegm.lab.tasks.items import Record
+    from cegm.lab.train.run import RunSummary
+
+ORPHANED = 3
+EXAMINATION_SEED = 0
+
+LEFT_BY_TRAINING = (
+    "config.yaml", "metrics.jsonl", "audit.jsonl", "model", "checkpoints", "items.jsonl", "tensorboard",
+)  # fmt: skip
+
+
+def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
+    """Trains and measures one run; an earlier attempt that left checkpoints goes on, the folder of any other is replaced.
+
+    Returns:
+        What goes into `result.json`.
+
+    Raises:
+        ChangedError: What it reads is not what it was planned for, or was changed while it was at work.
+    """
+    require_same(planned.inputs, planned.config, planned.evaluation)
+    summary = _train(folder, RunConfig(**{**planned.config, "output_dir": str(folder)}))
+    outcomes = examine(folder, planned)
+    require_same(planned.inputs, planned.config, planned.evaluation)
+    items = [asdict(record) for outcome in outcomes for record in outcome.records]
+    write_whole(folder / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))
+    facts = asdict(summary)
+    return {
+        "id": planned.id,
+        "method": planned.method,
+        "seed": planned.seed,
+        "role": planned.role,
+        "status": "finished",
+        "error": None,
+        "final_loss": facts.pop("loss"),
+        "trained_length": planned.config["max_length"],
+        "retention": by_length([item for item in items if item["axis"] == "retention"]),
+        "axes": {outcome.axis: outcome.state() for outcome in outcomes},
+        **{name: value for name, value in facts.items() if name != "output_dir"},
+    }
+
+
+def _train(folder: Path, config: RunConfig) -> RunSummary:
+    from cegm.lab.train.run import train
+
+    if numbered(folder / "checkpoints"):
+        try:
+            return train(replace(config, resume_from_checkpoint=LATEST))
+        except ValueError as error:  # none of them is whole, or they are of another version of this run
+            print(f"cegm: warning: starting again: {error}", file=sys.stderr)
+    for name in LEFT_BY_TRAINING:
+        leftover = folder / name
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    return train(config)
+
+
+def examine(folder: Path, planned: PlannedRun) -> list[Outcome]:
+    """The axes of the plan for the saved model. One set of items for all runs: the seed of a run decides its training, never its examination."""
+    if not planned.evaluation["axes"]:
+        return []
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from cegm.lab.tasks.axes import chosen
+    from cegm.lab.tasks.evaluation import measure
+    from cegm.lab.tasks.examinee import Examinee
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    examinee = Examinee(model, AutoTokenizer.from_pretrained(folder / "model"))
+    source, items = planned.evaluation["source"], planned.evaluation["items"]
+    axes = chosen(",".join(planned.evaluation["axes"]))
+    if source == HELD_OUT:
+        texts = load_corpus(RunConfig(**{**planned.config, "output_dir": str(folder)})).validation
+        axes = [replace(axis, measured=partial(_retained, texts)) for axis in axes]
+    return [measure(examinee, axis, source, items, EXAMINATION_SEED) for axis in axes]
+
+
+def _retained(texts: list[Any], examinee: Examinee, _: object, items: int, seed: int) -> list[Record]:
+    """Context retention on held-out texts, at every length that the model and they reach."""
+    from cegm.lab.tasks import retention
+    from cegm.lab.tasks.items import NotMeasured
+
+    lengths = [n for n in retention.LENGTHS if examinee.positions is None or n <= examinee.positions]
+    reason = f"the model has {examinee.positions} positions"
+    while lengths:
+        try:
+            return retention.evaluate(
+                examinee.model, examinee.tokenizer, data=texts, lengths=lengths, items_per_length=items, seed=seed
+            )
+        except ValueError as error:  # too little text for the longest context: a shorter one may do
+            reason = str(error)
+            lengths.pop()
+    raise NotMeasured(reason)
+
+
+def by_length(items: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean accuracy, continuous score and chance at each length."""
+    levels: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        levels[item["level"]].append(item)
+    return {
+        str(level): {
+            "accuracy": mean(item["score"] for item in members),
+            "score": mean(item["continuous"] for item in members),
+            "chance": mean(item["chance"] for item in members),
+            "items": len(members),
+        }
+        for level, members in sorted(levels.items())
+    }
+
+
+def main() -> None:
+    """Entry point of the process; a user error ends it with one line and exit code 2."""
+    _end_with_parent()
+    with streams.readable():
+        _work()
+
+
+def _work() -> None:
+    folder, line = Path(sys.argv[1]), json.loads(sys.argv[2])
+    planned = PlannedRun(**{name: value for name, value in line.items() if name != "id"})
+    try:
+        result = execute(folder, planned)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(CHANGED if isinstance(error, ChangedError) else 2)
+    write_whole(folder / "result.json", json.dumps(result, indent=1))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the run is over; many runs would fill the disk
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, whatever killed that: its end of the pipe closes."""
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing is ever sent
+        os._exit(ORPHANED)
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

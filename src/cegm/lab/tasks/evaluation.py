@@ -1,0 +1,279 @@
+"""`cegm evaluate`: a model is examined on one axis after the other; what cannot be measured is said, and the rest goes on.
+
+OUTPUT_DIR/evaluation.json   what was examined on what, and for each axis its state, seconds, tokens, warnings and sets
+OUTPUT_DIR/axes/NAME.parquet one row per item of a finished axis; an interrupted evaluation goes on behind them
+OUTPUT_DIR/items.parquet     all of them
+
+No heavy import here: the command line reads this file to print its help.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from cegm import MEANING
+from cegm.aligned import aligned
+from cegm.durable import write_whole
+from cegm.lab.strict import json_object, parquet_table
+from cegm.lab.tasks.axis import Axis
+from cegm.lab.tasks.items import WORLD, NotMeasured, Record, Source, form_of
+from cegm.lab.train.config import RunConfig, option
+from cegm.lab.train.contents import model_hash, sets_hash
+
+if TYPE_CHECKING:
+    from cegm.lab.tasks.examinee import Examinee
+
+COLUMNS = ("axis", "paper", "measure", "value", "chance", "items")
+NONE = "\N{EN DASH}"
+
+
+@dataclass
+class EvaluateConfig:
+    """One evaluation. Every field is a flag of `cegm evaluate`.
+
+    Raises:
+        ValueError: In one line, for anything that could not run.
+    """
+
+    model_name_or_path: str = option("", "local folder or hub name of a causal language model")
+    axes: str = option("all", "axes of the paper, comma-separated")
+    data: str = option(WORLD, "world (the generated forms), or a folder of public sets (docs/axes.md)")
+    items: int = option(128, "items per level of an axis")
+    seed: int = option(0, "draws the items; the same for all models that are to be compared")
+    batch_size: int = option(16, "rows per pass; changes no result")
+    output_dir: str = option("runs/evaluation", "where items and states go; an interrupted examination goes on there")
+    trust_remote_code: bool = option(False, "run code that a hub model brings along")
+
+    def __post_init__(self) -> None:
+        if not self.model_name_or_path:
+            raise ValueError("which model? give a local folder or a hub name: cegm evaluate runs/mine/model")
+        if self.items < 1 or self.batch_size < 1:
+            raise ValueError(f"items={self.items} and batch_size={self.batch_size} must be at least 1")
+        if self.data != WORLD and not Path(self.data).is_dir():
+            raise ValueError(f"data {self.data} is no folder; give 'world' or a folder of public sets (docs/axes.md)")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one axis.
+
+    Attributes:
+        axis: Its name.
+        records: Its items; none when it was not measured.
+        reason: Why it was not measured; empty when it was.
+        warnings: What was left out of it.
+        seconds: How long it took.
+        tokens: Tokens that the examinee read for it, padding left out; None where it does not count them:
+            students that study a domain, and axes that were kept from before tokens were counted.
+    """
+
+    axis: str
+    records: list[Record]
+    reason: str
+    warnings: tuple[str, ...]
+    seconds: float
+    tokens: int | None
+
+    def state(self) -> dict[str, Any]:
+        """All but the name and the records, as files keep it."""
+        return {"reason": self.reason, "warnings": self.warnings, "seconds": self.seconds, "tokens": self.tokens}
+
+
+def evaluate(config: EvaluateConfig) -> tuple[list[tuple[Axis, Outcome]], Path]:
+    """Loads the model, measures the axes and writes everything into the folder.
+
+    Returns:
+        Every axis with what became of it, and the folder.
+
+    Raises:
+        ValueError: No such model or axis, or a folder that holds something else.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from cegm.lab.tasks.axes import chosen
+    from cegm.lab.tasks.examinee import Examinee
+    from cegm.lab.train.model import load_model, load_tokenizer, weights_hash
+    from cegm.lab.train.prepare import quieten
+
+    quieten()
+    axes, name = chosen(config.axes), config.model_name_or_path
+    run = RunConfig(model_name_or_path=name, max_length=2, trust_remote_code=config.trust_remote_code)
+    if run.is_fresh:
+        raise ValueError(f"{name!r} has random weights; train it first: cegm train --output_dir runs/mine")
+    tokenizer = load_tokenizer(run)
+    model = load_model(run, tokenizer)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed} of {task.total} axes"),
+    )
+    folder = Path(config.output_dir)
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("starting", total=len(axes))
+        outcomes = measure_all(
+            Examinee(model, tokenizer, config.batch_size),
+            axes,
+            source=config.data,
+            items=config.items,
+            seed=config.seed,
+            folder=folder,
+            facts={"model": model_hash(name) or name, "weights": weights_hash(model), "meaning": MEANING},
+            watch=lambda title, number: progress.update(task, description=title, completed=number),
+        )
+        progress.update(task, description="done", completed=len(axes))
+    return list(zip(axes, outcomes, strict=True)), folder
+
+
+def measure(examinee: Examinee, axis: Axis, source: Source, items: int, seed: int) -> Outcome:
+    """One axis for one model; never raises for what is missing or damaged."""
+    start, read = time.perf_counter(), examinee.tokens
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            records, reason = axis.examine(examinee, source, items, seed), ""
+        except NotMeasured as error:
+            records, reason = [], " ".join(str(error).split())
+    left_out = tuple(dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning))
+    return Outcome(axis.name, records, reason, left_out, time.perf_counter() - start, (examinee.tokens - read) or None)
+
+
+def measure_all(
+    examinee: Examinee,
+    axes: Sequence[Axis],
+    *,
+    source: Source,
+    items: int,
+    seed: int,
+    folder: Path,
+    facts: dict[str, Any],
+    watch: Callable[[str, int], None],
+) -> list[Outcome]:
+    """Measures the axes and keeps every result; finished axes of an interrupted evaluation are taken from the folder.
+
+    Args:
+        examinee: The model.
+        axes: What to measure.
+        source: `world`, or the folder of public sets.
+        items: Items per level.
+        seed: Draws the items; the same for all models that are to be compared.
+        folder: Where the results go.
+        facts: What else decides the results by name: the hash of the model, the meaning of the code.
+        watch: Called with the name and number of each axis as it begins.
+
+    Raises:
+        ValueError: The folder holds an evaluation of something else, or the record of it is damaged.
+    """
+    import pandas as pd
+
+    (folder / "axes").mkdir(parents=True, exist_ok=True)
+    settings = {**facts, "form": form_of(source), "items": items, "seed": seed}
+    states = _states(folder / "evaluation.json", settings)
+    outcomes = []
+    for number, axis in enumerate(axes):
+        watch(axis.title, number)
+        path = folder / "axes" / f"{axis.name}.parquet"
+        sets = None if source == WORLD else sets_hash(Path(source), axis.sets)
+        outcome = _kept(axis, path, states, sets)
+        if outcome is None:
+            outcome = measure(examinee, axis, source, items, seed)
+            write_whole(path, pd.DataFrame([asdict(record) for record in outcome.records]).to_parquet())
+            states[axis.name] = {**outcome.state(), "sets": sets}
+            content = json.dumps({"settings": settings, "axes": states}, indent=1)
+            write_whole(folder / "evaluation.json", content)
+        outcomes.append(outcome)
+    rows = [asdict(record) for outcome in outcomes for record in outcome.records]
+    write_whole(folder / "items.parquet", pd.DataFrame(rows).to_parquet())
+    return outcomes
+
+
+def _states(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """State of every axis that was measured under these settings."""
+    if not path.exists():
+        return {}
+    try:
+        kept = json_object(path)
+        before, states = dict(kept["settings"]), dict(kept["axes"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged; delete it to examine the model again") from None
+    other = [name for name in {**settings, **before} if settings.get(name) != before.get(name)]
+    if other:
+        raise ValueError(f"{path.parent} holds an evaluation with other {', '.join(other)}; use another output_dir")
+    return states
+
+
+def _kept(axis: Axis, path: Path, states: dict[str, Any], sets: str | None) -> Outcome | None:
+    """A finished axis of an interrupted evaluation; one that was not measured, is damaged, or was asked on other sets, is measured again."""
+    state = states.get(axis.name)
+    try:
+        if state is None or state["reason"] or state.get("sets") != sets or not path.exists():
+            return None
+        records = [Record(*row) for row in parquet_table(path).itertuples(index=False)]
+        return Outcome(axis.name, records, "", tuple(state["warnings"]), state["seconds"], state.get("tokens"))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An axis in a few numbers.
+
+    Attributes:
+        value: Mean over subsets and levels of the mean score; None without items.
+        chance: The same of chance; None where guessing has no meaning.
+        continuous: The same of the continuous score.
+        items: Scored items.
+        unreadable: Items whose answer could not be read; they count as wrong.
+    """
+
+    value: float | None
+    chance: float | None
+    continuous: float | None
+    items: int
+    unreadable: int
+
+
+def summary(axis: Axis, records: Sequence[Record]) -> Summary:
+    """Levels and subsets count alike, however many items they have; subsets outside `axis.primary` do not count."""
+    counted = [record for record in records if not axis.primary or record.subset in axis.primary]
+    cells: dict[tuple[str, float], list[Record]] = defaultdict(list)
+    for record in counted:
+        cells[record.subset, record.level].append(record)
+
+    def over_cells(field: str) -> float | None:
+        means = [fmean(getattr(record, field) for record in cell) for cell in cells.values()]
+        value = fmean(means) if means else math.nan
+        return value if math.isfinite(value) else None
+
+    unreadable = sum(not record.readable for record in counted)
+    return Summary(over_cells("score"), over_cells("chance"), over_cells("continuous"), len(counted), unreadable)
+
+
+def table(outcomes: list[tuple[Axis, Outcome]]) -> str:
+    """One row per axis, then what was not measured or left out, as plain text."""
+    rows, notes = [COLUMNS], []
+    for axis, outcome in outcomes:
+        short = summary(axis, outcome.records)
+        value, chance = _shown(axis, short.value), _shown(axis, short.chance)
+        rows.append((axis.name, axis.paper, axis.measure, value, chance, f"{short.items:,}"))
+        if outcome.reason:
+            notes.append(f"{axis.name}: not measured: {outcome.reason}")
+        notes += [f"{axis.name}: {text}" for text in outcome.warnings]
+        if short.unreadable:
+            notes.append(f"{axis.name}: {short.unreadable} answers could not be read and count as wrong")
+    return "\n".join([*aligned(rows, range(3)), *([""] if notes else []), *notes])
+
+
+def _shown(axis: Axis, number: float | None) -> str:
+    if number is None:
+        return NONE
+    return f"{100 * number:.1f} %" if axis.unit == "accuracy" else f"{number:.3f}"

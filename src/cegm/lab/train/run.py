@@ -1,0 +1,306 @@
+"""One run from configuration to run folder: `train(RunConfig(...))`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel, PrinterCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
+from trl.trainer.sft_config import SFTConfig
+
+from cegm.durable import move_whole, sha256
+from cegm.lab.train import trackers
+from cegm.lab.train.audit import AuditLog
+from cegm.lab.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
+from cegm.lab.train.config import RunConfig
+from cegm.lab.train.contents import model_hash
+from cegm.lab.train.folder import RunFolder, write_card, write_config
+from cegm.lab.train.health import NonFiniteError
+from cegm.lab.train.model import weights_hash
+from cegm.lab.train.prepare import Parts, count, is_main_process, prepare, quieten, start, tell
+from cegm.lab.train.resume import Resumption, described
+from cegm.lab.train.saving import writing
+from cegm.lab.train.sharded import shard
+from cegm.lab.train.trainer import RowCollator, RunTrainer
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended; the last line of `metrics.jsonl` holds the same.
+
+    Attributes:
+        output_dir: The run folder.
+        steps: Optimizer steps.
+        tokens: Tokens trained on.
+        seconds: Training time, evaluation and logging excluded.
+        loss: Final validation loss, nats per token.
+        bits_per_byte: The same per byte of text, in bits.
+        batch_hash: Chain over all batches in order, sha256.
+        initial_hash: Weights before the first step, sha256.
+        final_hash: Weights after the last step, sha256.
+        median_step_seconds: Median over whole training steps.
+        optimizer_state_bytes: Bytes of all tensors in the optimizer's state.
+        memory_bytes: Peak resident set, or peak allocated on a GPU.
+        parameters: Of the model, adapters included.
+        spikes: Steps whose loss or gradient norm stood out of those before.
+        skipped_steps: Steps given up because something was not finite; they are among `steps`.
+    """
+
+    output_dir: str
+    steps: int
+    tokens: int
+    seconds: float
+    loss: float
+    bits_per_byte: float
+    batch_hash: str
+    initial_hash: str
+    final_hash: str
+    median_step_seconds: float
+    optimizer_state_bytes: int
+    memory_bytes: int
+    parameters: int
+    spikes: int
+    skipped_steps: int
+
+
+def train(config: RunConfig) -> RunSummary:
+    """Trains one model and writes its run folder.
+
+    Raises:
+        ValueError: Something in the configuration or the data cannot work; nothing is left behind.
+        NonFiniteError: Loss or gradient was not finite; the weights before that step were not touched.
+    """
+    quieten()
+    folder = RunFolder.of(config)
+    resumption = start(config, folder)
+    arguments = trainer_arguments(config, folder)
+    parts = prepare(config, arguments.world_size)
+    if config.sharding == "fsdp":
+        shard(cast(PreTrainedModel, parts.model))
+    if resumption is not None:
+        resumption.require_same(config, parts.corpus.digest(), arguments.world_size)
+    tell(parts.notes)
+    if not is_main_process():
+        return _Run(config, folder, parts, arguments, resumption).go(lambda: None)
+    with folder.held(), folder.undone_on_error() as keep:
+        run = _Run(config, folder, parts, arguments, resumption)
+        if not config.is_fresh:
+            print(config.pace)
+        return run.go(keep)
+
+
+def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
+    """The run's settings in the words of TRL; what nobody asked for is switched off."""
+    reports = trackers.listed(config.report_to)
+    return SFTConfig(
+        output_dir=str(folder.writing),
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        max_steps=config.steps or -1,
+        num_train_epochs=config.num_train_epochs or 1.0,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        warmup_steps=config.warmup_steps,
+        lr_scheduler_type=config.lr_scheduler_type,
+        seed=config.seed,
+        data_seed=config.seed,
+        bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        max_length=config.max_length,
+        report_to=reports,
+        logging_strategy="steps" if reports else "no",
+        logging_steps=config.logging_steps or 500,
+        logging_nan_inf_filter=False,  # it would show 0.0 over a dead run
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 500,
+        save_only_model=config.sharding == "fsdp",  # of shards, RunTrainer saves the rest by itself
+        eval_strategy="no",
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+class _Run:
+    """One run, built and ready to go. Only the main process writes."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, parts: Parts, arguments: SFTConfig, resumption: Resumption | None
+    ) -> None:
+        self.config, self.folder, self.parts, self.resumption = config, folder, parts, resumption
+        self.audit: AuditLog | None = None
+        self.metrics: MetricsFile | None = None
+        if is_main_process():
+            if resumption is None:
+                folder.require_free()  # another process may have come and gone since `start`
+            self.audit, self.metrics = AuditLog(folder.audit), MetricsFile(folder.metrics)
+        self.trainer = self._build(arguments)
+        self.trainer.remembered = self._remembered
+        self.meter = self.trainer.meter
+        self.validation = Validation(parts.held_out, self.metrics, self.meter, config.eval_steps)
+        self.bar = ProgressBar(self.meter) if config.progress and self.metrics is not None else None
+        self._add_callbacks()
+
+    def _build(self, arguments: SFTConfig) -> RunTrainer:
+        arguments.dataset_kwargs = {"skip_prepare_dataset": True}  # all rows are made already
+        trainer = RunTrainer(
+            self.config,
+            self.folder,
+            self.audit,
+            self.resumption,
+            model=self.parts.model,
+            args=arguments,
+            data_collator=RowCollator(pad_token_id=self.parts.tokenizer.pad_token_id),
+            train_dataset=self.parts.rows,
+            processing_class=self.parts.tokenizer,
+        )
+        trainer.create_optimizer()
+        return trainer
+
+    def _add_callbacks(self) -> None:
+        self.trainer.remove_callback(PrinterCallback)
+        self.trainer.add_callback(Clock(self.meter))
+        if self.config.logging_steps and (self.metrics is not None or self.trainer.is_sharded):
+            self.trainer.add_callback(MetricsWriter(self.metrics, self.meter, self.config.logging_steps))
+        self.trainer.add_callback(self.validation)
+        if self.bar is not None:
+            self.trainer.add_callback(self.bar)
+        for callback in self.trainer.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(self.folder.tensorboard)
+
+    def go(self, keep: Callable[[], None]) -> RunSummary:
+        """Trains to the end and returns how it ended.
+
+        Args:
+            keep: Called before an error is raised that comes after a step, or from numbers that are not finite: its traces stay.
+        """
+        self._open()
+        first = 0 if self.resumption is None else self.resumption.state["step"]
+        try:
+            checkpoint = None if self.resumption is None else str(self.resumption.checkpoint)
+            self.trainer.train(resume_from_checkpoint=checkpoint)
+            summary = self._summary()
+            self._finish(summary)
+        except BaseException as error:
+            if isinstance(error, NonFiniteError) or self.trainer.state.global_step > first:
+                keep()
+            if self.audit is not None and not isinstance(error, NonFiniteError):  # that one is recorded with its place
+                with suppress(OSError):  # a full disk may be what stopped the run
+                    self.audit.record("stopped", step=self.trainer.state.global_step, error=type(error).__name__)
+            raise
+        finally:
+            if self.bar is not None:
+                self.bar.stop()
+            if self.audit is not None:
+                self.folder.tidy()
+        return summary
+
+    def _open(self) -> None:
+        """Writes what is known before the first step, and goes on from the checkpoint."""
+        resumption = self.resumption
+        if resumption is not None:
+            self.meter.restore(resumption.state["meter"])
+            self.validation.restore(resumption.state["validation"])
+        if self.audit is None or self.metrics is None:
+            return
+        if resumption is not None and self.folder.holds_run:
+            self.metrics.cut_to(resumption.state["metrics_bytes"], resumption.state["metrics_hash"])
+        self._hashes = {"data": self.parts.corpus.digest(), "initial_weights": self.parts.initial_hash}
+        self._model = model_hash(self.config.model_name_or_path) if self.config.save_steps else None
+        write_config(
+            self.folder, self.config, self._hashes, self._model_facts(), self._token_facts(), self.parts.left_out
+        )
+        facts = {**self._hashes, "config": sha256(self.folder.config)}
+        if resumption is None:
+            self.audit.record(
+                "start", method=self.config.method, seed=self.config.seed, left_out=self.parts.left_out, **facts
+            )
+            return
+        self.audit.record(
+            "resume",
+            step=resumption.state["step"],
+            checkpoint=resumption.checkpoint.name,
+            manifest=resumption.manifest,
+            optimizer="restored" if resumption.has_optimizer else "fresh",
+            notes=resumption.notes,
+            **facts,
+        )
+
+    def _remembered(self) -> dict[str, Any]:
+        """What a checkpoint of the main process keeps, for `_open` and for `Resumption`."""
+        assert self.metrics is not None
+        return {
+            **described(self.config),
+            "data": self._hashes["data"],
+            "model": self._model,
+            "processes": self.trainer.args.world_size,
+            "metrics_bytes": self.metrics.size(),
+            "metrics_hash": self.metrics.hash(),
+            "meter": self.meter.state(),
+            "validation": self.validation.state(),
+        }
+
+    def _model_facts(self) -> dict[str, int]:
+        parts = self.parts
+        return {
+            "parameters": count(parts.model),
+            "vocabulary": len(parts.tokenizer),
+            "max_length": self.config.max_length,
+        }
+
+    def _token_facts(self) -> dict[str, int]:
+        """Tokens in the data; of conversations at most, because they are cut at `max_length`."""
+        held_out = self.validation.held_out
+        train = len(self.parts.rows) * self.config.max_length
+        return {"train": train, "validation": held_out.predicted, "validation_bytes": held_out.bytes}
+
+    def _summary(self) -> RunSummary:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        return RunSummary(
+            output_dir=self.config.output_dir,
+            steps=self.trainer.state.global_step,
+            tokens=self.meter.tokens,
+            seconds=self.meter.seconds,
+            loss=self.validation.last.loss,
+            bits_per_byte=self.validation.last.bits_per_byte,
+            batch_hash=self.meter.batch_hash,
+            initial_hash=self.parts.initial_hash,
+            final_hash=weights_hash(model),
+            median_step_seconds=self.meter.median_step_seconds(),
+            optimizer_state_bytes=self.trainer.optimizer_state_bytes(),
+            memory_bytes=self.meter.memory_bytes(),
+            parameters=count(model),
+            spikes=self.meter.guard.spikes,
+            skipped_steps=self.meter.guard.skipped,
+        )
+
+    def _finish(self, summary: RunSummary) -> None:
+        written = self.folder.writing / "model"
+        if self.audit is not None or self.trainer.is_sharded:  # shards are put together by all
+            with writing("the model") if self.audit is not None else nullcontext():
+                model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+                model.save_pretrained(written, is_main_process=self.audit is not None)
+        if self.audit is None or self.metrics is None:
+            return
+        self.parts.tokenizer.save_pretrained(written)
+        facts = {name: value for name, value in asdict(summary).items() if name != "output_dir"}
+        write_card(written, self.config, facts)
+        move_whole(written, self.folder.model)
+        self.metrics.write({"kind": "final", **facts})
+        self.metrics.size()
+        files = [self.folder.metrics, *sorted(path for path in self.folder.model.rglob("*") if path.is_file())]
+        self.audit.record(
+            "finish",
+            step=summary.steps,
+            final_hash=summary.final_hash,
+            batch_hash=summary.batch_hash,
+            files={path.relative_to(self.folder.root).as_posix(): sha256(path) for path in files},
+        )

@@ -1,0 +1,180 @@
+"""Comparisons through Ray itself: the table of local processes, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+for extra in ("trl", "altair", "statsmodels"):
+    pytest.importorskip(extra)
+
+from cegm.lab.cli import main  # noqa: E402
+from cegm.lab.train import verification  # noqa: E402
+from cegm.lab.train.audit import read  # noqa: E402
+
+CLOCKS = ("seconds", "median_step_seconds", "memory_bytes")
+"""Columns of `results.parquet` that clocks and memory decide; docs/clusters.md names them."""
+
+METHODS = ("muon", "cegm")
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed"),
+]
+
+
+def words(root: Path, name: str) -> list[str]:
+    return [
+        "compare", "--data", str(root / "book.txt"), "--output_dir", str(root / name), "--methods", ",".join(METHODS), "--seeds", "1",
+        "--processes", "2", "--max_steps", "120", "--max_length", "32", "--per_device_train_batch_size", "2", "--eval_rows", "4",
+        "--eval_steps", "60", "--axes", "none", "--equal_seconds", "false", "--save_steps", "20", "--save_total_limit", "2",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text, and in `local` what processes of this machine make of it."""
+    root = tmp_path_factory.mktemp("ray")
+    text = "\n".join(f"the miller counted {i * i} sacks and {i % 7} mice." for i in range(400))
+    (root / "book.txt").write_text(text, encoding="utf-8")
+    assert main(words(root, "local")) == 0
+    return root
+
+
+class Command:
+    """`cegm compare --launcher ray` in a process of its own, with all the processes that it ever had."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.folder = root / name
+        environment = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")}
+        self._errors = (root / f"{name}.err").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cegm.lab.cli", *words(root, name), "--launcher", "ray"],
+            stdout=subprocess.DEVNULL, stderr=self._errors, env=environment, start_new_session=True,
+        )  # fmt: skip
+        self.seen: dict[int, psutil.Process] = {}
+
+    def look(self) -> list[psutil.Process]:
+        """The processes below it that live now."""
+        now = psutil.Process(self._process.pid).children(recursive=True)
+        self.seen.update((process.pid, process) for process in now)
+        return now
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        end = time.monotonic() + 600
+        while not happened():
+            assert self._process.poll() is None, self.errors()
+            assert time.monotonic() < end, "nothing happened"
+            self.look()
+            time.sleep(0.1)
+
+    def until_a_checkpoint_of(self, method: str) -> None:
+        self.until(lambda: any(self.folder.glob(f"runs/{method}-*/checkpoints/step-*")))
+
+    def worker(self, method: str) -> psutil.Process:
+        """The process that trains with a method."""
+        (found,) = [
+            p
+            for p in self.look()
+            if "cegm.lab.compare.worker" in (line := command_line(p)) and f"/{method}-seed0" in line
+        ]
+        return found
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def ended(self) -> int:
+        while self._process.poll() is None:
+            self.look() if psutil.pid_exists(self._process.pid) else None
+            time.sleep(0.2)
+        return self._process.wait()
+
+    def errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def left(self) -> list[str]:
+        """Processes of it that live on, after a moment for those that notice its end themselves."""
+        _, alive = psutil.wait_procs(list(self.seen.values()), timeout=120)
+        return [command_line(process) for process in alive]
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def same(root: Path, name: str, but: tuple[str, ...] = ()) -> None:
+    """All columns but those of clocks are the same, to the bit, and every file of every run is what was written."""
+    one, other = (pd.read_parquet(root / each / "results.parquet") for each in ("local", name))
+    assert set(one.columns) == set(other.columns)
+    kept = [column for column in one.columns if column not in (*CLOCKS, *but)]
+    assert {"final_loss", "final_hash", "batch_hash", "tokens", "status"} <= set(kept)
+    pd.testing.assert_frame_equal(one[kept], other[kept], check_exact=True)
+    for run in (root / name / "runs").iterdir():
+        assert {finding.state for finding in verification.verify(run)} == {"whole"}
+
+
+def test_the_table_is_that_of_local_processes_and_nobody_else_is_let_in(local: Path) -> None:
+    command = Command(local, "ray")
+    addresses: set[str] = set()
+    command.until_a_checkpoint_of("muon")
+    for process in command.look():
+        try:
+            connections = process.net_connections()
+        except psutil.Error:
+            continue
+        addresses |= {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    assert command.ended() == 0, command.errors()
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert command.left() == []
+    same(local, "ray")
+    assert json.loads((local / "ray" / "verdict.json").read_text())["measures"]
+
+
+def test_a_killed_run_and_a_killed_ray_worker_are_tried_again_and_change_nothing(local: Path) -> None:
+    command = Command(local, "killed")
+    command.until_a_checkpoint_of("muon")
+    command.worker("muon").kill()
+    command.until_a_checkpoint_of("cegm")
+    holder = command.worker("cegm").parent()
+    assert "ray::" in command_line(holder)
+    holder.kill()
+    assert command.ended() == 0, command.errors()
+    told = command.errors()
+    assert "try 1 of muon seed 0 ended without a result (exit code -9); trying again" in told
+    assert "try 1 of cegm seed 0 ended without a result (its machine or worker was lost); trying again" in told
+    same(local, "killed", but=("attempts",))
+    assert list(pd.read_parquet(local / "killed" / "results.parquet")["attempts"]) == [2, 2]
+    for folder in (local / "killed" / "runs").iterdir():
+        (resume,) = [event for event in read(folder / "audit.jsonl")[0] if event["event"] == "resume"]
+        assert resume["step"] >= 20
+    assert command.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interruption_leaves_no_process_and_local_processes_can_go_on(local: Path, number: int) -> None:
+    name = f"interrupted-{number}"
+    command = Command(local, name)
+    command.until_a_checkpoint_of("muon")
+    command.signal(number)
+    assert command.ended() == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert command.left() == []
+    assert not list((local / name).glob("runs/muon-*/result.json"))
+    assert main(words(local, name)) == 0
+    same(local, name, but=("attempts",))  # unknown of a run that ended just before
