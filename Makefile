@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test test-long test-machines check bench clean
+.PHONY: demo test test-long test-machines check bench results clean
 
 demo: .venv/ready
 	$(BIN)/cegm compare --config benchmarks/axes.yaml --seeds 2 --output_dir $(DEMO)
@@ -30,6 +30,10 @@ check: .venv/ready
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
+
+# Tables and numbers of README.md and docs/results.md, from the committed logs.
+results: .venv/ready
+	$(BIN)/python benchmarks/results_page.py
 
 # torch comes first and pinned: a looser request would bring several gigabytes for accelerators.
 .venv/ready: pyproject.toml constraints.txt
