@@ -113,7 +113,7 @@ def explain(
 
     Raises:
         ValueError: Texts without two tokens, no tokenizer, an optimizer that has not stepped or belongs to another
-        model.
+            model.
     """
     while isinstance(model, DistributedDataParallel):
         model = model.module

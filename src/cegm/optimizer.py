@@ -50,7 +50,7 @@ class CEGM(WholeState):
 
     Args:
         params: A model, then grouping and contexts are automatic; or anything torch accepts, with `model` supplying the
-        contexts.
+            contexts.
         lr: Learning rate, >= 0. With `layer_scale="match_adamw"` a rate tuned for AdamW carries over.
         model: Where `params` live, when `params` is no model. Without any model contexts cannot be seen: the base
             optimizer is left, and a warning says so.
@@ -59,7 +59,7 @@ class CEGM(WholeState):
         weight_decay: Decoupled weight decay of matrices, >= 0, multiplied by lr.
         cautious: Decay a weight only where the step shrinks it too (arXiv 2510.12402).
         entanglement: Entanglement coefficient `l` in (0, 1], line 7: the weight of the newest gradient. Muon's momentum
-        .95 is .05.
+            .95 is .05.
         nesterov: Look ahead: use `l G + (1 - l) G_t` in place of `G_t`.
         scores: Context scores `f` of line 8: `uniform`, `attention` (of each context against the layer's summary of
             earlier ones), `gradient` (log |d_i|^2), `alignment` (with the entangled gradient), and the controls
@@ -97,11 +97,11 @@ class CEGM(WholeState):
         aux_weight_decay: Its weight decay on embeddings and head (vectors have none); None: `weight_decay`.
         eps: Smallest norm that is divided by, in [0, 1].
         group_patterns: Ordered (shell pattern over parameter names, `matrix` or `adamw`) pairs that override the
-        automatic roles.
+            automatic roles.
 
     Raises:
         ValueError: A value outside its range, a model without any matrix, a complex parameter, one that is sharded in
-        another way than `fully_shard` does, or patterns that match nothing.
+            another way than `fully_shard` does, or patterns that match nothing.
         TypeError: `params` is not what torch accepts.
     """
 
@@ -321,7 +321,7 @@ class CEGM(WholeState):
 
         Args:
             closure: Recomputes the loss and its gradients, as torch defines it; its loss feeds the coefficient
-            controller.
+                controller.
         """
         loss = None
         if closure is not None:
