@@ -162,6 +162,7 @@ def ablation_numbers() -> dict[str, str]:
     return {
         "changes": str(len(effects["arms"])),
         "parts": str(len(effects["parts"])),
+        "runs": str(len(lines("ablation/plan.jsonl"))),
         "seeds": str(len(effects["seeds"])),
         "paper": arm_effect(paper),
         "better": str(sum(each["word"] == "better" for each in effects["arms"])),
