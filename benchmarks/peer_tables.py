@@ -58,7 +58,9 @@ def peers(runs: pd.DataFrame) -> str:
 
 def missed(cell: str) -> str:
     """A cell of `plot.py`, with the seeds that missed a loss spelled out."""
-    return typeset(f"missed on {cell.split()[0]} of the seeds" if cell.endswith("missed") else cell)
+    return typeset(
+        f"missed on {(seeds := cell.split()[0])} seed{'s' * (seeds != '1')}" if cell.endswith("missed") else cell
+    )
 
 
 def verdicts() -> str:
