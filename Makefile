@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test test-long test-machines check bench clean
+.PHONY: demo test test-long test-machines check bench results docs clean
 
 demo: .venv/ready
 	$(BIN)/cegm compare --config benchmarks/axes.yaml --seeds 2 --output_dir $(DEMO)
@@ -27,10 +27,18 @@ test-machines: .venv/ready
 	$(BIN)/python benchmarks/machines.py --output benchmarks/results/suite -- -n 2
 
 check: .venv/ready
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Tables and numbers of README.md and docs/results.md, from the committed logs.
+results: .venv/ready
+	$(BIN)/python benchmarks/results_page.py
+
+# The site, in build/site; nothing in it comes from elsewhere.
+docs: .venv/ready
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 # torch comes first and pinned: a looser request would bring several gigabytes for accelerators.
 .venv/ready: pyproject.toml constraints.txt

@@ -42,7 +42,7 @@ def block_width(features: int, others: int, heads: int | None, sharers: int, nam
         heads: Number of blocks; one per feature where there are fewer; None: the widest blocks that keep all
             block-diagonal matrices of the weight within `CONTEXT_BYTES_PER_WEIGHT`.
         sharers: How many such matrices share that memory: map, and statistics if they recur, on each side that carries
-        a context.
+            a context.
         name: Of the side, for the error.
 
     Raises:

@@ -114,7 +114,7 @@ def explain(
 
     Raises:
         ValueError: Texts without two tokens, no tokenizer, an optimizer that has not stepped or belongs to another
-        model, a model that gives no logits for every token.
+            model, a model that gives no logits for every token.
     """
     while isinstance(model, DistributedDataParallel):
         model = model.module

@@ -46,21 +46,21 @@ class CEGM(GroupedByRole):
 
     Args:
         params: A model, then grouping and contexts are automatic; or anything torch accepts, with `model` supplying the
-        contexts.
+            contexts.
         lr: Learning rate, >= 0. With `layer_scale="match_adamw"` a rate tuned for AdamW carries over.
         model: Where `params` live, when `params` is no model. Without any model contexts cannot be seen: the base
             optimizer is left, and a warning says so.
         preset: `recommended` (what won the comparison), `paper` (the letter of Algorithm 1), `lite` (least memory).
             Fills in every option below that is left at None; `repr(optimizer)` shows the result.
         group_patterns: Ordered (shell pattern over parameter names, `matrix` or `adamw`) pairs that override the
-        automatic roles.
+            automatic roles.
         given: Any of the options in `cegm.options.OptionValues`, by name; docs/method.md has their table. Under a
             `GradScaler`, `recurrence` wants `watch_scaler`; `progress` and `plateau` want the loss, by `observe_loss`
             or a closure; `hierarchy` keeps output gradients until the backward pass has left the last sharer.
 
     Raises:
         ValueError: A value outside its range, a model without any matrix, a complex parameter, one that is sharded in
-        another way than `fully_shard` does, or patterns that match nothing.
+            another way than `fully_shard` does, or patterns that match nothing.
         TypeError: `params` is not what torch accepts.
     """
 
@@ -111,7 +111,7 @@ class CEGM(GroupedByRole):
 
         Args:
             closure: Recomputes the loss and its gradients, as torch defines it; its loss feeds the coefficient
-            controller.
+                controller.
         """
         loss = None
         if closure is not None:

@@ -47,7 +47,7 @@ def assign(
             tied to an embedding, a router, or have a single row or column. Recurrent cells like `nn.LSTM` and `nn.GRU`
             call fused kernels that no hook sees; they are left to AdamW and say so.
         patterns: Ordered (shell pattern over parameter names, role) pairs; the first that matches wins over the
-        automatic role.
+            automatic role.
         handed: Parameters to be assigned though they are frozen now.
 
     Raises:

@@ -202,7 +202,7 @@ def build_optimizer(method: str, model: nn.Module, **options: Any) -> Optimizer:
         method: A key of `METHODS`.
         model: The model.
         **options: Options of that method; `lr`, `aux_lr`, `aux_betas`, `weight_decay` and `aux_weight_decay` are common
-        to all.
+            to all.
 
     Raises:
         ValueError: Unknown method or option; the message suggests the nearest name.
