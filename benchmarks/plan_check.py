@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import yaml
 
-from cegm.aligned import aligned
+from cegm.columns import aligned
 from cegm.lab.compare.timing import Timed, peak_bytes
 from cegm.lab.plan.config import PlanConfig
 from cegm.lab.plan.estimate import Estimate, plan

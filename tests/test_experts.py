@@ -8,7 +8,7 @@ from torch import nn
 
 import oracle
 from cegm import CEGM
-from cegm.groups import Assignment, Matrix
+from cegm.assignment import Assignment, Matrix
 from cegm.options import RECOMMENDED
 
 transformers = pytest.importorskip("transformers")

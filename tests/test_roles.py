@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cegm.groups import assign_without_model, block_of, table
+from cegm.assignment import assign_without_model, block_of, table
 from cegm.roles import assign
 
 transformers = pytest.importorskip("transformers")

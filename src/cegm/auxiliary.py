@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from cegm.groups import Assignment
+from cegm.assignment import Assignment
 from cegm.sharding import local
 
 ADAMW_EPS = 1e-8

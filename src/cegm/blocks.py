@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from cegm.groups import Assignment
+from cegm.assignment import Assignment
+from cegm.context.layers import Shapes
 
 CONTEXT_BYTES_PER_WEIGHT = 4
 """What contexts and maps may take when `heads` is left open: as much as the momentum, so that the whole state stays within AdamW's 8."""
@@ -31,6 +33,17 @@ def context_shapes(
         width = block_width(height, inputs, group["heads"], sharers, f"the outputs of {assignment.name}")
         demand_shape = (outputs // width, width, width)
     return context_shape, demand_shape
+
+
+def turned_shapes(assignment: Assignment, group: Mapping[str, Any]) -> Shapes | None:
+    """What `context_shapes` says of a weight that is stored the other way round; None where that cannot be."""
+    if len(assignment.pieces) > 1 or assignment.parameter.ndim - (assignment.experts > 1) != 2:
+        return None
+    try:
+        turned = replace(assignment, transposed=not assignment.transposed, pieces=(assignment.inputs,))
+        return context_shapes(turned, group)
+    except ValueError:
+        return None
 
 
 def block_width(features: int, others: int, heads: int | None, sharers: int, name: str) -> int:

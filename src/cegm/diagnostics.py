@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cegm.groups import Matrix, stack
+from cegm.assignment import Matrix, stack
 from cegm.mapping.normalize import effective_ranks, frobenius_norms, layer_scale
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+from cegm.assignment import Assignment
 from cegm.context.alignment import alignment
 from cegm.context.patches import Geometry, context_rows, demand_rows
 from cegm.context.taps import Observer, watch
-from cegm.groups import Assignment
 from cegm.optimizer import CEGM
 from cegm.sharding import is_sharded
 

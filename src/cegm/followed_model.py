@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from cegm.groups import Assignment, Role
+from cegm.assignment import Assignment, Role
 from cegm.roles import assign
 
 

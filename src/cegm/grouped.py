@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
+from cegm.assignment import UNTOLD, Assignment, Role, table
 from cegm.followed_model import FollowedModel
-from cegm.groups import UNTOLD, Assignment, Role, table
 from cegm.param_groups import KINDS, Group, by_role, kind_of, listed, split, tensors_of
 from cegm.roles import assign
 from cegm.sharding import is_sharded

@@ -16,17 +16,18 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import ParamsT
 
+from cegm.assignment import Assignment, Matrix, Role, stack
 from cegm.auxiliary import adamw_step, follow_device, require_dense
 from cegm.diagnostics import diagnose
 from cegm.grouped import GroupedByRole
-from cegm.groups import Assignment, Matrix, Role, stack
 from cegm.mapping.coefficient import FOLLOWS_LOSS, advance, observe
 from cegm.mapping.normalize import balance_rows, layer_scale, normalize, polar_dtype
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.options import RECOMMENDED, OptionValues, Preset, named, resolve
 from cegm.owners import Owners
 from cegm.param_groups import Group
-from cegm.refresh import Contexts, mean_over_ranks
+from cegm.ranks import mean_over_ranks
+from cegm.refresh import Contexts
 from cegm.sharding import is_sharded
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cegm.groups import Assignment, Matrix
+from cegm.assignment import Assignment, Matrix
 from cegm.sharding import Mesh, Travelling, gather, is_sharded, local, mesh_of, scatter, shard_like
 
 State = MutableMapping[Tensor, Any]

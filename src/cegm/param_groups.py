@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from cegm.groups import ROLES, Assignment, Role, assign_without_model
+from cegm.assignment import ROLES, Assignment, Role, assign_without_model
 from cegm.mapping.coefficient import INITIAL
 from cegm.options import check
 from cegm.sharding import is_sharded, mesh_of

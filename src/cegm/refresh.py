@@ -14,42 +14,26 @@ import logging
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 
-from cegm.blocks import context_shapes
+from cegm.assignment import Matrix, of_expert
 from cegm.context.aggregate import effective_rank, recur
-from cegm.context.hierarchy import Sharers
-from cegm.context.layers import EntanglementLayer, Recorder, Shapes
-from cegm.context.taps import is_plain, watch
-from cegm.groups import Assignment, Matrix, block_of, of_expert
+from cegm.context.recorder import Recorder
 from cegm.mapping.flow import flow, spectral_radius
 from cegm.mapping.spectrum import context_map
-from cegm.options import Hierarchy, Scores
-from cegm.owners import Owners
+from cegm.ranks import ranks, reduce_over_ranks
+from cegm.recording import Groups, Recorders, State
 from cegm.sharding import local
 
 logger = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 3
-BUCKET = 1 << 24
-"""Entries of contexts that travel in one message, 64 MiB: few messages, and little memory for them."""
-
-EXPERT_BITS = 20
-RANK_BITS = 28
-"""Experts and ranks draw from seeds this far apart, above those of steps and layers and below those of forward passes."""
-
 MAP_OPTIONS = ("damping", "flow_time", "flow_gain", "flow_decay")
 """Options of a group that decide its maps beside the power, in the order of `Contexts._refresh_maps`."""
-
-State = MutableMapping[Tensor, Any]
-Groups = Sequence[Mapping[str, Any]]
 
 
 class _Due(NamedTuple):
@@ -61,156 +45,8 @@ class _Due(NamedTuple):
     blocks: Tensor
 
 
-def _turned(assignment: Assignment, group: Mapping[str, Any]) -> Shapes | None:
-    """What `context_shapes` says of a weight that is stored the other way round; None where that cannot be."""
-    if len(assignment.pieces) > 1 or assignment.parameter.ndim - (assignment.experts > 1) != 2:
-        return None
-    try:
-        turned = replace(assignment, transposed=not assignment.transposed, pieces=(assignment.inputs,))
-        return context_shapes(turned, group)
-    except ValueError:
-        return None
-
-
-class Contexts:
-    """The entanglement layers of one optimizer.
-
-    Args:
-        assignments: What is known of each parameter; shared with the optimizer, which adds to it.
-        owners: Who keeps the contexts of sharded weights.
-
-    Attributes:
-        scaler: Multiplies the losses whose output gradients are seen; None: nothing does.
-    """
-
-    def __init__(self, assignments: MutableMapping[Tensor, Assignment], owners: Owners) -> None:
-        self._assignments = assignments
-        self._owners = owners
-        self._recorders: dict[Tensor, Recorder] = {}
-        self._sharers: dict[str, Sharers] = defaultdict(Sharers)
-        self._warned_unseen = False
-        self.scaler: GradScaler | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy has no scaler: torch's cannot be copied in the middle of a step."""
-        return {**self.__dict__, "scaler": None}
-
-    def watch(self, parameter: Tensor, group: Mapping[str, Any]) -> None:
-        """Places entanglement layers where one weight meets its contexts, if that is in reach."""
-        assignment = self._assignments[parameter]
-        context_shape, demand_shape = context_shapes(assignment, group)
-        if not assignment.places:
-            return
-        sharers = self._sharers_of(assignment.name, group["hierarchy"])
-        layers = [
-            EntanglementLayer(
-                assignment.name,
-                parameter.device,
-                assignment.inputs,
-                context_shape,
-                demand_shape,
-                group["scores"],
-                group["exclude_sink"],
-                sharers,
-            )
-            for _ in range(assignment.experts)
-        ]
-        plain = all(is_plain(place) for place in assignment.places)
-        recorder = self._recorders[parameter] = Recorder(
-            assignment.name,
-            parameter,
-            layers,
-            plain,
-            assignment.transposed,
-            None if plain else _turned(assignment, group),
-        )
-        for place in assignment.places:
-            watch(place, recorder, assignment.transposed)
-
-    def learn(self, state: State) -> None:
-        """Takes over what products, or the state of an earlier run, tell of how weights are stored."""
-        for parameter, recorder in self._recorders.items():
-            known, a = state.get(parameter, {}).get("transposed"), self._assignments[parameter]
-            if known is not None:
-                recorder.turn(bool(known))
-            if a.transposed != recorder.transposed:
-                state[parameter]["transposed"] = torch.tensor([int(recorder.transposed)])
-                self._assignments[parameter] = replace(a, transposed=recorder.transposed, pieces=(a.inputs,))
-
-    def begin_late(self, parameters: Iterable[Tensor]) -> None:
-        """Has weights whose backward pass is over already record at the next step."""
-        for parameter in parameters:
-            recorder = self._recorders.get(parameter)
-            if recorder is not None:
-                recorder.recording, recorder.is_late = False, True
-
-    def forget(self, parameter: Tensor) -> None:
-        """Takes the layers of a weight away that is gone from the model; and its hooks."""
-        recorder = self._recorders.pop(parameter, None)
-        if recorder is None:
-            return
-        recorder.unhook()
-        for layer in recorder.layers:
-            if layer.sharers is not None:
-                layer.sharers.layers.remove(layer)
-
-    def _sharers_of(self, name: str, hierarchy: Hierarchy) -> Sharers | None:
-        if hierarchy == "layer":
-            return None
-        return self._sharers[block_of(name) if hierarchy == "block" else ""]
-
-    @property
-    def recording(self) -> bool:
-        """Whether backward passes are recorded now."""
-        return any(recorder.recording for recorder in self._recorders.values())
-
-    def arm(self, state: State, groups: Groups) -> None:
-        """Decides whether the next step records, gives the controls their next seed and the other scores their guide."""
-        self.learn(state)
-        places = {
-            p: place
-            for place, p in enumerate(p for group in groups if group["role"] == "matrix" for p in group["params"])
-        }
-        for group in groups:
-            due = group["steps"] % group["refresh_every"] == 0
-            for parameter in group["params"]:
-                recorder = self._recorders.get(parameter)
-                if recorder is None:
-                    continue
-                recorder.recording = due or recorder.is_late
-                seed = group["steps"] * len(places) + places[parameter] + (_rank() << RANK_BITS)
-                # Before its first step a group has nothing to compare with, and owners have nothing to tell.
-                guide = (
-                    self._guide(state, parameter, group["scores"]) if recorder.recording and group["steps"] else None
-                )
-                for number, layer in enumerate(recorder.layers):
-                    layer.seed.fill_(seed + (number << EXPERT_BITS))
-                    layer.guide = None if guide is None else guide[number]
-
-    def _guide(self, state: State, parameter: Tensor, scores: Scores) -> Tensor | None:
-        """What the scores of each layer of a weight compare with, its summary or its entangled gradient; None before the first step.
-
-        Shape (experts, inputs) or (experts, outputs, inputs).
-        """
-        own, assignment = state.get(parameter, {}), self._assignments[parameter]
-        experts, outputs, inputs = assignment.experts, assignment.height, assignment.inputs
-        if scores == "attention":
-            summary = self._owners.tell(parameter, own.get("context_summary"), (experts * inputs,))
-            return None if summary is None else summary.view(experts, inputs)
-        if scores != "alignment":
-            return None
-        momentum = own.get("momentum")
-        if momentum is not None:
-            stacked = momentum if experts > 1 else momentum[None]
-            momentum = (stacked.mT if assignment.transposed else stacked.flatten(2)).float()
-        return self._owners.tell(parameter, momentum, (experts, outputs, inputs))
-
-    def clear(self) -> None:
-        """Forgets what was recorded for a step that was given up."""
-        for recorder in self._recorders.values():
-            recorder.clear()
-        for sharers in self._sharers.values():
-            sharers.clear()
+class Contexts(Recorders):
+    """The recorders of one optimizer, and what follows from what they recorded."""
 
     def refresh(self, state: State, groups: Groups) -> None:
         """`C_t` from the backward passes of this step, `S_t` from it and the past, and the maps from `S_t`.
@@ -219,7 +55,7 @@ class Contexts:
             RuntimeError: A layer's context or map was not finite three times in a row.
         """
         recorders = [recorder for recorder in self._recorders.values() if recorder.recording]
-        _reduce_over_ranks([layer for recorder in recorders for layer in recorder.layers])
+        reduce_over_ranks([layer for recorder in recorders for layer in recorder.layers])
         with self._owners.together():
             self._refresh(state, groups)
 
@@ -265,7 +101,7 @@ class Contexts:
         if not self._owners.owns(parameter):
             return []
         # Ranks average their gradients, so each one's are as many times as large as there are ranks.
-        scale = _ranks() * (1.0 if self.scaler is None else self.scaler.get_scale())
+        scale = ranks() * (1.0 if self.scaler is None else self.scaler.get_scale())
         for _, each in means:
             if "demand" in each:
                 each["demand"] /= scale**2
@@ -380,58 +216,3 @@ def _own_blocks(statistics: Tensor, part: Matrix, side: str, whole: bool = False
         return part.context_blocks(statistics) if side == "context" else part.demand_blocks(statistics)
     width = statistics.shape[-1]
     return statistics if side == "context" else statistics[part.start // width : part.stop // width]
-
-
-def _distributed() -> bool:
-    """Whether several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _ranks() -> int:
-    return dist.get_world_size() if _distributed() else 1
-
-
-def mean_over_ranks(value: float) -> float:
-    """Of a number that every data-parallel process has; not finite if one of them is not."""
-    if not _distributed():
-        return value
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total) / dist.get_world_size()
-
-
-def _rank() -> int:
-    return dist.get_rank() if _distributed() else 0
-
-
-def _reduce_over_ranks(layers: list[EntanglementLayer]) -> None:
-    """Sums numerators and denominators over data-parallel ranks; a layer that only some ranks called counts as zero on the others.
-
-    One that no rank called, because something else uses its weight, stays unseen on all of them.
-    """
-    if not _distributed() or not layers:
-        return
-    seen = torch.tensor([layer.recorded for layer in layers], device=layers[0].mass_carrier.device)
-    counts = seen.int()
-    dist.all_reduce(counts)
-    bucket: list[Tensor] = []
-    for layer, count in zip(layers, counts.tolist(), strict=True):
-        for carrier in layer.carriers() if count else ():
-            if carrier.grad is None:
-                carrier.grad = torch.zeros(carrier.shape, device=carrier.device)
-            bucket.append(carrier.grad)
-            if sum(each.numel() for each in bucket) >= BUCKET:
-                _sum_together(bucket)
-                bucket = []
-    _sum_together(bucket)
-
-
-def _sum_together(tensors: list[Tensor]) -> None:
-    """Sums each tensor over ranks, all of them in one message."""
-    if not tensors:
-        return
-    message = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    dist.all_reduce(message)
-    for tensor, piece in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(piece.view_as(tensor))

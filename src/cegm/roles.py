@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from cegm.assignment import ROLES, Assignment, Role, is_broadcast
 from cegm.context.taps import Place, is_transposed
 from cegm.fused import fused_pieces
-from cegm.groups import ROLES, Assignment, Role, is_broadcast
 from cegm.heads import Heads
 from cegm.mixtures import Mixtures, flat_experts
 from cegm.survey import Holder, Survey

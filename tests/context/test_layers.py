@@ -10,7 +10,8 @@ from torch.utils.checkpoint import checkpoint
 import oracle
 import rounding
 from cegm.context.hierarchy import Sharers
-from cegm.context.layers import EntanglementLayer, Recorder
+from cegm.context.layers import EntanglementLayer
+from cegm.context.recorder import Recorder
 from cegm.context.taps import Place, watch
 
 

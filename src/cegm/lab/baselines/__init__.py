@@ -1,7 +1,7 @@
 """The peers that CEGM is compared with: one record per method, and the one place where its name becomes an optimizer.
 
 Adding a method is a file with its optimizer and a record in `METHODS`; everything else asks the record. Every method gets
-the same groups (`cegm.groups`) and the same AdamW for embeddings, output head and vectors, so that a difference comes from
+the same groups (`cegm.assignment`) and the same AdamW for embeddings, output head and vectors, so that a difference comes from
 the update of the matrices alone; only schedule-free AdamW brings its own, being AdamW itself.
 """
 

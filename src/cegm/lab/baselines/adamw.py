@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from cegm.groups import Matrix, table
+from cegm.assignment import Matrix, table
 from cegm.lab.baselines.paired import Shared, grouped
 from cegm.mapping.normalize import effective_ranks
 from cegm.sharding import whole
 
 
 class AdamW(torch.optim.AdamW):
-    """`torch.optim.AdamW` on every parameter, with the roles of `cegm.groups` as groups.
+    """`torch.optim.AdamW` on every parameter, with the roles of `cegm.assignment` as groups.
 
     Args:
         model: The model.

@@ -15,9 +15,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from cegm.assignment import Assignment
 from cegm.context.taps import Hooked, Weakly, layer_input
 from cegm.context.transforms import in_transform
-from cegm.groups import Assignment
 from cegm.lab.baselines.paired import Paired, Shared
 
 VALUE = "v_proj"

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 from typing_extensions import Unpack
 
-from cegm.groups import Assignment, Role, table
+from cegm.assignment import Assignment, Role, table
 from cegm.roles import assign
 from cegm.sharding import is_sharded
 from cegm.state import WholeState, own_attributes

@@ -6,12 +6,12 @@ import schedulefree
 from torch import nn
 from typing_extensions import Unpack
 
-from cegm.groups import table
+from cegm.assignment import table
 from cegm.lab.baselines.paired import Shared, grouped
 
 
 class ScheduleFreeAdamW(schedulefree.AdamWScheduleFree):  # type: ignore[misc]
-    """`schedulefree.AdamWScheduleFree` on every parameter, with the roles of `cegm.groups` as groups.
+    """`schedulefree.AdamWScheduleFree` on every parameter, with the roles of `cegm.assignment` as groups.
 
     It wants a constant learning rate after warm-up, and `train()` and `eval()` around steps and evaluations; a Hugging
     Face trainer calls both. It starts in training mode.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 
-from cegm.aligned import aligned
+from cegm.columns import aligned
 from cegm.lab.plan.estimate import Estimate, Plan
 
 WIDTH = 120

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
+from cegm.assignment import Assignment
 from cegm.blocks import context_shapes
-from cegm.groups import Assignment
 from cegm.lab.plan.operations import normalize_operations, power_operations
 from cegm.lab.train.config import RunConfig
 from cegm.lab.train.trainer import build

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from cegm.aligned import aligned
+from cegm.columns import aligned
 from cegm.lab.report import changes, drill_chart, sentences, style, tables, words
 from cegm.lab.report.folder import Record, read
 from cegm.lab.report.judged import Judged, judged

@@ -21,7 +21,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cegm import MEANING
-from cegm.aligned import aligned
+from cegm.columns import aligned
 from cegm.durable import write_whole
 from cegm.lab.strict import json_object, parquet_table
 from cegm.lab.tasks.axis import Axis

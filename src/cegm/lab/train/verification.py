@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cegm.aligned import aligned
+from cegm.columns import aligned
 from cegm.durable import sha256
 from cegm.lab.train import audit, checkpoints
 from cegm.lab.train.folder import RunFolder

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from cegm.aligned import aligned
+from cegm.columns import aligned
 from cegm.context.taps import Place
 
 Role = Literal["matrix", "adamw"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cegm.aligned import aligned
+from cegm.columns import aligned
 
 
 def test_words_stand_left_and_numbers_right():
