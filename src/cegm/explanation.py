@@ -22,6 +22,7 @@ from cegm.assignment import Assignment
 from cegm.context.alignment import alignment
 from cegm.context.patches import Geometry, context_rows, demand_rows
 from cegm.context.taps import Observer, watch
+from cegm.explanation_text import token_rows, token_strings
 from cegm.optimizer import CEGM
 from cegm.sharding import is_sharded
 
@@ -123,7 +124,7 @@ def explain(
     for assignment in assignments:
         if is_sharded(assignment.parameter):
             raise ValueError(f"{assignment.name} is sharded; load its checkpoint in one process and explain there")
-    rows, tokenizer = _ids(model, texts, tokenizer, max_length)
+    rows, tokenizer = token_rows(model, texts, tokenizer, max_length)
     predicted = sum(len(row) - 1 for row in rows)
     loss, found, left_out = 0.0, [], _without_momentum(optimizer, assignments)
     left_out |= {a.name: EXPERTS for a in assignments if a.experts > 1}
@@ -140,7 +141,7 @@ def explain(
         raise ValueError(f"no layer could be explained ({_first(left_out)}); pass the model that the optimizer trains")
     return Explanation(
         tuple(
-            AlignedText(_strings(row, tokenizer), torch.cat([scores[a.name] for a in seen]))
+            AlignedText(token_strings(row, tokenizer), torch.cat([scores[a.name] for a in seen]))
             for row, scores in zip(rows, found, strict=True)
         ),
         tuple(matrix.name for a in seen for matrix in a.matrices()),
@@ -170,67 +171,6 @@ def _without_momentum(optimizer: CEGM, assignments: list[Assignment]) -> dict[st
 
 def _first(left_out: dict[str, str]) -> str:
     return next(f"{name}: {reason}" for name, reason in left_out.items())
-
-
-def _ids(
-    model: nn.Module, texts: str | Sequence[str] | Tensor, tokenizer: Any, max_length: int | None
-) -> tuple[list[Tensor], Any]:
-    """Token ids of every text, each of shape (tokens,), and the tokenizer if there is one."""
-    if max_length is not None and max_length < 2:
-        raise ValueError(f"max_length={max_length} leaves nothing to predict; use at least 2")
-    if isinstance(texts, Tensor):
-        if texts.ndim != 2 or texts.is_floating_point():
-            shape = "x".join(map(str, texts.shape))
-            raise ValueError(
-                f"token ids must be integers of shape (rows, tokens), not {texts.dtype} of shape ({shape})"
-            )
-        rows = list(texts)
-    else:
-        tokenizer = tokenizer or _own_tokenizer(model)
-        listed = [texts] if isinstance(texts, str) else texts
-        rows = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.long) for text in listed]
-    if not rows:
-        raise ValueError("there is no text to explain; pass at least one")
-    for number, row in enumerate(rows, start=1):
-        if len(row) < 2:
-            raise ValueError(f"text {number} has {len(row)} token(s), which leaves nothing to predict; use at least 2")
-    return [row[:max_length] for row in rows], tokenizer
-
-
-def _own_tokenizer(model: nn.Module) -> Any:
-    name = getattr(model, "name_or_path", "")
-    if not name:
-        raise ValueError("the model names no tokenizer; pass tokenizer=..., or token ids in place of text")
-    try:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(name)
-    except (ImportError, OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"no tokenizer could be loaded from {name!r} ({reason}); pass tokenizer=...") from error
-
-
-def _strings(row: Tensor, tokenizer: Any) -> tuple[str, ...]:
-    """The tokens as they read in the text, with the space before a word; ids without a tokenizer."""
-    ids = row.tolist()
-    if tokenizer is None:
-        return tuple(map(str, ids))
-    texts = []
-    for previous, current in zip([None, *ids], ids, strict=False):
-        alone = _decode(tokenizer, [current])
-        if previous is not None:  # some tokenizers write the space only between two tokens
-            before, both = _decode(tokenizer, [previous]), _decode(tokenizer, [previous, current])
-            alone = both[len(before) :] if both.startswith(before) else alone
-        # A part of a character has no text of its own.
-        texts.append(tokenizer.convert_ids_to_tokens(current) if "\N{REPLACEMENT CHARACTER}" in alone else alone)
-    return tuple(texts)
-
-
-def _decode(tokenizer: Any, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-
-
-# ---------------------------------------------------------------------- forward and backward
 
 
 @contextmanager
