@@ -81,9 +81,6 @@ class Explanation:
 
         Returns:
             The path.
-
-        Raises:
-            ImportError: The extra `cegm[report]` is not installed.
         """
         from cegm import explanation_page
 
