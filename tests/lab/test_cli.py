@@ -21,7 +21,8 @@ from transformers import (
     set_seed,
 )
 
-from cegm.lab.cli import main
+from cegm.lab.cli import COMMANDS, main
+from cegm.lab.commands import DECLARATIONS
 from cegm.lab.train.model import byte_tokenizer
 
 
@@ -254,7 +255,7 @@ def test_help_names_every_option_without_heavy_imports() -> None:
 
 
 def test_no_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "command" in refused([], capsys)
+    assert "no command 'tran'; did you mean" in refused(["tran"], capsys)
     assert "invalid choice" in refused(["tran"], capsys)
 
 
@@ -283,3 +284,20 @@ def test_a_command_gives_the_signal_back_to_the_program_around_it() -> None:
 def test_a_command_ends_by_the_signal_as_by_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cegm.lab.cli._dispatch", lambda _: signal.raise_signal(signal.SIGTERM))
     assert main([]) == 130
+
+
+def test_a_command_that_is_not_there_is_one_line_with_the_nearest_name(capsys):
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err == "cegm: error: there is no command 'trian'; did you mean 'train'?\n"
+
+
+def test_help_reads_nothing_of_any_command():
+    code = (
+        "import sys\nfrom cegm.lab.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(any(n in sys.modules for n in ('torch', 'yaml', 'cegm.lab.commands')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_every_command_is_declared_and_explained():
+    assert list(COMMANDS) == list(DECLARATIONS)
