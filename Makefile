@@ -3,10 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test test-long test-machines check bench results docs clean
+.PHONY: demo axes test test-long test-machines check bench results docs clean
 
+# Twenty-four short runs on two cores, and a page that decides something.
 demo: .venv/ready
-	$(BIN)/cegm compare --config benchmarks/axes.yaml --seeds 2 --output_dir $(DEMO)
+	$(BIN)/cegm compare --config benchmarks/demo.yaml --output_dir $(DEMO)
+
+# All axes of the paper in their generated form, two seeds; longer than the demo.
+axes: .venv/ready
+	$(BIN)/cegm compare --config benchmarks/axes.yaml --seeds 2 --output_dir runs/axes
 
 # A small version of the benchmark, about six minutes on two cores: three methods, one seed, three lengths of training.
 bench: .venv/ready

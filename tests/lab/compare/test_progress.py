@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,7 +138,7 @@ with streams.readable():
     runs = [Run(id=str(seed), arm="cegm", seed=seed, config={"max_steps": 10}) for seed in range(3)]
     with Bars(runs) as bars:
         for step in range(10):
-            bars.watch([(run, step) for run in runs], [])
+            bars.watch([(run, step) for run in runs], {})
     print("done")
 """
 
@@ -172,3 +173,23 @@ def _more(master):
         return os.read(master, 1 << 16)
     except OSError:  # the other end is closed
         return b""
+
+
+def test_runs_that_end_are_told_and_a_line_a_minute_where_there_is_no_terminal(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    runs = [SimpleNamespace(id=str(seed), arm="muon", seed=seed, config={"max_steps": 10}) for seed in range(3)]
+    ended = {"status": "finished", "bits_per_byte": 0.71234, "steps": 10, "seconds": 9.6}
+    results = {"0": ended}  # is there already
+    with progress.Bars(runs) as bars:
+        bars.watch([(runs[1], 2)], results)
+        results["1"] = ended
+        bars.watch([(runs[2], 1)], results)
+        clock[0] = 61.0
+        bars.watch([(runs[2], 5)], results)
+        bars.watch([(runs[2], 6)], results)
+        bars.watch([], results | {"2": {"status": "failed", "error": "no memory [left]"}})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "muon seed 1: 0.7123 bits per byte after 10 steps, 10 s"
+    assert lines[1].startswith("83 %, 2 of 3 runs  muon seed 2")
+    assert lines[2] == "muon seed 2 failed: no memory [left]"

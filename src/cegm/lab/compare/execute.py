@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ LOSSES = 3
 AGAIN = "trying again"
 POLL_SECONDS = 0.2
 
-Watcher = Callable[[list[tuple[PlannedRun, int]], Iterable[str]], None]
+Watcher = Callable[[list[tuple[PlannedRun, int]], Mapping[str, Mapping[str, Any]]], None]
 """Called while runs execute with the runs in flight and their current step, and the ids of those that ended."""
 
 

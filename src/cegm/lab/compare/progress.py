@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -65,6 +67,10 @@ class StepReader:
                 return
 
 
+A_LINE = 60.0
+"""Seconds between two lines where there is no terminal."""
+
+
 def progress_bar() -> Progress:
     """A bar with what is happening, how far it is, and the time it took and will take; on standard error."""
     columns = (
@@ -79,13 +85,19 @@ def progress_bar() -> Progress:
 
 
 class Bars:
-    """One progress bar over the steps of all runs, with the runs in flight beside it."""
+    """One progress bar over the steps of all runs, with the runs in flight beside it, and a line for each that ends.
+
+    Where standard error is no terminal, a line a minute takes the place of the bar.
+    """
 
     def __init__(self, runs: list[PlannedRun]) -> None:
         self._progress = progress_bar()
-        self._steps = {run.id: run.config["max_steps"] or DEFAULT_STEPS for run in runs}
+        self._steps: dict[str, int] = {}
+        self._arms: dict[str, str] = {}
+        self._add(runs)
         self._task: TaskID = self._progress.add_task("starting", total=sum(self._steps.values()))
-        self._finished: set[str] = set()
+        self._finished: set[str] | None = None
+        self._said = time.monotonic()
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -96,13 +108,37 @@ class Bars:
 
     def expect(self, runs: list[PlannedRun]) -> None:
         """Adds runs that were planned later."""
-        self._steps |= {run.id: run.config["max_steps"] or DEFAULT_STEPS for run in runs}
+        self._add(runs)
         self._progress.update(self._task, total=sum(self._steps.values()))
 
-    def watch(self, running: list[tuple[PlannedRun, int]], finished: Iterable[str]) -> None:
-        """Shows how far all runs are, and which ones are in flight."""
-        self._finished |= set(finished)
+    def _add(self, runs: list[PlannedRun]) -> None:
+        self._steps |= {run.id: run.config["max_steps"] or DEFAULT_STEPS for run in runs}
+        self._arms |= {run.id: f"{run.arm} seed {run.seed}" for run in runs}
+
+    def watch(self, running: list[tuple[PlannedRun, int]], results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Shows how far all runs are, which ones are in flight, and where those ended that were not there at the first look."""
+        before = set(results) if self._finished is None else self._finished
+        for run_id in results.keys() - before:
+            self._say(_ending(self._arms[run_id], results[run_id]))
+        self._finished = before | set(results)
         done = sum(self._steps[run_id] for run_id in self._finished) + sum(step for _, step in running)
         names = ", ".join(f"{run.arm} seed {run.seed}" for run, _ in running)
         text = f"{len(self._finished)} of {len(self._steps)} runs  {names}"
         self._progress.update(self._task, completed=done, description=text)
+        if not self._progress.console.is_terminal and time.monotonic() - self._said >= A_LINE:
+            task = self._progress.tasks[0]
+            left = "" if task.time_remaining is None else f", about {task.time_remaining / 60:.0f} min left"
+            self._say(f"{task.percentage:.0f} %, {text}{left}")
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._said = time.monotonic()
+
+
+def _ending(arm: str, result: Mapping[str, Any]) -> str:
+    """Where a run ended, in a line."""
+    if result["status"] != "finished":
+        return f"{arm} failed: {result['error']}"
+    return (
+        f"{arm}: {result['bits_per_byte']:.4f} bits per byte after {result['steps']} steps, {result['seconds']:.0f} s"
+    )
