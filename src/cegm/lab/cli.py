@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cegm import __version__
 from cegm.lab import streams
 
 USER_ERROR = 2
@@ -88,6 +89,9 @@ def _report(error: BaseException, code: int = USER_ERROR) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     parser = Parser(prog="cegm", description="Context-entangled gradients for language models.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"cegm {__version__}")
+    if arguments[:1] == ["--version"]:
+        parser.parse_args(arguments[:1])  # before rooms are opened whose libraries may be missing
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _add_train(commands)
     _add_compare(commands)
