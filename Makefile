@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 
-.PHONY: demo axes test test-long test-machines check bench results docs clean
+.PHONY: demo axes test test-long test-machines check bench results matrix docs clean
 
 # Twenty-four short runs on two cores, and a page that decides something.
 demo: .venv/ready
@@ -40,6 +40,10 @@ check: .venv/ready
 # Tables and numbers of README.md and docs/results.md, from the committed logs.
 results: .venv/ready
 	$(BIN)/python benchmarks/results_page.py
+
+# Wheel and sdist on every supported Python and torch that this machine has, and no more than a gigabyte fetched for them.
+matrix: .venv/ready
+	$(BIN)/python benchmarks/matrix.py --output benchmarks/results/release --gigabytes 1
 
 # The site, in build/site; nothing in it comes from elsewhere.
 docs: .venv/ready

@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-METHODS = ("adamw", "muon", "normuon", "newton_muon", "soap", "shampoo", "mac", "schedule_free", "cegm")
+from cegm.lab.baselines import METHODS
+
 RUNS = {
     **{method: {"method": method} for method in METHODS},
     "cegm paper": {"method": "cegm", "preset": "paper"},

@@ -1,4 +1,4 @@
-"""Writes what the committed logs say into README.md and docs/results.md: `make results`.
+"""Writes what the committed logs say into README.md and docs/results.md, and the options into docs/method.md: `make results`.
 
     python benchmarks/results_page.py
 
@@ -14,10 +14,12 @@ from pathlib import Path
 
 import part_tables
 import peer_tables
+from cegm.options import OPTIONS
 from logs import MINUS, estimate, markdown, pair, verdict
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs/results.md")
+RESULTS = (ROOT / "README.md", ROOT / "docs/results.md")
+PAGES = (*RESULTS, ROOT / "docs/method.md")
 TABLE = re.compile(r"<!-- (?P<name>\w+): begin -->\n(?P<made>.*?)<!-- (?P=name): end -->", re.DOTALL)
 NAME = r"<!-- (?P<name>[\w.]+) -->"
 NUMBER = re.compile(rf"(?P<made>(?:≤ )?[+{MINUS}]?\d[\d.,]*(?:\s\[[^\]]*\])?){NAME}")
@@ -41,6 +43,7 @@ def made_tables() -> dict[str, str]:
         "texts": peer_tables.texts(),
         "controls": part_tables.controls(),
         "coefficient": part_tables.coefficient(),
+        "options": options(),
     }
 
 
@@ -68,6 +71,15 @@ def summary() -> str:
         ["time of a training step", "Muon", f"{part_tables.step_numbers()['ratio']} times"],
     ]
     return markdown(["measured", "CEGM against", "effect [95 % interval]"], rows)
+
+
+def options() -> str:
+    """Every option of `CEGM`, as docs/method.md shows it."""
+    rows = []
+    for name, option in OPTIONS.items():
+        presets = [f"`{option.presets[preset]}`" if preset in option.presets else "" for preset in ("paper", "lite")]
+        rows.append([f"`{name}`", f"`{option.default}`", option.range, *presets, option.meaning])
+    return markdown(["option", "default", "range", "`paper`", "`lite`", "meaning"], rows)
 
 
 def renewed(page: str, tables: dict[str, str], numbers: dict[str, str]) -> str:

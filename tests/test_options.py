@@ -1,6 +1,5 @@
 import inspect
 import math
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,8 +8,6 @@ from torch import nn
 from cegm import CEGM
 from cegm.lab.train.config import OPTIMIZER_OPTIONS, field_types
 from cegm.options import OPTIONS, PRESETS, RECOMMENDED, OptionValues, resolve
-
-DOCS = Path(__file__).parents[1] / "docs" / "method.md"
 
 
 def test_presets_fill_in_and_given_options_win():
@@ -78,11 +75,6 @@ def test_the_command_line_offers_every_option_under_its_name():
         assert option.plain in (kind, *get_args(kind))
 
 
-def test_the_table_in_the_docs_is_that_of_the_options():
-    text = DOCS.read_text(encoding="utf-8")
-    assert table() in text, f"docs/method.md wants:\n{table()}"
-
-
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_default_is_inside_its_range_and_what_is_outside_is_refused(name):
     option = OPTIONS[name]
@@ -102,14 +94,3 @@ def test_every_default_is_inside_its_range_and_what_is_outside_is_refused(name):
     for value in outside:
         with pytest.raises(ValueError, match=f"{name}="):
             resolve("recommended", {name: value})
-
-
-def table():
-    """Of docs/method.md."""
-    rows = ["| option | default | range | `paper` | `lite` | meaning |", "|---|---|---|---|---|---|"]
-    for name, option in OPTIONS.items():
-        cells = [
-            f"`{value}`" if value is not None else "" for value in (option.presets.get(p) for p in ("paper", "lite"))
-        ]
-        rows.append(f"| `{name}` | `{option.default}` | {option.range} | {' | '.join(cells)} | {option.meaning} |")
-    return "\n".join(rows)

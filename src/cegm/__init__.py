@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cegm.loss import EntanglementLoss
     from cegm.optimizer import CEGM
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 MEANING = 3
 """Of a run: raised with every change of this package after which the same inputs give other results; results are named by it, too."""

@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README, INDEX, DIARY = ROOT / "README.md", ROOT / "docs/index.md", ROOT / "docs/diary.md"
-PAGES = sorted([README, *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks/results").rglob("README.md")])
+CONTRIBUTING, CHANGELOG = ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
+PAGES = sorted(
+    [README, CONTRIBUTING, CHANGELOG, *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks/results").rglob("README.md")]
+)
 WIDTH = 120
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -53,6 +56,10 @@ def test_the_first_page_fits_a_screen_or_three() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.encode()) <= 7000
     assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_contributing_fits_a_screen() -> None:
+    assert len(CONTRIBUTING.read_text(encoding="utf-8").splitlines()) <= 60
 
 
 def test_the_index_has_one_line_for_every_page() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from transformers import (
     set_seed,
 )
 
+import cegm
 from cegm.lab.cli import COMMANDS, main
 from cegm.lab.commands import DECLARATIONS
 from cegm.lab.train.model import byte_tokenizer
@@ -241,6 +243,17 @@ def test_dry_run_prints_and_writes_nothing(
     ):
         assert part in printed
     assert not (tmp_path / "run").exists()
+
+
+def test_the_version_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"cegm {cegm.__version__}\n"
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'version = { attr = "cegm.__version__" }' in project
+    changes = (Path(__file__).parents[2] / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## ([\d.]+)", changes, re.MULTILINE)[1] == cegm.__version__
 
 
 def test_help_names_every_option_without_heavy_imports() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
+from cegm import __version__
 from cegm.lab import streams
 from cegm.spelling import nearest
 
@@ -96,6 +97,7 @@ def _report(error: BaseException, code: int = USER_ERROR) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     parser = Parser(prog="cegm", description="Context-entangled gradients for language models.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"cegm {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     chosen = next((word for word in arguments if not word.startswith("-")), "")
     if chosen and chosen not in COMMANDS:

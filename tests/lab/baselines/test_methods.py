@@ -18,6 +18,7 @@ MINE = dataclasses.replace(
     home="torch.optim:SGD",
     look=baselines.Look("#123456", (9, 9), "stroke"),
     space=baselines.usual((0.5, 2.0), 1.0, 0.2),
+    options={"momentum": (float, "weight of the past"), "mine_alone": (int, "how often")},
 )
 
 
@@ -43,6 +44,12 @@ def test_a_record_is_all_that_a_new_method_takes(mine):
     assert style.name("mine") == "Mine"
     assert style.looks(["cegm", "mine"])[1].colour == "#123456"
     assert ordered(["adamw", "mine", "cegm"]) == ["cegm", "mine", "adamw"]
+
+
+def test_an_option_of_its_own_is_told_with_the_methods_that_take_it(mine):
+    told = baselines.own_options()
+    assert told["mine_alone"] == (int, "how often, of mine")
+    assert told["momentum"][1].endswith(", mine")
 
 
 def test_its_optimizer_is_found_where_the_record_says(mine):

@@ -41,8 +41,9 @@ def test_configuration_survives_yaml() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_fresh_model_begins_at_the_rate_of_fresh_models(method: str) -> None:
     config = RunConfig("reader", method=method)
-    assert (config.learning_rate, config.aux_lr, config.weight_decay, config.warmup_steps) == (3e-3, None, 0.1, 0.05)
-    assert config.lr_scheduler_type == ("constant_with_warmup" if method == "schedule_free" else "cosine")
+    begins = (config.learning_rate, config.aux_lr, config.weight_decay, config.warmup_steps)
+    assert begins == (METHODS[method].rates.fresh, None, 0.1, 0.05)
+    assert config.lr_scheduler_type == METHODS[method].schedule
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from cegm.lab.baselines.space import Space, usual
@@ -69,6 +69,7 @@ class Method:
         look: Colour (Okabe-Ito, a brown and a grey), dashes and shape.
         momentum: Option that keeps its momentum.
         schedule: Of its learning rates where none is given.
+        options: Those that CEGM has not, by name: type and meaning.
         planned: Whether its state and work follow from the shapes of the weights alone, so that `cegm plan` knows them.
         without_context: What it shows of CEGM without contexts, as the end of a sentence; empty for nothing. Of several in
             `METHODS` the last is the closest.
@@ -81,11 +82,14 @@ class Method:
     look: Look
     momentum: Literal["betas", "momentum", "entanglement"] = "betas"
     schedule: str = "cosine"
+    options: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     planned: bool = False
     without_context: str = ""
 
 
 ADAM, POLAR, FAST = usual((0.001, 0.01), 0.003, 0.1), usual((0.003, 0.03), 0.01, 0.05), Rates(5e-5, 5e-4)
+BETAS = {"betas": (tuple[float, float], "betas of the matrices")}
+PRECONDITIONED = {**BETAS, "precondition_frequency": (int, "steps between two new preconditioners")}
 
 METHODS = {
     "adamw": Method(
@@ -94,6 +98,7 @@ METHODS = {
         Rates(2e-5, 2e-4),
         ADAM,
         Look("#0072B2", (2, 2), "square"),
+        options=BETAS,
         planned=True,
     ),
     "muon": Method(
@@ -103,6 +108,7 @@ METHODS = {
         POLAR,
         Look("#009E73", (8, 3), "triangle-up"),
         momentum="momentum",
+        options={"momentum": (float, "momentum")},
         planned=True,
         without_context="which has neither contexts nor row moments",
     ),
@@ -131,6 +137,7 @@ METHODS = {
         Rates(5e-5, 2e-4),
         usual((0.001, 0.01), 0.003, 0.05),
         Look("#56B4E9", (1, 3), "triangle-down"),
+        options=PRECONDITIONED,
     ),
     "shampoo": Method(
         "Shampoo",
@@ -138,9 +145,15 @@ METHODS = {
         FAST,
         usual((0.01, 0.2), 0.05, 0.05),  # its steps are shorter where gradients are noisy
         Look("#000000", (12, 4), "triangle-left"),
+        options=PRECONDITIONED,
     ),
     "mac": Method(
-        "MAC", "cegm.lab.baselines.mac:MAC", Rates(2e-5, 2e-4), ADAM, Look("#8C6D46", (4, 2, 1, 2), "triangle-right")
+        "MAC",
+        "cegm.lab.baselines.mac:MAC",
+        Rates(2e-5, 2e-4),
+        ADAM,
+        Look("#8C6D46", (4, 2, 1, 2), "triangle-right"),
+        options={**BETAS, "mean_beta": (float, "how much of the mean activation is kept per step")},
     ),
     "schedule_free": Method(
         "Schedule-free",
@@ -149,6 +162,7 @@ METHODS = {
         usual((0.001, 0.01), 0.003, 0.1, lr_scheduler_type=CONSTANT),
         Look("#7F7F7F", (10, 2, 2, 2), "wedge"),
         schedule=CONSTANT,
+        options=BETAS,
     ),
     "cegm": Method(
         "CEGM",
@@ -182,6 +196,17 @@ def ordered(arms: Iterable[str]) -> list[str]:
     if not rivals:
         return names
     return [*(name for name in names if name != rivals[0]), rivals[0]]
+
+
+def own_options() -> dict[str, tuple[Any, str]]:
+    """Options of methods that CEGM has not, by name: type, and meaning with the methods that take it."""
+    takers: dict[str, list[str]] = {}
+    found: dict[str, tuple[Any, str]] = {}
+    for name, method in METHODS.items():
+        for option, record in method.options.items():
+            takers.setdefault(option, []).append(name)
+            found[option] = record
+    return {name: (kind, f"{meaning}, of {', '.join(takers[name])}") for name, (kind, meaning) in found.items()}
 
 
 def require_method(name: str) -> Method:

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from cegm.lab.tasks.axes import AXES
+
 
 @dataclass(frozen=True)
 class ClaimedRow:
@@ -36,7 +38,7 @@ class Claim:
     Attributes:
         place: Such as `Table II`.
         title: What it is about.
-        axes: Axes that measure the same here; none for convergence, which every comparison measures.
+        axes: Axes that say they measure the same here; none for convergence, which every comparison measures.
         columns: Headings of the one or two columns that name a row; the second may be empty.
         says: What the paper claims, in a sentence.
         ours: What is measured here instead, in a sentence or two.
@@ -66,7 +68,7 @@ def claims() -> tuple[Claim, ...]:
         Claim(
             **{
                 **exhibit,
-                "axes": tuple(exhibit["axes"]),
+                "axes": tuple(name for name, axis in AXES.items() if axis.paper == exhibit["place"]),
                 "columns": tuple(exhibit["columns"]),
                 "rows": tuple(
                     ClaimedRow(**{**row, "claimed": tuple(row["claimed"])}) for row in exhibit.get("rows", ())

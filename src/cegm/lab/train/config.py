@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cegm.lab import strict
-from cegm.lab.baselines import METHODS, REFERENCE, require_method
+from cegm.lab.baselines import METHODS, REFERENCE, own_options, require_method
 from cegm.lab.train import trackers
 from cegm.lab.train.guard import ON_NONFINITE
 from cegm.loss_options import check as check_loss_options
@@ -43,10 +43,7 @@ OWN = ("weight_decay", "aux_lr")
 OPTIMIZER_OPTIONS: dict[str, tuple[Any, str]] = {
     "preset": (str, "options of CEGM to start from: recommended, paper or lite"),
     **{name: (option.plain, option.help) for name, option in OPTIONS.items() if name not in OWN},
-    "momentum": (float, "momentum of muon"),
-    "betas": (tuple[float, float], "betas of the matrices in adamw, soap, shampoo, mac and schedule_free"),
-    "precondition_frequency": (int, "steps between two new preconditioners of soap and shampoo"),
-    "mean_beta": (float, "how much of the mean activation mac keeps per step"),
+    **own_options(),
 }
 """Options that go to the optimizer as they are: name, type, meaning. Which of them a method knows, the method decides."""
 
