@@ -31,7 +31,7 @@ def metrics(comparison: Path, pattern: str) -> list[list[dict[str, Any]]]:
 
 
 def test_size_and_sections(comparison: Path, page: Page) -> None:
-    assert (comparison / "report.html").stat().st_size < 1_500_000
+    assert (comparison / "report.html").stat().st_size < 1_200_000
     sections = ["verdict", "table", "paper", "table-ii", "figure-4", "learning", "final", "seconds", "cost", "layers"]
     sections += ["rates", "configuration", "pairing", "failed", "runs"]
     assert set(sections) <= page.ids()
@@ -202,7 +202,7 @@ def test_a_large_model_stays_a_small_page(make: Any) -> None:
         f"model.language_model.layers.{block}.mlp.{name}_proj" for block in range(60) for name in ("gate", "up", "down")
     ]
     path = report.write(make(seeds=1, layers=layers))
-    assert path.stat().st_size < 1_500_000
+    assert path.stat().st_size < 1_200_000
     assert "of 180 layers are shown" in Page(path).words
 
 

@@ -1,7 +1,7 @@
 """Writes `report.html`: one offline page with all charts, drawn from a folder alone.
 
-The chart library (Vega, Vega-Lite and Vega-Embed, bundled by vl-convert, about 0.9 MB) stands in the page once; each
-chart is a JSON block that the page's few lines of script hand to it. A content security policy in the page forbids
+The chart library (Vega, Vega-Lite and Vega-Embed, bundled by vl-convert, 0.9 MB) stands in the page once, compressed;
+each chart is a JSON block that the page's few lines of script hand to it. A content security policy in the page forbids
 loading anything from anywhere.
 """
 
@@ -29,6 +29,7 @@ from cegm.lab.report import (
 from cegm.lab.report.exhibit_figures import retention
 from cegm.lab.report.figures import Figure, figure
 from cegm.lab.report.folder import Folder, read
+from cegm.lab.report.packing import compressed, packed
 from cegm.lab.report.picture import VEGA_LITE
 from cegm.pages import save, template
 
@@ -107,6 +108,7 @@ def render(folder: Folder) -> str:
         source=claims.source(),
         checkpoints=tables.checkpoint_rows(folder.verdict) if folder.verdict else [],
         library=library(),
+        packed=packed,
         config=style.CONFIG,
     )
 
@@ -283,6 +285,5 @@ def _rates(folder: Folder) -> list[Figure]:
 
 @functools.cache  # bundling takes seconds
 def library() -> str:
-    """The chart library as script text that may stand in a page."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
-    return bundle.replace("</script", "<\\/script")
+    """The chart library as text that the page's script unfolds."""
+    return compressed(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE))
