@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 def _rows(node: dict[str, Any]) -> Any:
     """Rows of a chart again, which the page has column by column."""
-    if not node.keys() == {"length", "columns"}:
+    if node.keys() != {"length", "columns"}:
         return node
     columns = {
         name: [cells["words"][place] for place in cells["at"]] if isinstance(cells, dict) else cells

@@ -12,7 +12,7 @@ from pages import Page
 
 
 def test_rows_come_back_and_names_stand_once(tmp_path: Path) -> None:
-    rows = [{"layer": f"block.{place % 3}", "step": place, "value": place / 7} for place in range(300)]
+    rows = [{"layer": f"block.{place % 3}", "step": place, "value": place / 8} for place in range(300)]
     rows[5]["marked"] = True
     chart = {"datasets": {"a": rows, "b": [], "c": [{"at": [1, 2], "length": 3}]}, "layer": [{"mark": "bar"}]}
     text = json.dumps(packed(chart))
