@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,25 @@ def test_tiles_forest_and_curve_come_first_and_the_rest_is_behind_headings(compa
     headings = [line.split("<h2 ")[0] for line in rest.splitlines() if "<h2 " in line]
     assert len(headings) >= 12
     assert set(headings) == {"<details><summary>"}
+
+
+def test_an_ablation_counts_words_and_gives_the_range_of_costs() -> None:
+    words = {"x=1": "better", "y=1": "worse", "z=1": "no evidence"}
+    verdict = judged_on([], dict.fromkeys(words, "no evidence"))
+    loss = verdict["measures"][0]
+    memory, _ = axis("memory", words, better="lower", effects={"x=1": 0.5, "y=1": 2.0, "z=1": 1.0})
+    verdict["measures"].append(memory | {"effect": "ratio"})
+    for measure in (loss, memory):
+        for pair, (change, word) in zip(measure["pairs"], words.items(), strict=True):
+            pair |= {"pair": [change, "base"], "word": word}
+    verdict["methods"] = ["base", *words]
+    content = folder_of(verdict)
+    content.runs = [replace(content.runs[0], method=arm) for arm in verdict["methods"]]
+    quality, time, memory_tile = tiles(content)
+    assert (quality.value, quality.about, quality.word) == ("1", "of 3 changes", "better")
+    assert quality.more == [("1", "no evidence"), ("1", "worse")]
+    assert time.note == NOT_TIMED
+    assert memory_tile.value == f"0.50 to 2.00 {TIMES}"
 
 
 def test_a_run_alone_has_its_own_numbers(comparison: Path) -> None:

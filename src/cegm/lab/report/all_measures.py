@@ -131,7 +131,7 @@ def forest(found: list[Record], methods: list[str]) -> style.Drawing | None:
         domain=[style.name(method) for method in others],
         range=[look.colour for method, look in zip(methods, looks, strict=True) if method in others],
     )
-    colour = alt.Color("against:N", scale=colours, legend=alt.Legend(labelExpr="'against ' + datum.label"))
+    colour = alt.Color("against:N", scale=colours, legend=alt.Legend(labelExpr="'against ' + datum.label", columns=2))
     words_of = {**{word: look[1] for word, look in style.WORDS.items()}, "": "diamond"}
     present = [word for word in words_of if any(row["word"] == word for row in shown)]
     names = {word: word or "no word" for word in present}
@@ -153,7 +153,9 @@ def forest(found: list[Record], methods: list[str]) -> style.Drawing | None:
     tooltip: list[Any] = ["measure:N", "against:N", "word:N"]
     tooltip += [alt.Tooltip(f"{name}:Q", format="+.2f") for name in ("effect", "low", "high")]
     means = base.mark_point(filled=True, size=90, opacity=1).encode(
-        x=x, shape=alt.Shape("word:N", scale=shapes, legend=alt.Legend(symbolFillColor=style.MUTED)), tooltip=tooltip
+        x=x,
+        shape=alt.Shape("word:N", scale=shapes, legend=alt.Legend(symbolFillColor=style.MUTED, columns=2)),
+        tooltip=tooltip,
     )
     rings: Any = alt.Chart(alt.InlineData(values=seeds)).mark_point(size=26, opacity=0.8)
     rings = rings.encode(

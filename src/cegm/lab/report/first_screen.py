@@ -21,8 +21,8 @@ def _forest(folder: Folder) -> list[Figure]:
         return []
     rows, left = all_measures.rows(verdict, folder.overhead)
     meaning = (
-        f"{style.name(verdict.subject)} beside each other method, as a percentage of that method's mean. Right of the "
-        "dashed line it is better. Bars are 95 % intervals; where seeds are too few for one, each seed is a ring."
+        f"{style.name(verdict.subject)} beside each other method, as a percentage of that method's mean, downwards as in the legend. "
+        "Right of the dashed line it is better. Bars are 95 % intervals; where seeds are too few for one, each seed is a ring."
     )
     if left:
         meaning += f" No percentage, and so not shown: {', '.join(left)}."

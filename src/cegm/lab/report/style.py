@@ -48,7 +48,7 @@ CONFIG: dict[str, Any] = {
         "symbolOpacity": 1,
         "symbolStrokeWidth": 0,
         "labelLimit": 320,
-        "columns": 4,
+        "columns": 3,
         "layout": {"bottom": {"direction": "vertical", "anchor": "start"}},
     },
     "title": {"fontSize": 13, "fontWeight": 600, "anchor": "start", "color": INK},

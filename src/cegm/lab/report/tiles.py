@@ -87,7 +87,7 @@ def _timed(overhead: Record | None, verdict: Judged) -> Tile:
     if verdict.subject not in told:
         return Tile("Time", words.NONE, "not measured", note=f"{style.name(verdict.subject)} is itself the reference.")
     value, spread = told.pop(verdict.subject)
-    more = [(f"{style.name(method)}: {size}{own}", "") for method, (size, own) in told.items()]
+    more = [(f"{style.name(method)}'s: {size}{own}", "") for method, (size, own) in told.items()]
     note = f"Time of a step, from {overhead['how']} at the shape of the runs."
     return Tile("Time", value, f"that of {style.name(overhead['reference'])}{spread}", "", more, note)
 
@@ -104,8 +104,9 @@ def _of_changes(folder: Folder, verdict: Judged) -> list[Tile]:
     """How many changes of an ablation got each word, and what the cheapest and the dearest cost."""
     entries = [entry for change in verdict.changes if (entry := verdict.pair(LOSS, change, BASE))]
     counts = {word: sum(entry["word"] == word for entry in entries) for word in style.WORDS}
-    more = [(f"{counts[word]} {word}", word) for word in ("no evidence", "worse")]
-    quality = Tile("Quality", f"{counts['better']} better", f"of {len(verdict.changes)} changes", "better", more)
+    more = [(str(counts[word]), word) for word in ("no evidence", "worse")]
+    about = f"of {len(verdict.changes)} changes"
+    quality = Tile("Quality", str(counts["better"]), about, "better", more, "Loss at equal steps.")
     points = (folder.overhead or {"points": []})["points"]
     timed = [
         own["ratio"]["estimate"]
@@ -118,14 +119,7 @@ def _of_changes(folder: Folder, verdict: Judged) -> list[Tile]:
     if not timed:
         time = Tile("Time", words.NONE, "not measured", note=NOT_TIMED)
     return [
-        Tile(
-            quality.title,
-            quality.value,
-            quality.about,
-            quality.word if counts["better"] else "",
-            more,
-            "Loss at equal steps.",
-        ),
+        quality,
         time,
         Tile("Memory", _range(held), "peak memory of the base", note="Smallest to largest over all changes."),
     ]
