@@ -27,7 +27,7 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         tag, chart = self._block
         if chart is not None and data.strip():
-            self.charts[chart] = json.loads(data)
+            self.charts[chart] = json.loads(data, object_hook=_rows)
         elif tag not in ("script", "style"):
             self.words += " " + data
 
@@ -41,6 +41,17 @@ class Page(HTMLParser):
         """Inline data of the chart whose description starts with these words, all layers together."""
         chart = next(one for one in self.charts.values() if one["description"].startswith(start))
         return [row for rows in _values(chart) for row in rows]
+
+
+def _rows(node: dict[str, Any]) -> Any:
+    """Rows of a chart again, which the page has column by column."""
+    if node.keys() != {"length", "columns"}:
+        return node
+    columns = {
+        name: [cells["words"][place] for place in cells["at"]] if isinstance(cells, dict) else cells
+        for name, cells in node["columns"].items()
+    }
+    return [{name: cells[row] for name, cells in columns.items()} for row in range(node["length"])]
 
 
 def _values(node: Any) -> list[list[dict[str, Any]]]:

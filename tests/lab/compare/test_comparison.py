@@ -65,7 +65,7 @@ def test_verdict_and_page_are_there(comparison):
     verdict = json.loads((folder / "verdict.json").read_text())
     assert verdict
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert len(page.encode()) < 1_500_000
+    assert len(page.encode()) < 1_200_000
 
 
 def test_equal_seconds_that_were_switched_off_are_filled_in_nowhere(comparison):

@@ -287,8 +287,8 @@ def test_nothing_hostile_leaves_its_text(tmp_path: Path) -> None:
 def test_the_page_is_small_offline_and_complete(tmp_path: Path) -> None:
     path = report.write(make_ablation(tmp_path / "whole", {}))
     page = Page(path)
-    assert path.stat().st_size < 1_500_000
-    assert {"verdict", "table", "final", "seconds", "configuration", "pairing", "failed", "runs"} <= page.ids()
+    assert path.stat().st_size < 1_200_000
+    assert {"verdict", "sentences", "table", "seconds", "configuration", "pairing", "failed", "runs"} <= page.ids()
     assert "paper" not in page.ids()
     assert "default-src 'none'" in page.text
     assert not [tag for tag, attributes in page.tags if tag == "link" or (tag == "script" and "src" in attributes)]

@@ -1,4 +1,4 @@
-"""Costs in plain sentences: time, memory and state beside another method, and what could not be measured."""
+"""Costs in plain sentences: memory and state beside another method, time from steps in turns, and what was not measured."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from cegm.lab.report import style, words
 from cegm.lab.report.folder import Record
 from cegm.lab.report.judged import Judged
 
+UNTIMED = (
+    "The time per step was not compared: runs share the machine, so no ratio of their times is given. "
+    "--overhead times steps in turns."
+)
+
 
 def beside(verdict: Judged, other: str) -> str:
-    """One sentence on time, memory and state against another method."""
+    """One sentence on memory and state against another method; of time, only steps in turns give a ratio."""
     parts = []
     for name, topic in (
-        ("step_time", "the time per step"),
         ("memory", "the peak memory"),
         ("optimizer_state", "the optimizer state"),
     ):

@@ -27,7 +27,7 @@ class GradientMap:
 
     Attributes:
         method: The method.
-        stages: Those of `STAGES` that it has; the others leave their panel empty, so that methods stay aligned.
+        stages: Those of `STAGES` that it has, a panel each.
         contextual: Whether a context mapped anything.
         extent: Layers and steps, the same in all panels.
         cells: One per stage, layer and step; `place` is its column over all panels, 0 the leftmost.
@@ -70,7 +70,7 @@ def gradient_maps(methods: list[str], tables: dict[tuple[str, str], Table]) -> l
 def _gradient_map(method: str, tables: dict[tuple[str, str], Table], most: float) -> GradientMap:
     own = {stage: tables[key, method] for key, stage in STAGES.items() if (key, method) in tables}
     extent = layer_tables.extent(list(own.values()), len(tables))
-    places = _places(extent)
+    places = _places(tuple(own), extent)
     cells = [
         {"stage": stage, **cell, "place": places[stage, cell["step"]]}
         for stage, table in own.items()
@@ -80,19 +80,19 @@ def _gradient_map(method: str, tables: dict[tuple[str, str], Table], most: float
     return GradientMap(method, tuple(own), contextual, extent, cells, most)
 
 
-def _places(extent: Extent) -> dict[tuple[str, int], int]:
-    """Column over all panels by stage and step, with empty columns between two panels."""
+def _places(stages: tuple[str, ...], extent: Extent) -> dict[tuple[str, int], int]:
+    """Column over the panels of these stages by stage and step, with empty columns between two panels."""
     panel = len(extent.steps) + max(1, len(extent.steps) // 12)
     return {
         (stage, step): index * panel + column
-        for index, stage in enumerate(STAGES.values())
+        for index, stage in enumerate(stages)
         for column, step in enumerate(extent.steps)
     }
 
 
 def panels(gradient_map: GradientMap) -> Drawing:
     """The chart of a map: its stages side by side, layers downwards, steps to the right."""
-    places = _places(gradient_map.extent)
+    places = _places(gradient_map.stages, gradient_map.extent)
     x = _column_axis(gradient_map, places)
     cells = (
         alt.Chart(alt.InlineData(values=gradient_map.cells), height=gradient_map.extent.height)
@@ -117,7 +117,7 @@ def panels(gradient_map: GradientMap) -> Drawing:
 def _titles(gradient_map: GradientMap) -> dict[str, str]:
     mapped = "after momentum and map" if gradient_map.contextual else "after momentum"
     titles = {"raw": "raw gradient", "mapped": mapped, "step": "step of the weights"}
-    return {stage: title if stage in gradient_map.stages else "no map" for stage, title in titles.items()}
+    return {stage: titles[stage] for stage in gradient_map.stages}
 
 
 def _column_axis(gradient_map: GradientMap, places: dict[tuple[str, int], int]) -> alt.X:

@@ -32,6 +32,12 @@ def measured(overhead: Record) -> list[Record]:
     return [point for point in overhead["points"] if "methods" in point]
 
 
+def own_shape(overhead: Record | None) -> Record | None:
+    """The point at the comparison's own shape, if it was measured."""
+    first = overhead["points"][0] if overhead and overhead["points"] else {}
+    return first if "methods" in first else None
+
+
 def along(overhead: Record, axis: str) -> list[Record]:
     """Points that differ from the first in nothing but `axis`, in its order."""
     own = overhead["points"][0] if overhead["points"] else {}

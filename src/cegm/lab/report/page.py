@@ -1,7 +1,7 @@
 """Writes `report.html`: one offline page with all charts, drawn from a folder alone.
 
-The chart library (Vega, Vega-Lite and Vega-Embed, bundled by vl-convert, about 0.9 MB) stands in the page once; each
-chart is a JSON block that the page's few lines of script hand to it. A content security policy in the page forbids
+The chart library (Vega, Vega-Lite and Vega-Embed, bundled by vl-convert, 0.9 MB) stands in the page once, compressed;
+each chart is a JSON block that the page's few lines of script hand to it. A content security policy in the page forbids
 loading anything from anywhere.
 """
 
@@ -18,22 +18,25 @@ from cegm.lab.report import (
     curves,
     dots,
     drill_chart,
+    endings,
     exhibits,
+    first_screen,
     gradient_map,
     layers,
     overhead_chart,
     sentences,
     style,
     tables,
+    tiles,
 )
 from cegm.lab.report.exhibit_figures import retention
 from cegm.lab.report.figures import Figure, figure
 from cegm.lab.report.folder import Folder, read
+from cegm.lab.report.packing import compressed, packed
 from cegm.lab.report.picture import VEGA_LITE
 from cegm.pages import save, template
 
 FILE_NAME = "report.html"
-WITHIN = "Mean within seeds, with its 95 % interval, or a ring for each seed where they are too few for one."
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,11 @@ def render(folder: Folder) -> str:
         methods=[style.name(method) for method in folder.methods],
         headline=sentences.headline(folder),
         sentences=sentences.sentences(folder),
+        tiles=tiles.tiles(folder),
+        first=first_screen.figures(folder),
         facts=tables.facts(folder),
         verdict_rows=tables.verdict_rows(folder.verdict) if folder.verdict else [],
+        means=list(tables.MEANS.values()),
         method_rows=tables.method_rows(folder) if folder.verdict else [],
         sections=sections(folder),
         setting_methods=methods,
@@ -107,6 +113,7 @@ def render(folder: Folder) -> str:
         source=claims.source(),
         checkpoints=tables.checkpoint_rows(folder.verdict) if folder.verdict else [],
         library=library(),
+        packed=packed,
         config=style.CONFIG,
     )
 
@@ -118,17 +125,19 @@ def sections(folder: Folder) -> list[Section]:
     )
     if folder.is_ablation:
         return [
-            Section("final", "Effect of every change", _differences(folder, "bits_per_byte"), unjudged),
             Section(
-                "seconds", "The base's training time for controls", _differences(folder, "equal_seconds"), unjudged
+                "seconds",
+                "The base's training time for controls",
+                endings.differences(folder, "equal_seconds"),
+                unjudged,
             ),
             *_overhead(folder),
         ]
-    drawn = [Section("learning", "How the runs learn", _learning(folder), "No run has been evaluated yet.")]
+    drawn = [Section("learning", "How the runs learn", _learning(folder), "No run was evaluated often enough.")]
     if folder.is_comparison:
         drawn += [
-            Section("final", "Where the runs end", _final(folder), unjudged),
-            Section("seconds", "The same training time for every method", _equal_seconds(folder), unjudged),
+            Section("final", "Where the runs end", endings.final(folder), unjudged),
+            Section("seconds", "The same training time for every method", endings.equal_seconds(folder), unjudged),
         ]
     return [
         *drawn,
@@ -142,13 +151,8 @@ def sections(folder: Folder) -> list[Section]:
 
 
 def _learning(folder: Folder) -> list[Figure]:
-    meaning = "Lower is better. Lines are means over seeds, bands reach from the best seed to the worst."
-    if not folder.is_comparison:
-        meaning = "Lower is better."
-    figures = figure("Validation loss", meaning, curves.learning_curves(folder))
-    figures += figure(
-        "Second half, enlarged", "The same curves where they part.", curves.learning_curves(folder, ending=True)
-    )
+    chart = curves.learning_curves(folder, ending=True)
+    figures = figure("Second half, enlarged", "The curves of the first screen where they part.", chart)
     if not folder.is_comparison:
         figures += figure(
             "Training loss", "Loss of the batch that was learned from, step by step.", curves.training_loss(folder)
@@ -156,38 +160,13 @@ def _learning(folder: Folder) -> list[Figure]:
     return figures
 
 
-def _final(folder: Folder) -> list[Figure]:
-    meaning = "Each mark is one seed, the upright bar is the mean, and thin lines join runs of the same seed."
-    chart = dots.every_seed(folder, "bits_per_byte", "bits per byte; lower is better")
-    return figure("Final validation loss", meaning, chart, 200) + _differences(folder, "bits_per_byte")
-
-
-def _differences(folder: Folder, measure: str) -> list[Figure]:
-    """The effect of every pair, of an ablation as wide as the page."""
-    title, unit = "Difference between methods", "bits per byte, first minus second"
-    meaning = f"{WITHIN} Left of the dashed line favours the first; across it, nothing."
-    if folder.is_ablation:
-        title, unit = "Effect of every change", "bits per byte, change minus base"
-        meaning = (
-            "Small dots are seeds, large marks their mean, bars the 95 % interval where seeds are enough for one. Left of the "
-            "dashed line is better than the base. What lies far outside stands at the edge, with its number."
-        )
-    if measure == "equal_seconds":
-        title = f"{title} at equal seconds"
-    rows = dots.difference_points(folder, measure)
-    return figure(title, meaning, dots.forest(rows, unit), dots.rows_height(rows), wide=folder.is_ablation)
-
-
-def _equal_seconds(folder: Folder) -> list[Figure]:
-    meaning = "Every method trains as long as CEGM does, with more or fewer steps. Each mark is one seed."
-    chart = dots.every_seed(folder, "equal_seconds", "bits per byte; lower is better")
-    return figure("Loss at equal seconds", meaning, chart, 200) + _differences(folder, "equal_seconds")
-
-
 def _costs(folder: Folder) -> list[Figure]:
     return [
         *figure(
-            "Time of one step", "Median over the steps of all seeds; shorter is better.", dots.step_time(folder), 150
+            "Time of one step",
+            "Median over the steps of all seeds. Runs share the machine, so this is indicative.",
+            dots.step_time(folder),
+            150,
         ),
         *figure(
             "Peak memory", "Most memory the training process held.", dots.cost(folder, "memory", "MiB", ",.0f"), 150
@@ -283,6 +262,5 @@ def _rates(folder: Folder) -> list[Figure]:
 
 @functools.cache  # bundling takes seconds
 def library() -> str:
-    """The chart library as script text that may stand in a page."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
-    return bundle.replace("</script", "<\\/script")
+    """The chart library as text that the page's script unfolds."""
+    return compressed(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE))

@@ -94,6 +94,8 @@ def sentences(folder: Folder) -> list[Sentence]:
     told = _losses(verdict) + _axes(verdict) + _reach(verdict) + _missing(folder, verdict)
     told += [Sentence("cost", text) for other in verdict.methods[1:] if (text := costs.beside(verdict, other))]
     told += [Sentence("cost", text) for text in costs.ranges(folder.overhead)]
+    if folder.overhead is None and verdict.entry("step_time", verdict.baseline):
+        told.append(Sentence("cost", costs.UNTIMED))
     told += [Sentence("warning", text) for text in costs.unmeasured(folder.overhead, folder.drill)]
     return told + _warnings(verdict.verdict)
 

@@ -38,6 +38,7 @@ CONFIG: dict[str, Any] = {
         "tickColor": "#8a8a8a",
         "tickCount": 5,
         "labelLimit": 260,
+        "labelFlush": True,
     },
     "legend": {
         "orient": "bottom",
@@ -47,6 +48,8 @@ CONFIG: dict[str, Any] = {
         "symbolOpacity": 1,
         "symbolStrokeWidth": 0,
         "labelLimit": 320,
+        "columns": 3,
+        "layout": {"bottom": {"direction": "vertical", "anchor": "start"}},
     },
     "title": {"fontSize": 13, "fontWeight": 600, "anchor": "start", "color": INK},
 }

@@ -15,10 +15,19 @@ LONGEST_TEXT = 400
 
 NOT_COMPARED = ("method", "seed", "output_dir", "resume_from_checkpoint", "progress")
 
-MEASURE_ORDER = (
-    *("bits_per_byte", "retention", "equal_seconds", "steps_to_target"),
-    *("step_time", "memory", "optimizer_state"),
-)
+MEANS = {
+    "bits_per_byte": ("Loss", "bits per byte"),
+    "retention": ("Recall", "mean over lengths"),
+    "equal_seconds": ("Loss at equal seconds", "bits per byte"),
+    "steps_to_target": ("Steps to AdamW's loss", ""),
+    "step_time": ("Step time", ""),
+    "memory": ("Peak memory", ""),
+    "optimizer_state": ("Optimizer state", ""),
+}
+"""Heading and unit of each measure in the table of means, in its order."""
+
+SHARED_MACHINE = "step_time"
+"""The measure whose ratios come from runs that share the machine; only steps in turns give one that is shown."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,11 @@ class Setting:
 
 
 def verdict_rows(verdict: Record) -> list[Record]:
-    """One row per measure and pair."""
+    """One row per measure and pair, but for the ratio of times of runs that shared a machine."""
     rows = []
     for measure in verdict["measures"]:
+        if measure["name"] == SHARED_MACHINE:
+            continue
         for index, entry in enumerate(measure["pairs"]):
             first, second = (style.name(method) for method in entry["pair"])
             measured, smallest = entry["effect"] is not None, entry["smallest_detectable"]
@@ -68,11 +79,10 @@ def method_rows(folder: Folder) -> list[Record]:
     for method in folder.methods:
         runs = [run for run in folder.runs if run.method == method]
         cells = [
-            words.value(name, measures.get(name, {}).get("methods", {}).get(method, {}).get("mean"))
-            for name in MEASURE_ORDER
+            words.value(name, measures.get(name, {}).get("methods", {}).get(method, {}).get("mean")) for name in MEANS
         ]
         steps = measures.get("steps_to_target", {}).get("methods", {}).get(method, {}).get("values", {})
-        cells[MEASURE_ORDER.index("steps_to_target")] = words.steps(list(steps.values()))
+        cells[list(MEANS).index("steps_to_target")] = words.steps(list(steps.values()))
         finished = sum(run.status == "finished" for run in runs)
         rows.append({"method": style.name(method), "runs": f"{finished} of {len(runs)}", "cells": cells})
     return rows
