@@ -13,7 +13,7 @@ from torch import nn
 from cegm import CEGM, EntanglementLoss, explain
 
 assert callable(explain)
-assert issubclass(EntanglementLoss, nn.Module)
+assert callable(EntanglementLoss)
 model = nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 11))
 optimizer = CEGM(model, lr=0.02, refresh_every=1)
 tokens = torch.arange(10).view(2, 5)

@@ -130,7 +130,7 @@ def tried(row: Row, package: Path, allowance: Allowance, folder: Path) -> Row:
         install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
         if row.torch != NOTHING:
             run([*install, f"torch=={row.torch}"], allowance)
-            row.torch = run([python, "-c", "import torch; print(torch.__version__)"]).strip()
+            row.torch = run([python, "-c", "import torch; print(torch.__version__)"]).split()[-1]
         run([*install, *(["--no-deps"] if row.torch == NOTHING else []), str(package)], allowance)
         run(
             [
