@@ -41,9 +41,9 @@ check: .venv/ready
 results: .venv/ready
 	$(BIN)/python benchmarks/results_page.py
 
-# Wheel and sdist on every supported Python and torch that this machine has, and no more than a gigabyte fetched for them.
+# Wheel and sdist on every supported Python and torch that this machine has, and no more than half a gigabyte fetched for them.
 matrix: .venv/ready
-	$(BIN)/python benchmarks/matrix.py --output benchmarks/results/release --gigabytes 1
+	$(BIN)/python benchmarks/matrix.py --output benchmarks/results/release --gigabytes 0.5
 
 # The site, in build/site; nothing in it comes from elsewhere.
 docs: .venv/ready

@@ -1,6 +1,6 @@
 """Builds wheel and sdist, installs them on every supported Python and torch, and trains three steps on each: `make matrix`.
 
-    python benchmarks/matrix.py --output benchmarks/results/release --gigabytes 1
+    python benchmarks/matrix.py --output benchmarks/results/release --gigabytes 0.5
 
 `matrix.csv` gets a line per combination. Only the core is installed, so torch is all that comes with it; the line without
 torch says that the package installs, compiles and tells its version. What this machine lacks, or what would bring more
@@ -167,7 +167,7 @@ def built(folder: Path) -> dict[str, Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of matrix.csv")
-    parser.add_argument("--gigabytes", type=float, default=1.0, help="that may be fetched in all")
+    parser.add_argument("--gigabytes", type=float, default=0.5, help="that may be fetched in all")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     allowance, rows = Allowance(arguments.gigabytes * 1e9), []
