@@ -153,7 +153,7 @@ def test_operations_are_those_that_torch_counts():
 
 def test_the_small_benchmark_takes_the_settings_that_ship():
     yaml = pytest.importorskip("yaml")
-    shipped = yaml.safe_load((Path(cegm.__file__).parent / "compare/tuned.yaml").read_text())["world"]
+    shipped = yaml.safe_load((Path(cegm.__file__).parent / "lab/compare/tuned.yaml").read_text())["world"]
     settings = json.loads((Path(pretrain.__file__).parent / "settings.json").read_text())
     assert settings == {
         method: {**{k: v for k, v in own.items() if k != "learning_rate"}, "lr": own["learning_rate"]}
