@@ -5,6 +5,8 @@ import itertools
 import torch
 from torch import nn
 
+from cegm.roles import assign
+
 
 def llama(hidden=32, layers=2, vocabulary=61, **options):
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -21,6 +23,24 @@ def llama(hidden=32, layers=2, vocabulary=61, **options):
         **options,
     )
     return LlamaForCausalLM(config)
+
+
+def holding(**inside):
+    """A module of nobody's library with these modules, parameters (by shape) and numbers in it, in this order."""
+    holder = nn.Module()
+    for name, value in inside.items():
+        setattr(holder, name, nn.Parameter(torch.randn(value)) if isinstance(value, tuple) else value)
+    return holder
+
+
+def roles(model):
+    """The role of every weight, by name."""
+    return {a.name: a.role for a in assign(model)}
+
+
+def reasons(model):
+    """Why every weight has its role, by name."""
+    return {a.name: a.reason for a in assign(model)}
 
 
 def batches(steps, rows=4, length=16, vocabulary=61, seed=0):

@@ -5,30 +5,15 @@ from torch import nn
 
 from cegm import CEGM
 from cegm.roles import assign
+from models import holding, reasons, roles
 
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
 
-def roles(model):
-    return {a.name: a.role for a in assign(model)}
-
-
-def reasons(model):
-    return {a.name: a.reason for a in assign(model)}
-
-
 def llama(**changes):
     sizes = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
     return transformers.LlamaConfig(**{**sizes, "num_attention_heads": 2, **changes})
-
-
-def holding(**modules):
-    """A module of nobody's library with these inside, in this order."""
-    holder = nn.Module()
-    for name, module in modules.items():
-        setattr(holder, name, module)
-    return holder
 
 
 def linear_roles(model):

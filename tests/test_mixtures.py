@@ -6,24 +6,9 @@ from torch import nn
 
 from cegm import CEGM
 from cegm.roles import assign
+from models import holding, reasons, roles
 
 transformers = pytest.importorskip("transformers")
-
-
-def roles(model):
-    return {a.name: a.role for a in assign(model)}
-
-
-def reasons(model):
-    return {a.name: a.reason for a in assign(model)}
-
-
-def holding(**inside):
-    """A module of nobody's library with these modules, parameters and numbers in it, in this order."""
-    holder = nn.Module()
-    for name, value in inside.items():
-        setattr(holder, name, nn.Parameter(torch.randn(value)) if isinstance(value, tuple) else value)
-    return holder
 
 
 def model_of(**inside):

@@ -76,9 +76,9 @@ class FollowedModel:
 
         None when only single layers are left, which the optimizer itself holds where it watches them.
         """
+        if (whole := self._modules[0]()) is not None:
+            return whole
         alive = [module for reference in self._modules if (module := reference()) is not None]
-        if self._modules[0]() is not None:
-            return alive[0]
         if not any(True for module in alive for _ in module.children()):
             return None
         outermost: list[nn.Module] = []
@@ -118,12 +118,16 @@ class FollowedModel:
             or any(p.grad is not None for p in self._waiting)
         )
 
-    def changes(self, grouped: Iterable[Tensor]) -> Changes:
-        """What became of the weights since the last look, which this one is; `grouped` are those that the optimizer has."""
+    def changes(self, grouped: Iterable[Tensor]) -> Changes | None:
+        """What became of the weights since the last look, which this one is; None when the model is gone.
+
+        Args:
+            grouped: Those that the optimizer has.
+        """
         before, model, trained = self._shapes, self.model(), dict.fromkeys(grouped)  # in their order
         self._has_registered = False
         if model is None:
-            return Changes([], [], [])
+            return None
         self._look(model)
         self._left &= set(self._shapes)
         rest = [p for p in self._shapes if p not in trained and p not in self._left]

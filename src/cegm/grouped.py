@@ -80,8 +80,7 @@ class GroupedByRole(WholeState):
 
     def _require_known(self, groups: Iterable[Group]) -> None:
         """Raises ValueError where a group holds a matrix that is not in the model, whose role nobody can tell."""
-        unknown = [self._assignments[p] for group in groups for p in tensors_of([group])]
-        for assignment in unknown if self._model is not None else ():
+        for assignment in (self._assignments[p] for p in tensors_of(groups if self._model is not None else ())):
             if assignment.reason == UNTOLD:
                 raise ValueError(
                     f"{assignment.name} is a matrix outside of the model that CEGM was given, so its role is unknown; "
@@ -130,7 +129,11 @@ class GroupedByRole(WholeState):
         grouped = tensors_of(self.param_groups)
         if self._model is None or not self._model.may_have_changed(grouped):
             return
-        new, gone, reshaped = self._model.changes(grouped)
+        changes = self._model.changes(grouped)
+        if changes is None:
+            self._warn_gone(grouped)
+            return
+        new, gone, reshaped = changes
         if not self._takes_all:
             self._refuse(new, reshaped)
         elif new or reshaped:
@@ -139,7 +142,6 @@ class GroupedByRole(WholeState):
             self._join([*new, *reshaped])
             self._tell(new, "became trainable after CEGM was built", "they have joined its groups")
             self._tell(reshaped, "got another shape after CEGM was built", "their statistics begin anew")
-        self._warn_idle(grouped)
 
     def _leave(self, parameters: Iterable[Tensor]) -> None:
         """Forgets weights: their groups, their state, what is known of them."""
@@ -186,10 +188,9 @@ class GroupedByRole(WholeState):
                 "add them with add_param_group",
             )
 
-    def _warn_idle(self, grouped: Iterable[Tensor]) -> None:
-        """Says that there is nothing to train any more, because the model is gone."""
-        assert self._model is not None
-        if self._model.model() is None and all(p.grad is None for p in grouped):
+    def _warn_gone(self, grouped: Iterable[Tensor]) -> None:
+        """Says once that there is nothing to train any more, because the model is gone."""
+        if all(p.grad is None for p in grouped):
             warnings.warn(
                 "no weight of this optimizer has a gradient, and the model that CEGM was given is gone; build it again for the new one",
                 stacklevel=5,

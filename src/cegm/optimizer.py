@@ -306,6 +306,7 @@ class CEGM(GroupedByRole):
             for name, value in RECOMMENDED.items():
                 group.setdefault(name, value)
         self._owners.take(self.state)
+        self._contexts.learn(self.state)
         self._contexts.arm(self.state, self.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
@@ -322,6 +323,7 @@ class CEGM(GroupedByRole):
     def _restore(self, saved: dict[str, Any]) -> None:
         super()._restore(saved)
         self._owners.take(self.state)
+        self._contexts.learn(self.state)
         self._contexts.arm(self.state, self.param_groups)  # its guides are tensors of the state
 
     def _require_same_layers(self, saved_groups: list[dict[str, Any]]) -> None:

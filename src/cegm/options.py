@@ -107,7 +107,7 @@ class OptionValues(TypedDict, total=False):
         int | None,
         Option(
             None,
-            "blocks into which both sides of a layer are split; it divides them; None: as wide as 4 bytes per weight allow",
+            "blocks a side is split into: a divisor, one per feature at most; None: as wide as 4 bytes per weight allow",
             1,
             presets={"paper": 1, "lite": 32},
         ),

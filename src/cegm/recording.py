@@ -123,7 +123,6 @@ class Recorders:
 
     def arm(self, state: State, groups: Groups) -> None:
         """Decides whether the next step records, gives the controls their next seed and the other scores their guide."""
-        self.learn(state)
         places = {
             p: place
             for place, p in enumerate(p for group in groups if group["role"] == "matrix" for p in group["params"])

@@ -65,8 +65,9 @@ class Contexts(Recorders):
             keep = group["recurrence"] ** group["refresh_every"]
             powers = {"context": group["power"], "demand": group["gradient_power"]}
             for parameter in group["params"]:
-                matrices = self._matrices_by_expert(parameter)
-                for expert, means in self._collect(parameter):
+                collected = self._collect(parameter)
+                matrices = self._matrices_by_expert(parameter) if collected else []
+                for expert, means in collected:
                     for side, mean in means.items():
                         if side == "summary":
                             self._remember(state[parameter], parameter, expert, mean, keep)

@@ -69,7 +69,7 @@ class Hooked:
 
 
 class Observer(Hooked, ABC):
-    """What a tap tells: `cegm.context.layers.Recorder` for an optimizer, and its like for an explanation."""
+    """What a tap tells: `cegm.context.recorder.Recorder` for an optimizer, and its like for an explanation."""
 
     parameter: Tensor
 

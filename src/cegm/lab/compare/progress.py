@@ -93,7 +93,7 @@ class Bars:
     def __init__(self, runs: list[PlannedRun]) -> None:
         self._progress = progress_bar()
         self._steps: dict[str, int] = {}
-        self._arms: dict[str, str] = {}
+        self._titles: dict[str, str] = {}
         self._add(runs)
         self._task: TaskID = self._progress.add_task("starting", total=sum(self._steps.values()))
         self._finished: set[str] | None = None
@@ -113,16 +113,16 @@ class Bars:
 
     def _add(self, runs: list[PlannedRun]) -> None:
         self._steps |= {run.id: run.config["max_steps"] or DEFAULT_STEPS for run in runs}
-        self._arms |= {run.id: f"{run.arm} seed {run.seed}" for run in runs}
+        self._titles |= {run.id: f"{run.arm} seed {run.seed}" for run in runs}
 
     def watch(self, running: list[tuple[PlannedRun, int]], results: Mapping[str, Mapping[str, Any]]) -> None:
         """Shows how far all runs are, which ones are in flight, and where those ended that were not there at the first look."""
         before = set(results) if self._finished is None else self._finished
-        for run_id in results.keys() - before:
-            self._say(_ending(self._arms[run_id], results[run_id]))
+        for run_id in (each for each in results if each not in before):
+            self._say(_ending(self._titles[run_id], results[run_id]))
         self._finished = before | set(results)
         done = sum(self._steps[run_id] for run_id in self._finished) + sum(step for _, step in running)
-        names = ", ".join(f"{run.arm} seed {run.seed}" for run, _ in running)
+        names = ", ".join(self._titles[run.id] for run, _ in running)
         text = f"{len(self._finished)} of {len(self._steps)} runs  {names}"
         self._progress.update(self._task, completed=done, description=text)
         if not self._progress.console.is_terminal and time.monotonic() - self._said >= A_LINE:
@@ -135,10 +135,10 @@ class Bars:
         self._said = time.monotonic()
 
 
-def _ending(arm: str, result: Mapping[str, Any]) -> str:
+def _ending(title: str, result: Mapping[str, Any]) -> str:
     """Where a run ended, in a line."""
     if result["status"] != "finished":
-        return f"{arm} failed: {result['error']}"
+        return f"{title} failed: {result['error']}"
     return (
-        f"{arm}: {result['bits_per_byte']:.4f} bits per byte after {result['steps']} steps, {result['seconds']:.0f} s"
+        f"{title}: {result['bits_per_byte']:.4f} bits per byte after {result['steps']} steps, {result['seconds']:.0f} s"
     )

@@ -1,7 +1,7 @@
 """Floating-point operations of a model's passes and of Algorithm 1. Needs torch only, so that benchmarks on bare machines share it.
 
 A multiplication and an addition are two operations. What is counted are matrix products, which decide, and where there are
-none the bytes that go through memory (`cegm.lab.plan.compute`).
+none the bytes that go through memory (`cegm.lab.plan.estimate`).
 """
 
 from __future__ import annotations
