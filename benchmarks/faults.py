@@ -28,11 +28,11 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from cegm.context.layers import EntanglementLayer
 from cegm.lab.train import audit, run
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.data import load_corpus
 from cegm.lab.train.model import byte_tokenizer, weights_hash
 from cegm.lab.train.prepare import quieten
 from cegm.lab.train.rows import training_rows
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import RunTrainer
 
 CONTEXT = multiprocessing.get_context("forkserver")

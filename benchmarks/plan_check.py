@@ -29,9 +29,9 @@ from cegm.columns import aligned
 from cegm.lab.compare.timing import Timed, peak_bytes
 from cegm.lab.plan.config import PlanConfig
 from cegm.lab.plan.estimate import Estimate, plan
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.meter import tensor_bytes
 from cegm.lab.train.model import load_model, load_tokenizer
+from cegm.lab.train.run_config import RunConfig
 
 METHODS = ("adamw", "muon", "normuon", "cegm")
 SHAPES = (("tiny", 2, 128), ("tiny", 8, 128), ("small", 1, 64))

@@ -27,8 +27,8 @@ from transformers import (
 
 from cegm.lab.tasks.axis import Axis
 from cegm.lab.tasks.evaluation import EvaluateConfig, Outcome, evaluate, summary, table
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.run import train
+from cegm.lab.train.run_config import RunConfig
 
 TEXTS = ("general_novels/corpus", "general_openstax_biology/contents")
 SHAPES: dict[str, PretrainedConfig | None] = {

@@ -27,12 +27,12 @@ from transformers import get_scheduler
 
 from cegm.lab.baselines import METHODS
 from cegm.lab.compare.learner import Learner
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.evaluate import ValidationSet, validate
 from cegm.lab.train.folder import hardware
 from cegm.lab.train.model import byte_tokenizer, load_model, with_adapters
 from cegm.lab.train.prepare import quieten
 from cegm.lab.train.provenance import versions
+from cegm.lab.train.run_config import RunConfig
 
 ROWS, LENGTH, HELD_OUT_ROWS = 4, 64, 64
 BASE_STEPS, BASE_ROWS = 500, 16

@@ -20,7 +20,7 @@ from typing import Any
 from cegm.lab.compare.execute import execute
 from cegm.lab.compare.launch import LocalLauncher
 from cegm.lab.compare.plan import PlannedRun, plan_run
-from cegm.lab.train.config import from_mapping
+from cegm.lab.train.run_config import from_mapping
 
 AUX_LEARNING_RATE = 0.003
 """Of embeddings, head and vectors; the same for all methods."""

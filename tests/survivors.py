@@ -13,8 +13,8 @@ from cegm import durable
 from cegm.lab.train import checkpoints
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import MetricsFile
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.run import train
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import RunTrainer
 
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -275,6 +275,6 @@ def test_shapes_that_do_not_fit(change):
 
 def test_it_is_exported_and_torch_waits_until_it_is_asked_for():
     assert cegm.EntanglementLoss is EntanglementLoss
-    code = "import sys, cegm.lab.train.config\nassert 'torch' not in sys.modules\ncegm.EntanglementLoss(beta=0.2)"
+    code = "import sys, cegm.lab.train.run_config\nassert 'torch' not in sys.modules\ncegm.EntanglementLoss(beta=0.2)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

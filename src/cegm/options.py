@@ -41,6 +41,7 @@ class Option:
         low: Smallest value; `above` leaves it out.
         high: Largest value; `below` leaves it out.
         presets: What other presets make of it, where they differ.
+        hint: Remedy for a number outside the range that somebody may mean otherwise.
         kind: Type of its values, from the annotation.
     """
 
@@ -51,6 +52,7 @@ class Option:
     above: bool = False
     below: bool = False
     presets: Mapping[str, Any] = field(default_factory=dict)
+    hint: str = ""
     kind: Any = None
 
     @property
@@ -66,6 +68,11 @@ class Option:
         if isinstance(self.kind, types.UnionType):
             return next(part for part in get_args(self.kind) if part is not type(None))
         return self.kind
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether it may be None."""
+        return type(None) in get_args(self.kind)
 
     @property
     def help(self) -> str:
@@ -93,7 +100,14 @@ class OptionValues(TypedDict, total=False):
     cautious: Annotated[bool, Option(False, "decay a weight only where the step shrinks it too (arXiv 2510.12402)")]
     entanglement: Annotated[
         float,
-        Option(0.1, "l of line 7, the weight of the newest gradient; Muon's momentum .95 is .05", 0, 1, above=True),
+        Option(
+            0.1,
+            "l of line 7, the weight of the newest gradient; Muon's momentum .95 is .05",
+            0,
+            1,
+            above=True,
+            hint="Muon's momentum 0.95 is entanglement=0.05",
+        ),
     ]
     nesterov: Annotated[
         bool, Option(True, "look ahead along the momentum: l G + (1 - l) G_t for G_t", presets={"paper": False})
@@ -113,7 +127,15 @@ class OptionValues(TypedDict, total=False):
         ),
     ]
     recurrence: Annotated[
-        float, Option(0.0, "r of line 8, how much of the past context is kept per step", 0, 1, below=True)
+        float,
+        Option(
+            0.0,
+            "r of line 8, how much of the past context is kept per step",
+            0,
+            1,
+            below=True,
+            hint="use a value below 1, such as 0.95: at 1 no context would come in",
+        ),
     ]
     refresh_every: Annotated[
         int, Option(25, "steps between two looks at the contexts", 1, presets={"paper": 1, "lite": 50})
@@ -217,44 +239,40 @@ def check(options: Mapping[str, Any]) -> None:
         numbers = getattr(options.get(name), "numel", lambda: 1)()
         if numbers != 1:
             raise ValueError(f"Tensor lr must be 1-element, but {name} has {numbers}; give one rate")
-    _check_value("lr", options.get("lr"), Option(None, "", 0, kind=float))
+    check_value("lr", options.get("lr"), Option(None, "", 0, kind=float))
     for name, option in OPTIONS.items():
-        _check_value(name, options[name], option)
+        check_value(name, options[name], option)
     _check_together(options)
 
 
-def _check_value(name: str, value: Any, option: Option) -> None:
+def check_value(name: str, value: Any, option: Option) -> None:
+    """Raises ValueError, in one line, for a value outside the choices or the range of an option; None is inside of each."""
     if option.choices:
         if value not in option.choices:
             raise ValueError(f"{name}={value!r} does not exist; {nearest(value, option.choices)}")
-    elif value is None or option.plain is bool:
+    elif value is None or option.plain in (bool, str):
         return
-    elif option.plain is int:
-        if not isinstance(value, int) or value < option.low:
-            raise ValueError(f"{name}={value} must be a whole number of at least {option.low:g}")
-    elif option.plain is float:
-        _check_number(name, name, value, option)
+    elif option.plain in (int, float):
+        if option.plain is int and not isinstance(value, int):
+            raise ValueError(f"{name}={value} must be a whole number")
+        _check_number(name, value, option)
     else:
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise ValueError(f"{name}={value!r} must be two numbers, such as {option.default}")
         for place, number in zip(("first", "second"), value, strict=True):
-            _check_number(f"{name}={value}: the {place}", name, number, option)
+            _check_number(f"{name}={value}: the {place}", number, option)
 
 
-def _check_number(what: str, name: str, value: Any, option: Option) -> None:
+def _check_number(what: str, value: Any, option: Option) -> None:
     """Of one number, which may be a tensor of one."""
-    inside = option.low <= value <= option.high and math.isfinite(value)
+    inside = option.low <= value <= option.high and abs(value) < math.inf
     if inside and not (option.above and value == option.low) and not (option.below and value == option.high):
         return
-    hint = HINTS.get(name, "give a finite value inside")
-    raise ValueError(f"{what}={value} is outside {option.range or 'the finite numbers'}; {hint}")
-
-
-HINTS = {
-    "entanglement": "Muon's momentum 0.95 is entanglement=0.05",
-    "recurrence": "use a value below 1, such as 0.95: at 1 no context would come in",
-}
-"""Remedies for values that somebody may mean otherwise."""
+    if option.high == math.inf > abs(option.low):
+        where = f"must be {'above' if option.above else 'at least'} {option.low:g}"
+    else:
+        where = f"is outside {option.range or 'the finite numbers'}"
+    raise ValueError(f"{what}={value} {where}{f'; {option.hint}' if option.hint else ''}")
 
 
 def _check_together(options: Mapping[str, Any]) -> None:

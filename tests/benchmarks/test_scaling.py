@@ -10,7 +10,7 @@ import plan_check
 import scaling
 from cegm.lab.plan.model import meta_model, settings_of
 from cegm.lab.plan.weights import weights_of
-from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run_config import RunConfig
 
 ROOT = Path(scaling.__file__).parents[1]
 DOCUMENT = ROOT / "docs/scaling.md"

@@ -105,9 +105,9 @@ def _dispatch(arguments: list[str]) -> int:
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, allow_abbrev=False)
         if name == chosen:  # what the others take need not be read
-            from cegm.lab.commands import DECLARATIONS
+            from cegm.lab.commands import declare
 
-            DECLARATIONS[name](command)
+            declare(command, name)
     known, unknown = parser.parse_known_args(_with_underscores(arguments))
     if unknown:
         _refuse(unknown[0])
@@ -125,11 +125,12 @@ def _with_underscores(arguments: list[str]) -> list[str]:
 
 
 def _refuse(word: str) -> NoReturn:
-    from cegm.lab.train.config import field_types, nearest_option
+    from cegm.lab.declarations import declared
+    from cegm.lab.train.run_config import RunConfig, nearest_option
 
     flag = word.split("=", 1)[0]
     name = flag.lstrip("-")
-    hint = "it is one of cegm train" if name in field_types() else nearest_option(name)
+    hint = "it is one of cegm train" if name in declared(RunConfig) else nearest_option(name)
     raise ValueError(f"unknown option {flag!r}; {hint}")
 
 

@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import pkgutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from cegm.options import OPTIONS, Option
+
+if TYPE_CHECKING:
+    from cegm.lab.compare.ablation import AblationConfig
+    from cegm.lab.compare.compare_config import CompareConfig
+    from cegm.lab.compare.tuning import TuneConfig
+    from cegm.lab.plan.config import PlanConfig
+    from cegm.lab.tasks.evaluation import EvaluateConfig
+    from cegm.lab.train.run_config import RunConfig
 
 SOME_RUNS_FAILED = 1
 SOME_DAMAGED = 1
 
 
-def _declare_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
-    _add_run_flags(parser)
-    parser.set_defaults(run=_train)
-
-
-def _add_run_flags(parser: argparse.ArgumentParser, omit: Sequence[str] = ()) -> None:
-    from cegm.lab.train.config import OPTIMIZER_OPTIONS, RunConfig, field_types
-
-    kinds = {name: kind for name, kind in field_types().items() if name not in omit}
-    group = parser.add_argument_group("run")
-    for field in dataclasses.fields(RunConfig):
-        if field.name in kinds:
-            shown = "" if field.default in (None, "") else f" [{field.default}]"
-            _add_flag(group, field.name, kinds[field.name], field.metadata["help"] + shown)
-    group = parser.add_argument_group("optimizer (default: the method's own)")
-    for name, (kind, meaning) in OPTIMIZER_OPTIONS.items():
-        _add_flag(group, name, kind, meaning)
-
-
-def _add_flag(group: Any, name: str, kind: Any, meaning: str) -> None:
-    """A flag whose text is converted later, together with values from YAML; a bare boolean flag means true."""
-    optional: dict[str, Any] = {"nargs": "?", "const": "true"} if kind is bool else {}
-    kinds = [part for part in typing.get_args(kind) or [kind] if part is not type(None)]
-    metavar = getattr(kinds[0], "__name__", "value").upper()
-    group.add_argument(
-        f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=meaning.replace("%", "%%"), **optional
-    )
-
-
-def _train(known: argparse.Namespace) -> int:
-    from cegm.lab.train.config import from_mapping, read_yaml
-
-    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
-    values = read_yaml(known.config) if known.config else {}
-    if known.config:
-        from_mapping(values, known.config)  # so that a mistake in the file is said to be there
-    config = from_mapping({**values, **flags}, "command line")
+def train(config: RunConfig) -> int:
+    """Trains one model, or says what that would be."""
     if config.dry_run:
         from cegm.lab.train.dry_run import describe
 
@@ -60,90 +33,34 @@ def _train(known: argparse.Namespace) -> int:
     from cegm.lab.train.run import train
 
     summary = train(config)
-    if not is_main_process():
-        return 0
-    print(
-        f"{config.method}: validation loss {summary.loss:.4f}, {summary.bits_per_byte:.4f} bits per byte "
-        f"after {summary.steps} steps ({summary.tokens:,} tokens, {summary.seconds:.0f} s). "
-        f"Run folder: {summary.output_dir}"
-    )
+    if is_main_process():
+        print(
+            f"{config.method}: validation loss {summary.loss:.4f}, {summary.bits_per_byte:.4f} bits per byte "
+            f"after {summary.steps} steps ({summary.tokens:,} tokens, {summary.seconds:.0f} s). "
+            f"Run folder: {config.output_dir}"
+        )
     return 0
 
 
-def _add_planned(
-    parser: argparse.ArgumentParser, name: str, kind: type[Any], run: Any, omit: Sequence[str], of: str = ""
-) -> None:
-    """Fields of a command's own, then those of a run that all its runs share."""
-    parser.add_argument("--config", metavar="FILE", help=f"YAML file with the names below{of}; flags win")
-    _add_fields(parser.add_argument_group(name), kind)
-    _add_run_flags(parser, omit)
-    parser.set_defaults(run=run)
+def compare(config: CompareConfig) -> int:
+    """Runs the comparison, draws its page, prints its table, and tells whether all runs finished."""
+    from cegm.lab import report
+    from cegm.lab.compare.comparison import all_finished, compare
+
+    folder = compare(config)
+    page = report.write(folder)
+    print(report.table(folder))
+    print(f"report: {page}")
+    return 0 if all_finished(folder) else SOME_RUNS_FAILED
 
 
-def _add_fields(group: Any, kind: type[Any], omit: str = "") -> None:
-    for field in dataclasses.fields(kind):
-        if field.metadata and field.name != omit:
-            _add_flag(group, field.name, type(field.default), f"{field.metadata['help']} [{field.default}]")
+def ablate(config: AblationConfig) -> int:
+    """Runs the comparison that an ablation is."""
+    return compare(config.comparison)
 
 
-def _add_own(parser: argparse.ArgumentParser, purpose: str, methods: Iterable[str], kinds: dict[str, Any]) -> None:
-    """`--METHOD.NAME` for every method and name."""
-    group = parser.add_argument_group("one method", purpose)
-    for method in methods:
-        for name, kind in kinds.items():
-            _add_flag(group, f"{method}.{name}", kind, argparse.SUPPRESS)
-
-
-def _declare_compare(parser: argparse.ArgumentParser) -> None:
-    from cegm.lab.baselines import METHODS
-    from cegm.lab.compare.config import OWNED_BY_COMPARE, CompareConfig
-    from cegm.lab.train.config import OPTIMIZER_OPTIONS, field_types
-
-    _add_planned(parser, "compare", CompareConfig, _compare, OWNED_BY_COMPARE)
-    kinds = {**field_types(), **{name: kind for name, (kind, _) in OPTIMIZER_OPTIONS.items()}}
-    own = {name: kind for name, kind in kinds.items() if name not in OWNED_BY_COMPARE}
-    purpose = "any run or optimizer option for one method only, such as --cegm.heads 4 or --muon.learning_rate 0.02"
-    _add_own(parser, purpose, METHODS, own)
-
-
-def _compare(known: argparse.Namespace) -> int:
-    from cegm.lab.compare.config import from_values
-
-    config = from_values(_given(known))
-    from cegm.lab.compare.comparison import compare
-
-    return _show(compare(config))
-
-
-def _declare_ablate(parser: argparse.ArgumentParser) -> None:
-    from cegm.lab.compare.ablation import AblationConfig
-    from cegm.lab.compare.config import OWNED_BY_COMPARE
-
-    _add_planned(parser, "ablate", AblationConfig, _ablate, OWNED_BY_COMPARE)
-
-
-def _ablate(known: argparse.Namespace) -> int:
-    from cegm.lab.compare.ablation import AblationConfig
-    from cegm.lab.compare.config import from_names
-
-    config = from_names(AblationConfig, _given(known)).comparison
-    from cegm.lab.compare.comparison import compare
-
-    return _show(compare(config))
-
-
-def _declare_tune(parser: argparse.ArgumentParser) -> None:
-    from cegm.lab.compare.config import OWNED_BY_COMPARE
-    from cegm.lab.compare.tuning import TuneConfig
-
-    _add_planned(parser, "tune", TuneConfig, _tune, OWNED_BY_COMPARE)
-
-
-def _tune(known: argparse.Namespace) -> int:
-    from cegm.lab.compare.config import from_names
-    from cegm.lab.compare.tuning import TuneConfig
-
-    config = from_names(TuneConfig, _given(known))
+def tune(config: TuneConfig) -> int:
+    """Searches, and prints what was found."""
     from cegm.lab.compare.trials import tune
 
     path = tune(config)
@@ -151,21 +68,8 @@ def _tune(known: argparse.Namespace) -> int:
     return 0
 
 
-def _declare_plan(parser: argparse.ArgumentParser) -> None:
-    from cegm.lab.plan.config import ASKED, PLANNED, PlanConfig
-    from cegm.lab.train.config import OPTIMIZER_OPTIONS, field_types
-
-    omit = [name for name in field_types() if name not in ASKED]
-    _add_planned(parser, "plan", PlanConfig, _plan, omit, ", or of a run")
-    purpose = "any optimizer option for one method only, such as --cegm.preset lite"
-    _add_own(parser, purpose, PLANNED, {name: kind for name, (kind, _) in OPTIMIZER_OPTIONS.items()})
-
-
-def _plan(known: argparse.Namespace) -> int:
-    from cegm.lab.compare.config import from_names
-    from cegm.lab.plan.config import PlanConfig
-
-    config = from_names(PlanConfig, _given(known))
+def plan(config: PlanConfig) -> int:
+    """Prints what the run would take."""
     from cegm.lab.plan.estimate import plan
     from cegm.lab.plan.table import table
 
@@ -173,67 +77,28 @@ def _plan(known: argparse.Namespace) -> int:
     return 0
 
 
-def _declare_evaluate(parser: argparse.ArgumentParser) -> None:
-    from cegm.lab.tasks.evaluation import EvaluateConfig
+def evaluate(config: EvaluateConfig) -> int:
+    """Examines the model; an examination without a single item has failed."""
+    from cegm.lab.tasks.evaluation import evaluate, table
 
-    parser.add_argument(
-        "model_name_or_path", metavar="MODEL", help="local folder or hub name of a causal language model"
-    )
-    _add_fields(parser, EvaluateConfig, omit="model_name_or_path")
-    parser.set_defaults(run=_evaluate)
-
-
-def _evaluate(known: argparse.Namespace) -> int:
-    from cegm.lab.compare.config import split
-    from cegm.lab.tasks.evaluation import EvaluateConfig, evaluate, table
-
-    values, _ = split(EvaluateConfig, {n: v for n, v in vars(known).items() if n not in ("command", "run")})
-    outcomes, folder = evaluate(EvaluateConfig(**values))
+    outcomes, folder = evaluate(config)
     print(table(outcomes))
     print(f"items: {folder / 'items.parquet'}")
     return 0 if any(outcome.records for _, outcome in outcomes) else SOME_RUNS_FAILED
 
 
-def _given(known: argparse.Namespace) -> dict[str, Any]:
-    """What the user set: the file's values, over them the flags."""
-    from cegm.lab.train.config import read_yaml
-
-    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
-    return {**(read_yaml(known.config) if known.config else {}), **flags}
-
-
-def _show(folder: Path) -> int:
-    """Draws the page of a folder of runs, prints its table, and tells whether all runs finished."""
-    from cegm.lab import report
-    from cegm.lab.compare.comparison import all_finished
-
-    page = report.write(folder)
-    print(report.table(folder))
-    print(f"report: {page}")
-    return 0 if all_finished(folder) else SOME_RUNS_FAILED
-
-
-def _declare_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", help="comparison, ablation or run folder")
-    parser.set_defaults(run=_redraw)
-
-
-def _redraw(known: argparse.Namespace) -> int:
+def report(folder: Path) -> int:
+    """Draws the page of a folder again."""
     from cegm.lab import report
 
-    print(f"report: {report.write(Path(known.folder))}")
+    print(f"report: {report.write(folder)}")
     return 0
 
 
-def _declare_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", help="run folder, comparison, ablation or search")
-    parser.set_defaults(run=_verify)
-
-
-def _verify(known: argparse.Namespace) -> int:
+def verify(folder: Path) -> int:
+    """Prints what was found about every run of a folder."""
     from cegm.lab.train import verification
 
-    folder = Path(known.folder)
     damaged = 0
     for run in verification.runs(folder):
         findings = verification.verify(run)
@@ -243,14 +108,77 @@ def _verify(known: argparse.Namespace) -> int:
     return SOME_DAMAGED if damaged else 0
 
 
-DECLARATIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
-    "train": _declare_train,
-    "compare": _declare_compare,
-    "evaluate": _declare_evaluate,
-    "ablate": _declare_ablate,
-    "tune": _declare_tune,
-    "plan": _declare_plan,
-    "report": _declare_report,
-    "verify": _declare_verify,
+CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
+    "train": ("cegm.lab.train.run_config:RunConfig", train),
+    "compare": ("cegm.lab.compare.compare_config:CompareConfig", compare),
+    "evaluate": ("cegm.lab.tasks.evaluation:EvaluateConfig", evaluate),
+    "ablate": ("cegm.lab.compare.ablation:AblationConfig", ablate),
+    "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
+    "plan": ("cegm.lab.plan.config:PlanConfig", plan),
 }
-"""By name of the command: gives its parser the flags, and what to run as `run`."""
+"""By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
+
+OF_A_FOLDER: Mapping[str, tuple[str, Callable[[Path], int]]] = {
+    "report": ("comparison, ablation or run folder", report),
+    "verify": ("run folder, comparison, ablation or search", verify),
+}
+"""By name of the command: the folder it takes, and what is done with that."""
+
+
+def declare(parser: argparse.ArgumentParser, command: str) -> None:
+    """Gives the parser of a command its flags, and what to run as `run`."""
+    if command in OF_A_FOLDER:
+        meaning, draw = OF_A_FOLDER[command]
+        parser.add_argument("folder", help=meaning)
+        parser.set_defaults(run=lambda known: draw(Path(known.folder)))
+        return
+    from cegm.lab.baselines import METHODS
+    from cegm.lab.declarations import declared
+    from cegm.lab.train.run_config import OPTIMIZER_OPTIONS, RunConfig
+
+    home, work = CONFIGURED[command]
+    kind = pkgutil.resolve_name(home)
+    own = dict(declared(kind))
+    if command == "evaluate":
+        parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    else:
+        parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
+    _add_flags(parser.add_argument_group(command), own)
+    shared = {name: each for name, each in declared(RunConfig).items() if name in getattr(kind, "SHARED", ())}
+    if shared:
+        _add_flags(parser.add_argument_group("every run"), shared)
+    if shared or kind is RunConfig:
+        _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), OPTIMIZER_OPTIONS)
+    if "own" in kind.__dataclass_fields__:
+        purpose = "any option of a run or its optimizer for one method only, such as --cegm.heads 4"
+        group = parser.add_argument_group("one method", purpose)
+        for method in METHODS:
+            _add_flags(group, {**shared, **OPTIMIZER_OPTIONS}, f"{method}.")
+    parser.set_defaults(run=lambda known: work(_configured(kind, known)))
+
+
+def _add_flags(group: Any, options: Mapping[str, Option], method: str = "") -> None:
+    """Flags whose text is converted later, together with values from YAML; a bare boolean flag means true."""
+    for name, each in options.items():
+        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if each.plain is bool else {}
+        shown = "" if method or each.default in (None, "") or name in OPTIONS else f" [{each.default}]"
+        meaning = argparse.SUPPRESS if method else f"{each.help}{shown}".replace("%", "%%")
+        metavar = {"tuple": "FLOAT,FLOAT"}.get(each.plain.__name__, each.plain.__name__.upper())
+        group.add_argument(f"--{method}{name}", metavar=metavar, default=argparse.SUPPRESS, help=meaning, **bare)
+
+
+def _configured(kind: type[Any], known: argparse.Namespace) -> Any:
+    """The configuration of a command: the file's values, over them the flags."""
+    from cegm.lab.declarations import read_yaml
+    from cegm.lab.train.run_config import RunConfig, from_mapping
+
+    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
+    file = getattr(known, "config", None)
+    values = {**(read_yaml(file) if file else {}), **flags}
+    if kind is not RunConfig:
+        from cegm.lab.compare.compare_config import from_names
+
+        return from_names(kind, values)
+    if file:
+        from_mapping(read_yaml(file), file)  # so that a mistake in the file is said to be there
+    return from_mapping(values, "command line")

@@ -25,12 +25,7 @@ DEEPEST = 100
 
 
 def read_text(path: Path) -> str:
-    """A file as text.
-
-    Raises:
-        ValueError: It is not UTF-8.
-        OSError: It cannot be read.
-    """
+    """A file as text; ValueError where that is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -38,14 +33,9 @@ def read_text(path: Path) -> str:
 
 
 def yaml_value(text: str, place: str) -> Any:
-    """The plain values of a YAML document.
+    """The plain values of a YAML document; ValueError, which begins with the place, where it is broken.
 
-    Args:
-        text: The document.
-        place: Where it stands, which begins the error message.
-
-    Raises:
-        ValueError: It is broken, has a name twice, a tag of its own or a merge key, or unfolds to more than `MOST`.
+    That it is, too, with a name twice, a tag of its own or a merge key, or where it unfolds to more than `MOST`.
     """
     if max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0) > DEEPEST:
         raise ValueError(f"{place} is not valid YAML: it is nested too deeply")
@@ -72,15 +62,9 @@ def yaml_text(values: Any) -> str:
 
 
 def json_value(text: str, place: str, nan_is_null: bool = False) -> Any:
-    """The value of one JSON text.
+    """The value of one JSON text; ValueError, which begins with the place, where it is broken, nested too deeply, or has a name twice.
 
-    Args:
-        text: The text.
-        place: Where it stands, which begins the error message.
-        nan_is_null: Whether NaN and infinities, which JSON has not but Python writes, become None.
-
-    Raises:
-        ValueError: It is broken, nested too deeply, or has a name twice.
+    With `nan_is_null`, NaN and infinities, which JSON has not but Python writes, become None.
     """
     try:
         constants: Any = (lambda _: None) if nan_is_null else None
@@ -95,28 +79,17 @@ def json_value(text: str, place: str, nan_is_null: bool = False) -> Any:
 
 
 def json_object(path: Path, nan_is_null: bool = False) -> dict[str, Any]:
-    """The object that a JSON file holds.
-
-    Raises:
-        ValueError: It is no UTF-8 text, no JSON, or holds something else.
-    """
+    """The object that a JSON file holds; ValueError where it is no UTF-8 text, no JSON, or holds something else."""
     return _object(json_value(read_text(path), str(path), nan_is_null), str(path))
 
 
 def json_lines(
     path: Path, growing: bool = False, having: str = "", nan_is_null: bool = False
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a file that has one on each line, each after the place where it stands.
+    """The objects of a file that has one on each line, each after the place where it stands; ValueError for a line that is none.
 
-    Args:
-        path: The file.
-        growing: Whether it is written line by line: a last line without its newline that cannot be read was cut off when
-            its writer died, and is left out.
-        having: What a line has to contain to be read at all.
-        nan_is_null: As in `json_value`.
-
-    Raises:
-        ValueError: A line is no JSON object; names file and line.
+    Of a `growing` file, a last line without its newline that cannot be read was cut off when its writer died, and is left out.
+    Lines without what `having` says are not read at all.
     """
     texts = read_text(path).split("\n")
     records = []
@@ -139,12 +112,7 @@ def _object(value: Any, place: str) -> dict[str, Any]:
 
 
 def parquet_table(path: Path) -> pd.DataFrame:
-    """The table of a parquet file.
-
-    Raises:
-        ValueError: It is damaged.
-        OSError: It cannot be read.
-    """
+    """The table of a parquet file; ValueError where it is damaged."""
     import pandas as pd
 
     content = io.BytesIO(path.read_bytes())
@@ -152,11 +120,6 @@ def parquet_table(path: Path) -> pd.DataFrame:
         return pd.read_parquet(content)
     except Exception as error:  # Arrow fails with whatever it stumbles over
         raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); delete it and run again") from None
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number from 0 on."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 class _Loader(yaml.SafeLoader):

@@ -29,14 +29,17 @@ def mine(monkeypatch):
 
 
 def test_a_record_is_all_that_a_new_method_takes(mine):
-    from cegm.lab.compare.config import from_values
+    from cegm.lab.compare.compare_config import CompareConfig, from_names
     from cegm.lab.compare.tuning import TuneConfig, settings
     from cegm.lab.plan.config import PlanConfig
     from cegm.lab.report import style
-    from cegm.lab.train.config import RunConfig
+    from cegm.lab.train.run_config import RunConfig
 
     assert RunConfig(method="mine").learning_rate == MINE.rates.fresh
-    assert from_values({"methods": "mine,adamw", "mine.learning_rate": 0.5}).run("mine", 0).learning_rate == 0.5
+    assert (
+        from_names(CompareConfig, {"methods": "mine,adamw", "mine.learning_rate": 0.5}).run("mine", 0).learning_rate
+        == 0.5
+    )
     search = TuneConfig(methods="mine")
     assert search.spaces["mine"].ranges["learning_rate"] == (0.5, 2.0)
     assert settings("mine", search.spaces["mine"].start)["momentum"] == 0.8

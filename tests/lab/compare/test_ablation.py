@@ -8,7 +8,7 @@ pytest.importorskip("statsmodels")
 
 from cegm.lab.compare.ablation import AblationConfig, read_parts
 from cegm.lab.compare.arms import Arm, changed
-from cegm.lab.compare.config import from_names
+from cegm.lab.compare.compare_config import from_names
 from cegm.lab.compare.plan import plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.lab.compare.verdict import judge
 from cegm.options import RECOMMENDED

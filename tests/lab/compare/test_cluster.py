@@ -13,7 +13,7 @@ pytest.importorskip("trl")
 
 from cegm.lab.compare import agent, cluster, execute
 from cegm.lab.compare.cluster import Cluster
-from cegm.lab.compare.config import from_values
+from cegm.lab.compare.compare_config import CompareConfig, from_names
 from cegm.lab.compare.execute import launching
 from cegm.lab.compare.plan import plan_main
 from fake_ray import FakeRay
@@ -22,7 +22,7 @@ from pretended import DiesOnce, PretendedProcess, Sleeper
 
 @pytest.fixture
 def runs():
-    return plan_main(from_values({"max_steps": 3, "seeds": "1", "methods": "adamw,cegm"}))
+    return plan_main(from_names(CompareConfig, {"max_steps": 3, "seeds": "1", "methods": "adamw,cegm"}))
 
 
 @pytest.fixture(autouse=True)
@@ -302,6 +302,6 @@ def test_ray_address_names_the_cluster_and_nothing_of_it_is_changed(environment,
     ("name", "message"), [("rey", "did you mean 'ray'"), ("ray", r"not installed: pip install 'cegm\[ray\]'")]
 )
 def test_a_launcher_that_is_not_there_is_said_before_anything_runs(name, message, monkeypatch):
-    monkeypatch.setattr("cegm.lab.compare.config.find_spec", lambda package: None)
+    monkeypatch.setattr("cegm.lab.compare.compare_config.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=message):
-        from_values({"launcher": name, "seeds": "1"})
+        from_names(CompareConfig, {"launcher": name, "seeds": "1"})

@@ -12,8 +12,8 @@ for extra in ("trl", "altair", "statsmodels"):
 from cegm.lab import report  # noqa: E402
 from cegm.lab.cli import main  # noqa: E402
 from cegm.lab.compare import comparison as module  # noqa: E402
+from cegm.lab.compare.compare_config import CompareConfig, from_names  # noqa: E402
 from cegm.lab.compare.comparison import write_results  # noqa: E402
-from cegm.lab.compare.config import from_values  # noqa: E402
 from cegm.lab.compare.plan import read_plan  # noqa: E402
 from cegm.lab.report.folder import MEASURED, read  # noqa: E402
 
@@ -236,7 +236,9 @@ def test_what_would_fail_in_every_run_is_one_line_before_anything_is_written(arg
 def test_a_comparison_from_trained_weights_says_how_fast_each_method_learns(tmp_path, monkeypatch, capsys, model):
     for name in ("require_possible", "_compare", "write_verdict"):
         monkeypatch.setattr(module, name, lambda *_: None)
-    config = from_values({"model_name_or_path": model, "methods": "adamw,cegm", "output_dir": str(tmp_path / "out")})
+    config = from_names(
+        CompareConfig, {"model_name_or_path": model, "methods": "adamw,cegm", "output_dir": str(tmp_path / "out")}
+    )
     module.compare(config)
     said = [config.run(method, 0).pace for method in ("adamw", "cegm")]
     assert capsys.readouterr().out.splitlines() == ([] if model == "tiny" else said)

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 from cegm.lab.baselines import METHODS  # noqa: E402
 from cegm.lab.cli import main  # noqa: E402
 from cegm.lab.compare import comparison, drill  # noqa: E402
-from cegm.lab.compare.config import from_values  # noqa: E402
+from cegm.lab.compare.compare_config import CompareConfig, from_names  # noqa: E402
 from cegm.lab.compare.drill import measure_drill, recovery  # noqa: E402
 from cegm.lab.report.drill_chart import rows  # noqa: E402
 from cegm.lab.train.model import byte_tokenizer  # noqa: E402
@@ -44,7 +44,7 @@ def dropout(tmp_path):
 
 
 def measured(folder, **changes):
-    return json.loads(measure_drill(from_values({**SMALL, **changes}), folder).read_text())
+    return json.loads(measure_drill(from_names(CompareConfig, {**SMALL, **changes}), folder).read_text())
 
 
 def curves(folder, **changes):
@@ -128,7 +128,7 @@ def test_dropout_falls_alike_in_all_copies(dropout, tmp_path, monkeypatch):
 
 
 def test_a_text_that_is_too_short_comes_round_again(dropout):
-    (planned,) = drill.plan_drill(from_values({**SMALL, **dropout}))
+    (planned,) = drill.plan_drill(from_names(CompareConfig, {**SMALL, **dropout}))
     config = drill.RunConfig(**planned.config)
     parts = drill.prepare(config)
     batches = drill._batches(config, parts)
@@ -202,13 +202,13 @@ def test_it_comes_after_the_runs_when_it_is_asked_for(asked, tmp_path, monkeypat
     for name in ("execute", "write_results", "write_verdict", "measure_drill"):
         monkeypatch.setattr(comparison, name, lambda *_, name=name: done.append(name))
     values = {**SMALL, "output_dir": str(tmp_path), "equal_seconds": False, "axes": "none", "drill": asked}
-    comparison.compare(from_values(values))
+    comparison.compare(from_names(CompareConfig, values))
     assert done == ["execute", "write_results", "write_verdict", *["measure_drill"] * asked]
 
 
 def test_no_seeds_are_refused():
     with pytest.raises(ValueError, match="drill_seeds=0 must be at least 1"):
-        from_values({"drill_seeds": 0})
+        from_names(CompareConfig, {"drill_seeds": 0})
 
 
 def test_conversations_are_refused_before_anything_is_trained(tmp_path):
@@ -216,9 +216,9 @@ def test_conversations_are_refused_before_anything_is_trained(tmp_path):
     lines = [json.dumps({"prompt": "who?", "completion": f"number {number}."}) + "\n" for number in range(30)]
     data.write_text("".join(lines), encoding="utf-8")
     values = {**SMALL, "data": str(data), "axes": "none"}
-    comparison.require_possible(from_values(values))
+    comparison.require_possible(from_names(CompareConfig, values))
     with pytest.raises(ValueError, match=r"the drill needs plain text, and .*talk\.jsonl holds completion rows"):
-        comparison.require_possible(from_values({**values, "drill": True}))
+        comparison.require_possible(from_names(CompareConfig, {**values, "drill": True}))
 
 
 def test_the_command_trains_drills_and_draws_and_does_no_part_twice(dropout, tmp_path, capsys):

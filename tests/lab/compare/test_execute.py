@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("yaml")
 
 from cegm.lab.compare import execute
-from cegm.lab.compare.config import from_values
+from cegm.lab.compare.compare_config import CompareConfig, from_names
 from cegm.lab.compare.launch import CHANGED, LOST
 from cegm.lab.compare.plan import plan_main
 from pretended import PretendedProcess, Sleeper
@@ -16,7 +16,7 @@ from pretended import PretendedProcess, Sleeper
 
 @pytest.fixture
 def runs():
-    return plan_main(from_values({"max_steps": 3, "seeds": "2", "methods": "adamw,cegm"}))
+    return plan_main(from_names(CompareConfig, {"max_steps": 3, "seeds": "2", "methods": "adamw,cegm"}))
 
 
 class Pretended:

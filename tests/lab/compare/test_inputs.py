@@ -1,10 +1,10 @@
 """The name of a run is that of what it reads and what that means, for every command that keeps results by it."""
 
-import dataclasses
 import json
 import shutil
 
 import pytest
+from msgspec import structs
 
 for extra in ("trl", "statsmodels", "optuna"):
     pytest.importorskip(extra)
@@ -12,7 +12,7 @@ for extra in ("trl", "statsmodels", "optuna"):
 from cegm.lab.compare import inputs as inputs_module  # noqa: E402
 from cegm.lab.compare import overhead  # noqa: E402
 from cegm.lab.compare.ablation import AblationConfig  # noqa: E402
-from cegm.lab.compare.config import from_values  # noqa: E402
+from cegm.lab.compare.compare_config import CompareConfig, from_names  # noqa: E402
 from cegm.lab.compare.drill import plan_drill  # noqa: E402
 from cegm.lab.compare.inputs import ChangedError, require_same  # noqa: E402
 from cegm.lab.compare.plan import plan_equal_seconds, plan_main  # noqa: E402
@@ -40,8 +40,9 @@ def shared(place):
 
 
 def comparison(place):
-    return from_values(
-        {**shared(place), "axes_data": str(place / "sets"), "axes": "consistency", "seeds": "1", "max_steps": 3}
+    return from_names(
+        CompareConfig,
+        {**shared(place), "axes_data": str(place / "sets"), "axes": "consistency", "seeds": "1", "max_steps": 3},
     )
 
 
@@ -121,7 +122,10 @@ def test_public_sets_count_as_far_as_they_are_read(place):
 
 
 def test_names_on_the_hub_stay_names():
-    runs = [plan_main(from_values({"data": name, "seeds": "1", "max_steps": 3}))[0] for name in ("owner/a", "owner/b")]
+    runs = [
+        plan_main(from_names(CompareConfig, {"data": name, "seeds": "1", "max_steps": 3}))[0]
+        for name in ("owner/a", "owner/b")
+    ]
     assert [run.inputs for run in runs] == [{"meaning": inputs_module.MEANING}] * 2
     assert runs[0].id != runs[1].id
 
@@ -151,6 +155,6 @@ def test_a_line_of_the_plan_names_itself(place):
 
 def test_plans_from_before_inputs_were_kept_keep_their_names(place):
     run = plan_main(comparison(place))[0]
-    old = dataclasses.replace(run, inputs={})
+    old = structs.replace(run, inputs={})
     assert old.id != run.id
     require_same(old.inputs, old.config, old.evaluation)

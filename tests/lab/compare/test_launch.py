@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("yaml")
 
 from cegm.lab.compare import launch
-from cegm.lab.compare.config import from_values
+from cegm.lab.compare.compare_config import CompareConfig, from_names
 from cegm.lab.compare.execute import launching
 from cegm.lab.compare.plan import plan_main
 from pretended import PretendedProcess, Sleeper
@@ -35,7 +35,7 @@ def test_the_process_of_a_run_gets_its_folder_its_line_one_thread_and_a_pipe(tmp
             seen.update(options, command=command)
 
     monkeypatch.setattr(launch.subprocess, "Popen", Popen)
-    planned = plan_main(from_values({"max_steps": 3, "seeds": "1", "methods": "adamw"}))[0]
+    planned = plan_main(from_names(CompareConfig, {"max_steps": 3, "seeds": "1", "methods": "adamw"}))[0]
     launch.LocalLauncher(1).start(tmp_path, planned)
     assert seen["command"][1:4] == ["-m", "cegm.lab.compare.worker", str(tmp_path / "runs" / planned.name)]
     assert seen["env"]["OMP_NUM_THREADS"] == "1"

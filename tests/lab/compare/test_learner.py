@@ -8,7 +8,7 @@ import torch
 for extra in ("trl", "statsmodels"):
     pytest.importorskip(extra)
 
-from cegm.lab.compare.config import CompareConfig  # noqa: E402
+from cegm.lab.compare.compare_config import CompareConfig  # noqa: E402
 from cegm.lab.compare.learner import Learner  # noqa: E402
 from cegm.lab.train.model import load_tokenizer, model_of_width  # noqa: E402
 

@@ -9,7 +9,7 @@ for extra in ("trl", "statsmodels"):
     pytest.importorskip(extra)
 
 from cegm.lab.compare import overhead  # noqa: E402
-from cegm.lab.compare.config import from_values  # noqa: E402
+from cegm.lab.compare.compare_config import CompareConfig, from_names  # noqa: E402
 from cegm.lab.compare.overhead import Shape, measure_overhead, shapes  # noqa: E402
 
 SMALL = {"methods": "cegm", "max_length": 8, "per_device_train_batch_size": 4, "overhead_rounds": 1}
@@ -33,7 +33,7 @@ def short():
 
 
 def measured(folder, **changes):
-    return json.loads(measure_overhead(from_values({**SMALL, **changes}), folder).read_text())
+    return json.loads(measure_overhead(from_names(CompareConfig, {**SMALL, **changes}), folder).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -154,4 +154,4 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path):
 
 def test_no_rounds_are_refused():
     with pytest.raises(ValueError, match="overhead_rounds=0 must be at least 1"):
-        from_values({"overhead_rounds": 0})
+        from_names(CompareConfig, {"overhead_rounds": 0})

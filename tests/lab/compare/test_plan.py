@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("yaml")
 
 from cegm import options
-from cegm.lab.compare.config import from_values
+from cegm.lab.compare.compare_config import CompareConfig, from_names
 from cegm.lab.compare.plan import (
     CONCLUSIONS,
     PlannedRun,
@@ -16,13 +16,13 @@ from cegm.lab.compare.plan import (
     read_plan,
     write_plan,
 )
-from cegm.lab.train.config import from_mapping
+from cegm.lab.train.run_config import from_mapping
 
 STORED = Path(__file__).parents[3] / "benchmarks" / "results" / "world" / "plan.jsonl"
 
 
 def config(**values):
-    return from_values({"max_steps": 100, "seeds": "2", **values})
+    return from_names(CompareConfig, {"max_steps": 100, "seeds": "2", **values})
 
 
 def finished(runs, seconds):

@@ -7,7 +7,7 @@ for extra in ("trl", "statsmodels"):
     pytest.importorskip(extra)
 
 from cegm.lab.compare import timing  # noqa: E402
-from cegm.lab.compare.config import CompareConfig  # noqa: E402
+from cegm.lab.compare.compare_config import CompareConfig  # noqa: E402
 from cegm.lab.compare.statistics import paired_ratio  # noqa: E402
 from cegm.lab.compare.timing import Timed, in_turns, peak_bytes  # noqa: E402
 from cegm.lab.train.model import load_tokenizer, model_of_width  # noqa: E402

@@ -7,7 +7,7 @@ import yaml
 pytest.importorskip("optuna")
 
 from cegm.lab.compare import trials as module
-from cegm.lab.compare.config import CompareConfig
+from cegm.lab.compare.compare_config import CompareConfig
 from cegm.lab.compare.tuning import TuneConfig
 
 LIMITS = {"adamw": (0.001, 0.01), "muon": (0.003, 0.03), "cegm": (0.003, 0.03)}

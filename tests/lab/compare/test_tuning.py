@@ -4,7 +4,7 @@ pytest.importorskip("optuna")
 
 from cegm.lab.baselines import METHODS
 from cegm.lab.baselines.space import KNOBS, Space
-from cegm.lab.compare.config import CompareConfig, from_names
+from cegm.lab.compare.compare_config import CompareConfig, from_names
 from cegm.lab.compare.tuning import TuneConfig, read_spaces, settings
 
 POINT = {"learning_rate": 0.012345, "weight_decay": 0.1, "one_minus_momentum": 0.2}

@@ -1,14 +1,14 @@
 import json
-from dataclasses import replace
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 pytest.importorskip("trl")
 
 import models
 from cegm.lab.compare import worker
-from cegm.lab.compare.config import from_values
+from cegm.lab.compare.compare_config import CompareConfig, from_names
 from cegm.lab.compare.launch import CHANGED
 from cegm.lab.compare.plan import plan_main
 from cegm.lab.tasks import efficiency
@@ -30,7 +30,7 @@ def finished_run(tmp_path):
         words = "".join(" " if i % 7 == 6 else chr(letter) for i, letter in enumerate(letters))
         (tmp_path / "text.txt").write_text(words, encoding="utf-8")
         values = {"data": str(tmp_path / "text.txt"), "validation_fraction": 0.5, "items": 16, "seeds": "1"}
-        return plan_main(from_values({**values, "max_steps": 1, "methods": "cegm"}))[0]
+        return plan_main(from_names(CompareConfig, {**values, "max_steps": 1, "methods": "cegm"}))[0]
 
     return tmp_path, planned
 

@@ -11,7 +11,7 @@ from cegm.lab.plan.config import PLANNED, PlanConfig
 from cegm.lab.plan.estimate import plan
 from cegm.lab.plan.model import forward_operations, meta_model, settings_of, shape_of
 from cegm.lab.plan.table import table
-from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run_config import RunConfig
 
 ENTRY = {
     "kind": "cuda", "devices": 2, "memory": 1e9, "float32_flops": 1e12, "bfloat16_flops": 4e12, "memory_bandwidth": 1e11,
@@ -163,11 +163,11 @@ def test_a_file_of_a_run_can_be_planned_as_it_is(tmp_path, capsys):
         (["--methods", "adam"], "method 'adam' does not exist; did you mean 'adamw'?"),
         (["--methods", ","], "methods=',' names none"),
         (["--machine", "h300-node"], "machine 'h300-node' is not in machines.yaml; did you mean 'h"),
-        (["--sharding", "zero"], "sharding 'zero' does not exist; use one of ddp, fsdp"),
+        (["--sharding", "zero"], "sharding='zero' does not exist; use one of ddp, fsdp"),
         (["--utilisation", "1.5"], "utilisation=1.5 is outside (0, 1]"),
         (["--update_utilisation", "2"], "update_utilisation=2.0 is outside (0, 1]; 0.8 is usual"),
         (["--utilisation", "0"], "utilisation=0.0 is outside (0, 1]"),
-        (["--devices", "-1"], "devices=-1 and price=0 must be at least 0"),
+        (["--devices", "-1"], "devices=-1 must be at least 0"),
         (["--machines", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["--methods", "adamw", "--muon.momentum", "0.9"], "--muon.… sets an option of a method that is not planned"),
         (["--methods", "cegm", "--cegm.heads", "7", "--devices", "1"], "heads=7 does not divide"),

@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from cegm.lab.plan import model as planned
 from cegm.lab.plan.model import activations, forward_operations, meta_model, settings_of, shape_of
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.model import load_model, load_tokenizer
+from cegm.lab.train.run_config import RunConfig
 
 SIZES = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 61, "hidden_size": 32, "intermediate_size": 96,

@@ -5,8 +5,8 @@ import torch
 
 from cegm.lab.plan.operations import polar_operations
 from cegm.lab.plan.weights import ADAMW_PASSES, weights_of
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.meter import tensor_bytes
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import build
 from models import llama
 

@@ -79,15 +79,6 @@ def test_tokens_are_counted_by_axis_and_survive_an_interruption(tmp_path):
     assert [outcome.tokens for outcome in run(tmp_path, axes)] == [30, 30, None]
 
 
-def test_an_evaluation_from_before_tokens_were_counted_goes_on(tmp_path):
-    run(tmp_path, [axis(lambda *_: [record()])])
-    path = tmp_path / "evaluation.json"
-    kept = json.loads(path.read_text())
-    del kept["axes"]["toy"]["tokens"]
-    path.write_text(json.dumps(kept))
-    assert run(tmp_path, [axis(lambda *_: pytest.fail("measured again"))])[0].tokens is None
-
-
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"settings": {}}', '{"settings": {}, "axes": 3}'])
 def test_a_damaged_record_of_an_evaluation_is_told_in_one_line(tmp_path, text):
     run(tmp_path, [axis(lambda *_: [record()])])

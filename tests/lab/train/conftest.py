@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.model import byte_tokenizer
+from cegm.lab.train.run_config import RunConfig
 
 
 @pytest.fixture(scope="session")

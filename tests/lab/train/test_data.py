@@ -10,9 +10,9 @@ from typing import Any
 import datasets
 import pytest
 
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.cutting import NEAR
 from cegm.lab.train.data import HELD_OUT, Corpus, load_corpus
+from cegm.lab.train.run_config import RunConfig
 
 
 def load(path: Path | str, **given: Any) -> Corpus:

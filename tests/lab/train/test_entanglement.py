@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from cegm import loss as loss_module
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.run import train
+from cegm.lab.train.run_config import RunConfig
 
 Make = Callable[..., RunConfig]
 

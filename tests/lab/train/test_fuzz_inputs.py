@@ -18,11 +18,12 @@ import yaml
 import mutations
 from cegm.lab import cli
 from cegm.lab.compare.ablation import AblationConfig
-from cegm.lab.compare.config import CompareConfig
-from cegm.lab.train.config import RunConfig, from_mapping, read_yaml
+from cegm.lab.compare.compare_config import CompareConfig
+from cegm.lab.declarations import read_yaml
 from cegm.lab.train.data import load_corpus
 from cegm.lab.train.model import byte_tokenizer
 from cegm.lab.train.rows import training_rows
+from cegm.lab.train.run_config import RunConfig, from_mapping
 from mutations import counts
 
 # ---------------------------------------------------------------------- configurations

@@ -17,10 +17,10 @@ from cegm.lab.report.folder import Folder
 from cegm.lab.report.folder import read as read_for_page
 from cegm.lab.train import audit, checkpoints, verification
 from cegm.lab.train.callbacks import MetricsFile
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.resume import Resumption, find
 from cegm.lab.train.run import train
+from cegm.lab.train.run_config import RunConfig
 from mutations import counts
 
 Make = Callable[..., RunConfig]
@@ -144,7 +144,7 @@ def test_states_of_a_run_that_were_forged(finished: RunConfig, killed: RunFolder
         checkpoints.seal(beside, place, 4)
         found = mutations.outcome(lambda: find(resuming, killed))
         if isinstance(found, Resumption):
-            mutations.outcome(lambda found=found: found.require_same(resuming, found.state["data"], 1))
+            mutations.outcome(lambda found=found: found.require_same(resuming, found.state.data, 1))
 
 
 @counts(30, 900)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 
+import msgspec
 import pytest
 
+from cegm.lab.records import GuardState
 from cegm.lab.train.guard import FEWEST, SKIPS_IN_A_ROW, SPIKE, WINDOW, Guard, SpikeScore
 
 
@@ -103,6 +104,6 @@ def test_a_resumed_guard_goes_on_as_it_would_have() -> None:
     for pair in numbers[:121]:
         first.watch(*pair)
     first.skip(121)
-    second.restore(json.loads(json.dumps(first.state())))
+    second.restore(msgspec.json.decode(msgspec.json.encode(first.state()), type=GuardState))
     assert [(second.watch(*pair), second.score) for pair in numbers[121:]] == expected[121:]
     assert (second.skipped, second.spikes) == (1, whole.spikes)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.model import byte_tokenizer, load_model, load_tokenizer, weights_hash, word_tokenizer
+from cegm.lab.train.run_config import RunConfig
 
 Make = Callable[..., RunConfig]
 

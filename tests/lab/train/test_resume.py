@@ -10,22 +10,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import torch
 
 pytest.importorskip("trl")
 
 from cegm.lab.train.checkpoints import OPTIMIZER, WRITING, seal
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.contents import model_hash
 from cegm.lab.train.folder import RunFolder
+from cegm.lab.train.meter import Meter
 from cegm.lab.train.prepare import start
 from cegm.lab.train.resume import MAY_DIFFER, RUN_STATE, Resumption, described, find
+from cegm.lab.train.run_config import RunConfig
 
 Make = Callable[..., RunConfig]
 
 
 COUNTED: dict[str, Any] = {
-    "weights": "", "data": "text", "processes": 1, "metrics_bytes": 0, "metrics_hash": "", "meter": {}, "validation": {},
+    "weights": "", "data": "text", "model": None, "processes": 1, "metrics_bytes": 0, "metrics_hash": "",
+    "meter": msgspec.to_builtins(Meter(torch.device("cpu")).state()),
+    "validation": {"step": 0, "loss": 1.0, "bits_per_byte": 1.0},
 }  # fmt: skip
 
 
@@ -60,7 +65,7 @@ def latest(run_config: Make) -> RunConfig:
 def test_the_newest_whole_one(latest: RunConfig) -> None:
     resumption = found(latest)
     assert resumption.checkpoint.name == "step-4"
-    assert resumption.state["step"] == 4
+    assert resumption.state.step == 4
     assert resumption.notes == []
     assert resumption.has_optimizer
 
@@ -99,13 +104,13 @@ def test_a_named_one_is_never_replaced_by_another(latest: RunConfig, run_config:
     (place / OPTIMIZER).write_bytes(b"")
     with pytest.raises(ValueError, match=r"step-4 is damaged: optimizer\.pt differs"):
         found(run_config(resume_from_checkpoint=str(place)))
-    assert found(run_config(resume_from_checkpoint=str(place.parent / "step-2"))).state["step"] == 2
+    assert found(run_config(resume_from_checkpoint=str(place.parent / "step-2"))).state.step == 2
 
 
 def test_a_renamed_checkpoint_says_its_own_step(latest: RunConfig) -> None:
     folder = RunFolder.of(latest).checkpoints
     (folder / "step-4").rename(folder / "step-40")
-    assert found(latest).state["step"] == 4
+    assert found(latest).state.step == 4
 
 
 def test_state_and_manifest_must_agree(run_config: Make) -> None:
@@ -236,7 +241,7 @@ def test_a_folder_with_another_run_is_left_alone(run_config: Make, latest: RunCo
     other = run_config(
         output_dir=str(tmp_path / "other"), resume_from_checkpoint=str(RunFolder.of(latest).checkpoints / "step-2")
     )
-    assert found(other).state["step"] == 2
+    assert found(other).state.step == 2
     RunFolder.of(other).root.mkdir()
     RunFolder.of(other).config.write_text("config: {}")
     with pytest.raises(ValueError, match="holds another run than"):

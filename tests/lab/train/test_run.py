@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cegm.lab.baselines import METHODS, option_names
 from cegm.lab.train import audit
 from cegm.lab.train import trainer as trainer_module
-from cegm.lab.train.config import RunConfig, from_mapping
 from cegm.lab.train.health import NonFiniteError
 from cegm.lab.train.model import weights_hash
 from cegm.lab.train.run import RunSummary, train
+from cegm.lab.train.run_config import RunConfig, from_mapping
 
 Make = Callable[..., RunConfig]
 

@@ -24,10 +24,10 @@ import survivors
 from cegm.durable import sole_writer
 from cegm.lab.train import checkpoints, verification
 from cegm.lab.train.audit import read
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.resume import find
 from cegm.lab.train.run import RunSummary, train
+from cegm.lab.train.run_config import RunConfig
 
 Make = Callable[..., RunConfig]
 

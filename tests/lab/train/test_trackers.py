@@ -10,10 +10,11 @@ import pytest
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from cegm.lab.cli import main
+from cegm.lab.declarations import read_yaml
 from cegm.lab.train import trackers
-from cegm.lab.train.config import RunConfig, from_mapping, read_yaml
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.run import train, trainer_arguments
+from cegm.lab.train.run_config import RunConfig, from_mapping
 
 Make = Callable[..., RunConfig]
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from cegm.lab.baselines import METHODS
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.run import train
+from cegm.lab.train.run_config import RunConfig
 
 ROUNDING = 1e-3
 """What a validation loss may rise by luck, nats per token; a tenth of what was tolerated when the defaults were chosen."""

@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.root.mkdir()
     folder.config.write_text("config: {}\n")
-    folder.metrics.write_text('{"kind": "train", "step": 1}\n')
+    folder.metrics.write_text('{"kind": "train", "step": 1, "tokens": 8}\n')
     audit = AuditLog(folder.audit)
     audit.record("start", config=sha256(folder.config))
     checkpoint(folder, audit, 2)
@@ -171,7 +171,7 @@ def test_what_is_being_written_is_no_checkpoint(run: RunFolder) -> None:
 def test_a_run_from_before_lines_had_hashes_is_not_called_damaged(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.config.write_text("config: {}\n")
-    folder.metrics.write_text('{"kind": "train", "step": 1}\n')
+    folder.metrics.write_text('{"kind": "train", "step": 1, "tokens": 8}\n')
     start = '{"time": "2026-01-01", "event": "start", "previous": ""}'
     finish = json.dumps({"event": "finish", "previous": hashlib.sha256(start.encode()).hexdigest()})
     folder.audit.write_text(f"{start}\n{finish}\n")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+import msgspec
 
 from cegm.lab.baselines import SUBJECT
 from cegm.lab.compare.arms import Part, changed
-from cegm.lab.compare.config import CompareConfig, read_declared
-from cegm.lab.train.config import option
+from cegm.lab.compare.compare_config import SHARED, CompareConfig, Launcher, read_declared
+from cegm.lab.declarations import Declared, option
 from cegm.spelling import nearest
 
 
 @dataclass
-class AblationConfig:
+class AblationConfig(Declared):
     """One ablation. Every field is a flag of `cegm ablate`; the flags of `cegm train` change its base.
 
     The seeds are tuning seeds, which no comparison uses by default: an ablation *chooses*, and what it chose must be
@@ -27,16 +28,19 @@ class AblationConfig:
         ValueError: In one line, for anything that could not run.
     """
 
+    SHARED: ClassVar = SHARED
+
     output_dir: str = option("runs/ablation", "ablation folder; runs that it already holds are not repeated")
     changes: str = option("", "YAML file with the changes to try (default: every part of the method)")
     parts: str = option("all", "parts to run, comma-separated")
     seeds: str = option("1000,1001,1002,1003,1004", "how many seeds, or which ones, comma-separated")
-    processes: int = option(0, "runs at a time; 0 takes one per core")
-    launcher: str = option("local", "where runs execute: local or ray, as in cegm compare")
+    processes: int = option(0, "runs at a time; 0 takes one per core", low=0)
+    launcher: Launcher = option("local", "where runs execute, as in cegm compare")
     costs: bool = option(True, "time each change beside the base, and give controls the base's training time")
     shared: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         declared = read_parts(self.changes)
         names = [part.name for part in declared]
         wanted = names if self.parts == "all" else [name.strip() for name in self.parts.split(",")]
@@ -57,28 +61,16 @@ class AblationConfig:
         )
 
 
+class _Declared(msgspec.Struct):
+    part: str
+    changes: list[Annotated[dict[str, Any], msgspec.Meta(min_length=1)]]
+    question: str = ""
+
+
 def read_parts(path: str) -> list[Part]:
-    """The declared parts.
-
-    Args:
-        path: YAML file; empty for the changes that come with the package.
-
-    Raises:
-        ValueError: Missing or broken file, in one line.
-    """
-    parts = read_declared(path, "ablation.yaml")
-    if not isinstance(parts, list) or not all(_is_part(entry) for entry in parts):
-        raise ValueError(f"{path} must list entries such as '- {{part: powers, changes: [{{power: -0.5}}]}}'")
-    return [
-        Part(entry["part"], str(entry.get("question", "")), tuple(changed(SUBJECT, dict(c)) for c in entry["changes"]))
-        for entry in parts
-    ]
-
-
-def _is_part(entry: Any) -> bool:
-    return (
-        isinstance(entry, Mapping)
-        and isinstance(entry.get("part"), str)
-        and isinstance(entry.get("changes"), list)
-        and all(isinstance(change, Mapping) and change for change in entry["changes"])
-    )
+    """The parts that a YAML file declares, or where none is given the package's; ValueError where it is missing or broken."""
+    try:
+        parts = msgspec.convert(read_declared(path, "ablation.yaml"), list[_Declared])
+    except msgspec.ValidationError:
+        raise ValueError(f"{path} must list entries such as '- {{part: powers, changes: [{{power: -0.5}}]}}'") from None
+    return [Part(one.part, one.question, tuple(changed(SUBJECT, change) for change in one.changes)) for one in parts]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cegm.durable import sole_writer, write_whole
-from cegm.lab.compare.config import CompareConfig, begins_at_random
+from cegm.lab.compare.compare_config import CompareConfig, begins_at_random
 from cegm.lab.compare.drill import measure_drill
 from cegm.lab.compare.execute import execute, launching
 from cegm.lab.compare.inputs import require_same

@@ -29,14 +29,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cegm.lab.compare.config import CompareConfig
+from cegm.lab.compare.compare_config import CompareConfig
 from cegm.lab.compare.learner import Learner
 from cegm.lab.compare.plan import PlannedRun, inputs_of_training, plan_arms
 from cegm.lab.compare.points import Advance, Point, measure_points
 from cegm.lab.report.folder import DRILL
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.folder import hardware
 from cegm.lab.train.prepare import Parts, prepare, quieten
+from cegm.lab.train.run_config import RunConfig
 
 WARMUP, BEFORE, AFTER = 10, 60, 100
 STRENGTH = 1000.0
@@ -51,16 +51,6 @@ def measure_drill(config: CompareConfig, folder: Path) -> Path:
     """Drills every method and seed that `drill.json` does not hold yet; the file grows point by point.
 
     A model and one copy of it, with their optimizers, are held in memory at a time.
-
-    Args:
-        config: The comparison.
-        folder: Its folder.
-
-    Returns:
-        Path of the file; see the top of this module for what it holds.
-
-    Raises:
-        ValueError: The file is damaged.
     """
     quieten()
     torch.set_num_threads(1)  # as in the runs of the comparison
@@ -133,11 +123,7 @@ def _batches(run: RunConfig, parts: Parts) -> Tensor:
 
 
 def _warm_up(learner: Learner, batches: Tensor) -> None:
-    """Trains up to the bad step.
-
-    Raises:
-        RuntimeError: Loss or gradient is not finite already.
-    """
+    """Trains up to the bad step; RuntimeError where loss or gradient is not finite already."""
     rates = [group["lr"] for group in learner.optimizer.param_groups]
     for step, batch in enumerate(batches):
         for group, rate in zip(learner.optimizer.param_groups, rates, strict=True):
@@ -147,14 +133,7 @@ def _warm_up(learner: Learner, batches: Tensor) -> None:
 
 
 def _excesses(learner: Learner, batches: Tensor, random: Tensor, advance: Advance) -> dict[str, list[float]]:
-    """By spike, what each loss after the bad step lies above that of the undisturbed copy.
-
-    Args:
-        learner: As it is before the bad step.
-        batches: That of the bad step, then those after it.
-        random: A batch of random tokens.
-        advance: Called when a copy has come to its end.
-    """
+    """By spike, what each loss after the bad step lies above that of the undisturbed copy; the first of the batches is the bad step's."""
     own, after = (batches[0], 1.0), [(batch, 1.0) for batch in batches[1:]]
     bad: dict[str, Step] = {"gradient": (batches[0], STRENGTH), "tokens": (random, 1.0)}
     losses = {}

@@ -18,6 +18,8 @@ from cegm.durable import write_whole
 from cegm.lab.compare.launch import CHANGED, LOG, LOST, Launcher, LocalLauncher, Process
 from cegm.lab.compare.plan import PlannedRun
 from cegm.lab.compare.progress import StepReader
+from cegm.lab.records import Result, checked
+from cegm.lab.strict import json_object
 
 ATTEMPTS = 2
 """Tries of a run that end by what happens in it."""
@@ -47,12 +49,7 @@ class _Try:
 
 @contextmanager
 def launching(name: str, processes: int) -> Iterator[Launcher]:
-    """The launcher of that name, until the end of the block.
-
-    Args:
-        name: `local` or `ray`.
-        processes: Runs at a time; 0 for one per core.
-    """
+    """The launcher of that name, `local` or `ray`, until the end of the block, for so many runs at a time (0: one per core)."""
     if name == "local":
         yield LocalLauncher(processes)
         return
@@ -69,27 +66,17 @@ def result_of(folder: Path, planned: PlannedRun) -> dict[str, Any] | None:
     """The valid result of a run: whole, of this very plan line, and finished; None otherwise."""
     path = folder / "runs" / planned.name / "result.json"
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = json_object(path)
+        checked(result, Result, str(path))
     except (OSError, ValueError):
         return None
-    valid = isinstance(result, dict) and result.get("id") == planned.id and result.get("status") == "finished"
-    return result if valid else None
+    return result if result.get("id") == planned.id and result.get("status") == "finished" else None
 
 
 def execute(folder: Path, runs: list[PlannedRun], launcher: Launcher, watch: Watcher) -> dict[str, dict[str, Any]]:
-    """Brings every run of the plan to a result.
+    """Brings every run of the plan to a result; ValueError where what a run reads was changed after it had been planned.
 
-    Args:
-        folder: Comparison folder.
-        runs: The plan.
-        launcher: Where they are started.
-        watch: Shows progress.
-
-    Returns:
-        Results by run id; a run that failed twice has `status` failed and its last words as `error`.
-
-    Raises:
-        ValueError: What a run reads was changed after it had been planned.
+    Results are by run id; a run that failed twice has `status` failed and its last words as `error`.
     """
     runs = list({run.id: run for run in runs}.values())  # a change of nothing is the run of its base
     results = {run.id: found for run in runs if (found := result_of(folder, run))}

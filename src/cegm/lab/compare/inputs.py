@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cegm import MEANING
-from cegm.lab.compare.config import HELD_OUT
-from cegm.lab.train.config import WORLD
+from cegm.lab.compare.compare_config import HELD_OUT
 from cegm.lab.train.contents import model_hash, sets_hash, text_hash
+from cegm.lab.train.run_config import WORLD
 
 Inputs = dict[str, Any]
 """`meaning`, and under the name of each option whose content could be hashed that hash; a name on the hub stays a name."""
@@ -20,12 +20,7 @@ class ChangedError(ValueError):
 
 
 def inputs(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Inputs:
-    """What a run reads, as it lies there now.
-
-    Args:
-        config: Fields of its `RunConfig`.
-        evaluation: What is measured after it.
-    """
+    """What a run reads for training and for what is measured after it, as it lies there now."""
     held_out = config["validation_data"]
     source = evaluation.get("source", WORLD)
     hashes = {
@@ -44,16 +39,7 @@ def _sets(source: str, axes: list[str]) -> str:
 
 
 def require_same(planned: Mapping[str, Any], config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
-    """Refuses to go on where what a run reads is not what it was planned for.
-
-    Args:
-        planned: `inputs` when it was planned; nothing for a run of before they were kept.
-        config: Fields of its `RunConfig`.
-        evaluation: What is measured after it.
-
-    Raises:
-        ChangedError: The first option of which that is so.
-    """
+    """Raises ChangedError where what a run reads is not what it was planned for; nothing was kept of that by release 0.1."""
     if not planned:
         return
     now = inputs(config, evaluation)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import build, build_loss
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
 from typing import Any, Literal
 
+import msgspec
+from msgspec import Struct, structs
+
 from cegm.durable import write_whole
-from cegm.lab.compare.config import CompareConfig
+from cegm.lab.compare.compare_config import CompareConfig
 from cegm.lab.compare.inputs import Inputs, inputs
 from cegm.lab.strict import json_lines
-from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run_config import RunConfig
 
 Role = Literal["main", "equal_seconds"]
 
@@ -39,8 +41,7 @@ SAME_SECONDS = 0.05
 """Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
 
 
-@dataclass(frozen=True)
-class PlannedRun:
+class PlannedRun(Struct, frozen=True):
     """One line of `plan.jsonl`.
 
     Attributes:
@@ -58,11 +59,11 @@ class PlannedRun:
     role: Role
     config: dict[str, Any]
     evaluation: dict[str, Any]
-    inputs: Inputs = field(default_factory=dict)
+    inputs: Inputs = {}
     arm: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arm", self.arm or self.method)
+        structs.force_setattr(self, "arm", self.arm or self.method)
 
     @property
     def id(self) -> str:
@@ -89,16 +90,10 @@ class PlannedRun:
 
     def line(self) -> dict[str, Any]:
         """The line of `plan.jsonl`."""
-        return {
-            "id": self.id,
-            "method": self.method,
-            "seed": self.seed,
-            "role": self.role,
-            "config": self.config,
-            "evaluation": self.evaluation,
-            "inputs": self.inputs,
-            **({} if self.arm == self.method else {"arm": self.arm}),
-        }
+        line = {"id": self.id, **structs.asdict(self)}
+        if self.arm == self.method:
+            del line["arm"]
+        return line
 
 
 def _resolved(preset: str = "recommended", **given: Any) -> dict[str, Any]:
@@ -120,15 +115,9 @@ def plan_arms(
     seeds: Iterable[int] = (),
     changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[PlannedRun]:
-    """Arms x seeds; seeds first, so that runs that are compared execute side by side.
+    """Arms x seeds, all of the comparison unless given, with changes over what an arm changes.
 
-    Args:
-        config: The comparison.
-        evaluation: What is measured after each run.
-        role: Of all of them.
-        arms: Names; all of the comparison unless given.
-        seeds: All of the comparison unless given.
-        changes: Options of all of them, over what an arm changes.
+    Seeds come first, so that runs that are compared execute side by side.
     """
     return [
         plan_run(config.run(arm, seed, **changes), role, evaluation, arm)
@@ -145,14 +134,8 @@ def plan_equal_seconds(
 ) -> list[PlannedRun]:
     """Runs that give other arms the training time of the subject, with the schedule decayed in that time.
 
-    Args:
-        config: The comparison; all its methods are given that time, or of an ablation's changes the controls.
-        main: Its runs at equal steps.
-        results: `result.json` of those that finished by id.
-        ratios: Seconds of a step by arm, of steps that were timed in turns; None for those that the runs have logged.
-
-    Returns:
-        No runs without the subject, and none for an arm whose step takes as long as the subject's within `SAME_SECONDS`.
+    Time goes by the ratios of steps that were timed in turns, or else by what the runs at equal steps have logged. No runs
+    without the subject, and none for an arm whose step takes as long as the subject's within `SAME_SECONDS`.
     """
     logged = {arm: _median(arm, main, results, "median_step_seconds") for arm in config.arms}
     seconds: Mapping[str, float | None] = logged if ratios is None else ratios
@@ -191,8 +174,8 @@ def read_plan(folder: Path) -> list[PlannedRun]:
     if not path.exists():
         return []
     try:
-        return [PlannedRun(**{k: v for k, v in line.items() if k != "id"}) for _, line in json_lines(path)]
-    except (ValueError, TypeError) as error:
+        return [msgspec.convert(line, PlannedRun) for _, line in json_lines(path)]
+    except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to plan again") from None
 
 

@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cegm.durable import write_whole
 from cegm.lab.compare.progress import progress_bar
+from cegm.lab.strict import json_object
 
 Advance = Callable[[], None]
 """Called after each piece of work, for the progress bar."""
@@ -34,16 +37,9 @@ class Point:
 
 
 def measure_points(path: Path, what: str, planned: Mapping[str, Point], head: dict[str, Any]) -> Path:
-    """Measures every point that the file does not hold yet; it is written anew after each.
+    """Measures every planned point, by id, that the file does not hold yet; it is written anew after each, behind `head`.
 
-    Args:
-        path: File whose object has a list `points`; it need not exist.
-        what: What is measured, for the progress bar and the error message.
-        planned: Points by id, in the order in which they are written; points of others in the file are dropped.
-        head: What the file holds besides `points`.
-
-    Raises:
-        ValueError: The file is damaged.
+    Points that are not planned are dropped. ValueError where the file is damaged.
     """
     found = read_points(path, what)
     missing = [identity for identity in planned if identity not in found]
@@ -61,21 +57,13 @@ def measure_points(path: Path, what: str, planned: Mapping[str, Point], head: di
 
 
 def read_points(path: Path, what: str) -> dict[str, dict[str, Any]]:
-    """Points by id; those that could not be measured are left out, and so tried again.
-
-    Args:
-        path: File whose object has a list `points`; it need not exist.
-        what: What was measured, for the error message.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
+    """Points of a file by id; those that could not be measured are left out, and so tried again. ValueError where it is damaged."""
     if not path.exists():
         return {}
     try:
-        points = json.loads(path.read_text(encoding="utf-8"))["points"]
+        points = msgspec.convert(json_object(path)["points"], list[dict[str, Any]])
         return {point["id"]: point for point in points if "error" not in point}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError):
         raise ValueError(f"{path} is damaged; delete it to measure the {what} again") from None
 
 

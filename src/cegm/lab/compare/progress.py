@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cegm.lab.compare.plan import PlannedRun
-from cegm.lab.train.config import DEFAULT_STEPS
+from cegm.lab.train.run_config import DEFAULT_STEPS
 
 PIECE_BYTES = 1 << 20
 
 KNOWN_BYTES = 64
 """Last bytes of what was read, by which a file is known again; a line ends with the hash of its batches."""
+
+
+class _Logged(msgspec.Struct):
+    step: int
 
 
 class StepReader:
@@ -62,8 +66,8 @@ class StepReader:
         self._known = (self._known + piece)[-KNOWN_BYTES:]
         *lines, self._unfinished = (self._unfinished + piece).split(b"\n")
         for line in reversed(lines):
-            with suppress(ValueError, KeyError, TypeError):  # of another kind, or damaged
-                self._step = int(json.loads(line)["step"])
+            with suppress(ValueError):  # of another kind, or damaged
+                self._step = msgspec.json.decode(line, type=_Logged).step
                 return
 
 

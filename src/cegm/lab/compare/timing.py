@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cegm.lab.compare.learner import Learner
-from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run_config import RunConfig
 
 BLOCK = 25
 """Steps timed together: as many as lie between two refreshes of the recommended preset."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+import msgspec
 
 from cegm.lab.baselines import METHODS, REFERENCE, require_method
-from cegm.lab.baselines.space import KNOBS, Point, Space
-from cegm.lab.compare.config import CompareConfig, begins_at_random, listed, read_declared
+from cegm.lab.baselines.space import KNOBS, Point, Range, Space
+from cegm.lab.compare.compare_config import SHARED, CompareConfig, Launcher, begins_at_random, listed, read_declared
 from cegm.lab.compare.plan import PlannedRun, plan_arms
-from cegm.lab.train.config import option
+from cegm.lab.declarations import Declared, option
 
 SECOND_BETA = 0.95
 
@@ -28,29 +30,30 @@ def settings(method: str, point: Point) -> dict[str, Any]:
 
 
 @dataclass
-class TuneConfig:
+class TuneConfig(Declared):
     """One search. Every field is a flag of `cegm tune`; the flags of `cegm train` say what all its trials share.
 
     Raises:
         ValueError: In one line, for anything that could not run.
     """
 
+    SHARED: ClassVar = SHARED
+
     output_dir: str = option("runs/tune", "search folder; trials that it already holds are not repeated")
     methods: str = option("adamw,muon,cegm", "methods, comma-separated")
-    trials: int = option(9, "trials of each method")
+    trials: int = option(9, "trials of each method", low=1)
     seeds: str = option(
         "1000", "seeds that each trial is run on, comma-separated; a comparison refuses them afterwards"
     )
-    extensions: int = option(2, "how often a range may grow because the best trial lies at its edge")
+    extensions: int = option(2, "how often a range may grow because the best trial lies at its edge", low=0)
     space: str = option("", "YAML file with the ranges (default: those that come with the package)")
     storage: str = option("", "URL of Optuna's database, used by one search at a time (default: SQLite in its folder)")
-    processes: int = option(0, "runs at a time; 0 takes one per core")
-    launcher: str = option("local", "where runs execute: local or ray, as in cegm compare")
+    processes: int = option(0, "runs at a time; 0 takes one per core", low=0)
+    launcher: Launcher = option("local", "where runs execute, as in cegm compare")
     shared: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or self.extensions < 0:
-            raise ValueError(f"trials={self.trials} must be at least 1 and extensions={self.extensions} at least 0")
+        super().__post_init__()
         for name in SEARCHED:
             if name in self.shared:
                 raise ValueError(f"{name!r} is what the search sets; give its range in a file with --space")
@@ -80,15 +83,7 @@ class TuneConfig:
 
 
 def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:
-    """The declared space of each method.
-
-    Args:
-        path: YAML file; empty for the ranges that come with each method.
-        methods: Which ones are needed.
-
-    Raises:
-        ValueError: Missing or broken file, or a method without ranges, in one line.
-    """
+    """The space of each method that a YAML file declares, or the methods' own; ValueError where it is missing, broken or lacks a method."""
     known = {method: require_method(method).space for method in methods}
     if not path:
         return known
@@ -99,12 +94,23 @@ def read_spaces(path: str, methods: list[str]) -> dict[str, Space]:
     }
 
 
+class _Declared(msgspec.Struct):
+    """Of one method: the range of each of `KNOBS`."""
+
+    learning_rate: Range
+    weight_decay: Range
+    one_minus_momentum: Range
+    start: dict[str, float]
+    fixed: dict[str, Any] = {}
+
+
 def _space(path: str, method: str, entry: Any) -> Space:
     try:
-        ranges = {name: (float(entry[name][0]), float(entry[name][1])) for name in KNOBS}
-        start = {name: float(entry["start"][name]) for name in KNOBS}
+        found = msgspec.convert(entry, _Declared, strict=False)
+        ranges = {name: getattr(found, name) for name in KNOBS}
+        start = {name: found.start[name] for name in KNOBS}
         if all(0 < low <= start[name] <= high and low < high for name, (low, high) in ranges.items()):
-            return Space(ranges, start, dict(entry.get("fixed", {})))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return Space(ranges, start, found.fixed)
+    except (KeyError, msgspec.ValidationError):
         pass
     raise ValueError(f"{path} must give {method} a start, and a range [low, high] above 0 for {', '.join(KNOBS)}")

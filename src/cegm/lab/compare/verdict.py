@@ -49,19 +49,7 @@ REQUIRED = (
 
 
 def write_verdict(folder: Path, equal_seconds: bool = True, parts: Sequence[Part] = ()) -> Path:
-    """Judges a comparison folder and writes `verdict.json` into it in one move.
-
-    Args:
-        folder: Comparison folder with `results.parquet`, `items.parquet` and `runs/`.
-        equal_seconds: Whether the comparison was asked for equal training time.
-        parts: Of an ablation, its changes by the question that they belong to.
-
-    Returns:
-        Path of `verdict.json`.
-
-    Raises:
-        ValueError: If the folder has no results, or a file in it is damaged.
-    """
+    """Judges a comparison folder and writes `verdict.json` into it in one move; ValueError where results are missing or damaged."""
     if not (folder / "results.parquet").exists():
         raise ValueError(f"no results.parquet in {folder}: run `cegm compare` to the end, or name another folder")
     results = parquet_table(folder / "results.parquet")
@@ -71,11 +59,7 @@ def write_verdict(folder: Path, equal_seconds: bool = True, parts: Sequence[Part
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """Validation curves of all runs: columns `id`, `step`, `tokens`, `seconds`, `loss`, `bits_per_byte`.
-
-    Raises:
-        ValueError: If a line in the middle of a file is damaged.
-    """
+    """Validation curves of all runs: columns `id`, `step`, `tokens`, `seconds`, `loss`, `bits_per_byte`; ValueError for a damaged line."""
     rows: list[dict[str, Any]] = []
     for path in sorted((folder / "runs").glob("*/metrics.jsonl")):
         run_id = path.parent.name.rsplit("-", 1)[-1]  # the folder's name ends with the id of the run

@@ -18,16 +18,19 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cegm.durable import write_whole
 from cegm.lab import streams
-from cegm.lab.compare.config import HELD_OUT
+from cegm.lab.compare.compare_config import HELD_OUT
 from cegm.lab.compare.inputs import ChangedError, require_same
 from cegm.lab.compare.launch import CHANGED
 from cegm.lab.compare.plan import PlannedRun
+from cegm.lab.records import Final, facts
 from cegm.lab.train.checkpoints import numbered
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.data import load_corpus
 from cegm.lab.train.resume import LATEST
+from cegm.lab.train.run_config import RunConfig
 
 if TYPE_CHECKING:
     from cegm.lab.tasks.evaluation import Outcome
@@ -44,13 +47,9 @@ LEFT_BY_TRAINING = (
 
 
 def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
-    """Trains and measures one run; an earlier attempt that left checkpoints goes on, the folder of any other is replaced.
+    """Trains and measures one run, for `result.json`; an earlier attempt that left checkpoints goes on, the folder of any other is replaced.
 
-    Returns:
-        What goes into `result.json`.
-
-    Raises:
-        ChangedError: What it reads is not what it was planned for, or was changed while it was at work.
+    Raises ChangedError where what it reads is not what it was planned for, or was changed while it was at work.
     """
     require_same(planned.inputs, planned.config, planned.evaluation)
     summary = _train(folder, RunConfig(**{**planned.config, "output_dir": str(folder)}))
@@ -58,7 +57,7 @@ def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
     require_same(planned.inputs, planned.config, planned.evaluation)
     items = [asdict(record) for outcome in outcomes for record in outcome.records]
     write_whole(folder / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))
-    facts = asdict(summary)
+    final = facts(summary, Final)
     return {
         "id": planned.id,
         "method": planned.method,
@@ -66,11 +65,11 @@ def execute(folder: Path, planned: PlannedRun) -> dict[str, Any]:
         "role": planned.role,
         "status": "finished",
         "error": None,
-        "final_loss": facts.pop("loss"),
+        "final_loss": final.pop("loss"),
         "trained_length": planned.config["max_length"],
         "retention": by_length([item for item in items if item["axis"] == "retention"]),
         "axes": {outcome.axis: outcome.state() for outcome in outcomes},
-        **{name: value for name, value in facts.items() if name != "output_dir"},
+        **final,
     }
 
 
@@ -150,8 +149,7 @@ def main() -> None:
 
 
 def _work() -> None:
-    folder, line = Path(sys.argv[1]), json.loads(sys.argv[2])
-    planned = PlannedRun(**{name: value for name, value in line.items() if name != "id"})
+    folder, planned = Path(sys.argv[1]), msgspec.convert(json.loads(sys.argv[2]), PlannedRun)
     try:
         result = execute(folder, planned)
     except (ValueError, OSError, RuntimeError) as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from cegm.lab.baselines import METHODS, require_method
-from cegm.lab.compare.config import listed
+from cegm.lab.compare.compare_config import listed
+from cegm.lab.declarations import Declared, option
 from cegm.lab.plan.machines import Machine, read_machine
-from cegm.lab.train.config import SHARDINGS, RunConfig, from_mapping, option
-from cegm.spelling import nearest
+from cegm.lab.train.run_config import RunConfig, Sharding, from_mapping
 
 PLANNED = tuple(name for name, method in METHODS.items() if method.planned)
 
@@ -21,42 +21,48 @@ ASKED = (
 
 
 @dataclass
-class PlanConfig:
+class PlanConfig(Declared):
     """One plan. Every field is a flag of `cegm plan`; those of `cegm train` in `ASKED` say what is planned.
 
     Raises:
         ValueError: In one line, for anything that cannot be planned.
     """
 
+    SHARED: ClassVar = ASKED
+
     methods: str = option("adamw,muon,cegm", f"methods, comma-separated: {', '.join(PLANNED)}")
     machine: str = option("h100-node", "name of a machine")
     machines: str = option("", "YAML file of machines (default: the one that comes with the package)")
-    devices: int = option(0, "devices that share a batch (data-parallel); 0 takes those of one node")
-    sharding: str = option("ddp", "ddp: every device holds all weights; fsdp: weights are spread over all devices")
+    devices: int = option(0, "devices that share a batch (data-parallel); 0 takes those of one node", low=0)
+    sharding: Sharding = option("ddp", "whether every device holds all weights (ddp), or they are spread over all")
     utilisation: float = option(
-        0.4, "part of the peak that the passes reach, with all they do beside products, in (0, 1]"
+        0.4,
+        "part of the peak that the passes reach, with all they do beside products, in (0, 1]",
+        low=0,
+        high=1,
+        above=True,
+        hint="0.4 is usual for large models",
     )
     update_utilisation: float = option(
-        0.8, "part of the peak that the products of updates and contexts reach, in (0, 1]"
+        0.8,
+        "part of the peak that the products of updates and contexts reach, in (0, 1]",
+        low=0,
+        high=1,
+        above=True,
+        hint="0.8 is usual for large models",
     )
-    price: float = option(0.0, "price of a device-hour, in any currency; 0 takes the machine's")
+    price: float = option(0.0, "price of a device-hour, in any currency; 0 takes the machine's", low=0)
     shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for method in self.method_list:
             if not require_method(method).planned:
                 raise ValueError(f"method {method!r} cannot be planned, only run; use one of {', '.join(PLANNED)}")
         for method in self.own:
             if method not in self.method_list:
                 raise ValueError(f"--{method}.… sets an option of a method that is not planned; add it to --methods")
-        if self.sharding not in SHARDINGS:
-            raise ValueError(f"sharding {self.sharding!r} does not exist; {nearest(self.sharding, SHARDINGS)}")
-        for name, usual in (("utilisation", 0.4), ("update_utilisation", 0.8)):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}={getattr(self, name)} is outside (0, 1]; {usual} is usual for large models")
-        if self.devices < 0 or self.price < 0:
-            raise ValueError(f"devices={self.devices} and price={self.price:g} must be at least 0")
         for method in self.method_list:
             if self.run(method).steps is None:
                 raise ValueError("num_train_epochs says nothing without the data; give max_steps")

@@ -16,7 +16,7 @@ from cegm.lab.plan.memory import Memory, adamw_temporaries, refresh_temporaries,
 from cegm.lab.plan.model import Activations, Shape, activations, forward_operations, meta_model, settings_of, shape_of
 from cegm.lab.plan.ownership import owned
 from cegm.lab.plan.weights import Weight, weights_of
-from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run_config import RunConfig
 
 SECONDS_PER_HOUR = 3600.0
 

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cegm.lab.train.config import read_yaml
+from cegm.lab.declarations import read_yaml
 from cegm.spelling import nearest
 
 KINDS = ("cpu", "cuda")

@@ -19,8 +19,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cegm.context.taps import is_transposed
 from cegm.lab.plan.operations import attention_operations
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.model import fresh_config, load_tokenizer, pretrained_config, with_adapters
+from cegm.lab.train.run_config import RunConfig
 
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 """Fields of a configuration that attention and logits are counted from."""

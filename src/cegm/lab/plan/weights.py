@@ -17,7 +17,7 @@ from torch.optim.optimizer import Optimizer
 from cegm.assignment import Assignment
 from cegm.blocks import context_shapes
 from cegm.lab.plan.operations import normalize_operations, power_operations
-from cegm.lab.train.config import RunConfig
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import build
 from cegm.mapping.normalize import polar_dtype
 from cegm.optimizer import CEGM

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cegm.lab.baselines import BASE, ordered
-from cegm.lab.report import shapes
+from cegm.lab.records import Described, Metrics, Planned, Result, checked
 from cegm.lab.strict import json_lines, json_object, read_text, yaml_value
 from cegm.lab.train import verification
 
@@ -111,7 +110,7 @@ def measured(path: Path) -> list[Record | None]:
     Raises:
         ValueError: If one of them is damaged.
     """
-    plan = _lines(path / "plan.jsonl", shapes.plan)
+    plan = _lines(path / "plan.jsonl", Planned)
     inputs = plan[0].get("inputs") if plan else None
     if isinstance(inputs, dict):
         inputs = {name: value for name, value in inputs.items() if name != "axes_data"}  # read after training
@@ -137,10 +136,10 @@ def _whole(file: Path, keys: frozenset[str], remedy: str) -> Record:
 def _planned_runs(path: Path) -> list[Run]:
     found = [folder for folder in sorted((path / "runs").glob("*")) if folder.is_dir()]
     folders = {folder.name.rsplit("-", 1)[-1]: folder for folder in found}
-    plan = _lines(path / "plan.jsonl", shapes.plan)
+    plan = _lines(path / "plan.jsonl", Planned)
     if not plan:
         results = [folder / "result.json" for folder in found]
-        plan = [shapes.plan(json_object(file, nan_is_null=True), str(file)) for file in results if file.exists()]
+        plan = [_read(file, Planned) for file in results if file.exists()]
     return [_planned_run(line, folders.get(line["id"])) for line in plan]
 
 
@@ -152,7 +151,7 @@ def _planned_run(line: Record, folder: Path | None) -> Run:
     _read_logs(run, folder)
     file = folder / "result.json"
     if file.exists():
-        run.result = shapes.result(json_object(file, nan_is_null=True), str(file))
+        run.result = _read(file, Result)
         run.status = "finished" if run.result.get("status") == "finished" else "failed"
         run.error = run.result.get("error")
     return run
@@ -167,7 +166,7 @@ def _single_run(path: Path) -> Run:
         run.status, run.result = "finished", final
     result = path / "result.json"
     if result.exists():  # a run of a comparison: it has been examined too
-        run.result |= shapes.result(json_object(result, nan_is_null=True), str(result))
+        run.result |= _read(result, Result)
     return run
 
 
@@ -176,9 +175,10 @@ def _read_logs(run: Run, folder: Path) -> Record | None:
     _require_as_logged(folder)
     config = folder / "config.yaml"
     if config.exists():
-        run.config = shapes.config(yaml_value(read_text(config), str(config)), str(config))
+        run.config = yaml_value(read_text(config), str(config)) or {}
+        checked(run.config, Described, str(config))
     final = None
-    for line in _lines(folder / "metrics.jsonl", shapes.metrics):
+    for line in _lines(folder / "metrics.jsonl", Metrics):
         if line.get("kind") == "train":
             run.train.append(line)
         elif line.get("kind") == "validation":
@@ -198,11 +198,20 @@ def _require_as_logged(folder: Path) -> None:
         raise ValueError(f"{folder / first.part} {first.detail}; restore it, cegm verify {folder} tells what is whole")
 
 
-def _lines(path: Path, check: Callable[[Record, str], Record]) -> list[Record]:
+def _lines(path: Path, kind: Any) -> list[Record]:
     if not path.exists():
         return []
     # NaN and infinities become None, since neither JSON nor a chart has them.
-    return [check(record, place) for place, record in json_lines(path, growing=True, nan_is_null=True)]
+    lines = json_lines(path, growing=True, nan_is_null=True)
+    for place, record in lines:
+        checked(record, kind, place)
+    return [record for _, record in lines]
+
+
+def _read(path: Path, kind: type[Any]) -> Record:
+    record = json_object(path, nan_is_null=True)
+    checked(record, kind, str(path))
+    return record
 
 
 def finite(value: Any) -> float | None:

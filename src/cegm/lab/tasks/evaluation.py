@@ -20,14 +20,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cegm import MEANING
 from cegm.columns import aligned
 from cegm.durable import write_whole
+from cegm.lab.declarations import Declared, option
+from cegm.lab.records import Evaluation, Examined
 from cegm.lab.strict import json_object, parquet_table
 from cegm.lab.tasks.axis import Axis
 from cegm.lab.tasks.items import WORLD, NotMeasured, Record, Source, form_of
-from cegm.lab.train.config import RunConfig, option
 from cegm.lab.train.contents import model_hash, sets_hash
+from cegm.lab.train.run_config import RunConfig
 
 if TYPE_CHECKING:
     from cegm.lab.tasks.examinee import Examinee
@@ -37,7 +41,7 @@ NONE = "\N{EN DASH}"
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(Declared):
     """One evaluation. Every field is a flag of `cegm evaluate`.
 
     Raises:
@@ -47,17 +51,16 @@ class EvaluateConfig:
     model_name_or_path: str = option("", "local folder or hub name of a causal language model")
     axes: str = option("all", "axes of the paper, comma-separated")
     data: str = option(WORLD, "world (the generated forms), or a folder of public sets (docs/axes.md)")
-    items: int = option(128, "items per level of an axis")
+    items: int = option(128, "items per level of an axis", low=1)
     seed: int = option(0, "draws the items; the same for all models that are to be compared")
-    batch_size: int = option(16, "rows per pass; changes no result")
+    batch_size: int = option(16, "rows per pass; changes no result", low=1)
     output_dir: str = option("runs/evaluation", "where items and states go; an interrupted examination goes on there")
     trust_remote_code: bool = option(False, "run code that a hub model brings along")
 
     def __post_init__(self) -> None:
         if not self.model_name_or_path:
             raise ValueError("which model? give a local folder or a hub name: cegm evaluate runs/mine/model")
-        if self.items < 1 or self.batch_size < 1:
-            raise ValueError(f"items={self.items} and batch_size={self.batch_size} must be at least 1")
+        super().__post_init__()
         if self.data != WORLD and not Path(self.data).is_dir():
             raise ValueError(f"data {self.data} is no folder; give 'world' or a folder of public sets (docs/axes.md)")
 
@@ -72,8 +75,8 @@ class Outcome:
         reason: Why it was not measured; empty when it was.
         warnings: What was left out of it.
         seconds: How long it took.
-        tokens: Tokens that the examinee read for it, padding left out; None where it does not count them:
-            students that study a domain, and axes that were kept from before tokens were counted.
+        tokens: Tokens that the examinee read for it, padding left out; None where it does not count them, as of students
+            that study a domain.
     """
 
     axis: str
@@ -89,14 +92,7 @@ class Outcome:
 
 
 def evaluate(config: EvaluateConfig) -> tuple[list[tuple[Axis, Outcome]], Path]:
-    """Loads the model, measures the axes and writes everything into the folder.
-
-    Returns:
-        Every axis with what became of it, and the folder.
-
-    Raises:
-        ValueError: No such model or axis, or a folder that holds something else.
-    """
+    """Loads the model, measures the axes and writes everything into the folder, which is returned after what became of each axis."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -160,18 +156,8 @@ def measure_all(
 ) -> list[Outcome]:
     """Measures the axes and keeps every result; finished axes of an interrupted evaluation are taken from the folder.
 
-    Args:
-        examinee: The model.
-        axes: What to measure.
-        source: `world`, or the folder of public sets.
-        items: Items per level.
-        seed: Draws the items; the same for all models that are to be compared.
-        folder: Where the results go.
-        facts: What else decides the results by name: the hash of the model, the meaning of the code.
-        watch: Called with the name and number of each axis as it begins.
-
-    Raises:
-        ValueError: The folder holds an evaluation of something else, or the record of it is damaged.
+    `facts` decide the results besides source, items and seed: the hash of the model, the meaning of the code. ValueError where the
+    folder holds an evaluation of something else, or a damaged one.
     """
     import pandas as pd
 
@@ -187,39 +173,38 @@ def measure_all(
         if outcome is None:
             outcome = measure(examinee, axis, source, items, seed)
             write_whole(path, pd.DataFrame([asdict(record) for record in outcome.records]).to_parquet())
-            states[axis.name] = {**outcome.state(), "sets": sets}
-            content = json.dumps({"settings": settings, "axes": states}, indent=1)
-            write_whole(folder / "evaluation.json", content)
+            states[axis.name] = Examined(**outcome.state(), sets=sets)
+            content = msgspec.to_builtins(Evaluation(settings, states))
+            write_whole(folder / "evaluation.json", json.dumps(content, indent=1))
         outcomes.append(outcome)
     rows = [asdict(record) for outcome in outcomes for record in outcome.records]
     write_whole(folder / "items.parquet", pd.DataFrame(rows).to_parquet())
     return outcomes
 
 
-def _states(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _states(path: Path, settings: dict[str, Any]) -> dict[str, Examined]:
     """State of every axis that was measured under these settings."""
     if not path.exists():
         return {}
     try:
-        kept = json_object(path)
-        before, states = dict(kept["settings"]), dict(kept["axes"])
-    except (ValueError, KeyError, TypeError):
+        kept = msgspec.convert(json_object(path), Evaluation)
+    except ValueError:
         raise ValueError(f"{path} is damaged; delete it to examine the model again") from None
-    other = [name for name in {**settings, **before} if settings.get(name) != before.get(name)]
+    other = [name for name in {**settings, **kept.settings} if settings.get(name) != kept.settings.get(name)]
     if other:
         raise ValueError(f"{path.parent} holds an evaluation with other {', '.join(other)}; use another output_dir")
-    return states
+    return kept.axes
 
 
-def _kept(axis: Axis, path: Path, states: dict[str, Any], sets: str | None) -> Outcome | None:
+def _kept(axis: Axis, path: Path, states: dict[str, Examined], sets: str | None) -> Outcome | None:
     """A finished axis of an interrupted evaluation; one that was not measured, is damaged, or was asked on other sets, is measured again."""
     state = states.get(axis.name)
     try:
-        if state is None or state["reason"] or state.get("sets") != sets or not path.exists():
+        if state is None or state.reason or state.sets != sets or not path.exists():
             return None
         records = [Record(*row) for row in parquet_table(path).itertuples(index=False)]
-        return Outcome(axis.name, records, "", tuple(state["warnings"]), state["seconds"], state.get("tokens"))
-    except (ValueError, KeyError, TypeError):
+        return Outcome(axis.name, records, "", state.warnings, state.seconds, state.tokens)
+    except (ValueError, TypeError):
         return None
 
 

@@ -59,17 +59,9 @@ class Exported:
 
 
 def export(folder: Path, axes: Sequence[str], source: Source, items: int, seed: int) -> Exported:
-    """Writes tasks, their data and their groups into a new folder.
+    """Writes tasks, their data and their groups into a new folder; ValueError where it holds something, or nothing can be asked.
 
-    Args:
-        folder: Must be empty or not there. The tasks name their data by its absolute path: move it and they are lost.
-        axes: Keys of `QUESTIONS`.
-        source: `world`, or the folder of public sets.
-        items: Per level of an axis, or per subset.
-        seed: Draws the items as `cegm evaluate` does, and the places of the right options.
-
-    Raises:
-        ValueError: The folder holds something, or none of the axes can be asked of this source.
+    The tasks name their data by its absolute path: move the folder and they are lost.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder; give a new one, old tasks would stay among the new")

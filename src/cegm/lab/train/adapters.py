@@ -10,11 +10,7 @@ ADAPTERS = "adapter_config.json"
 
 
 def adapted_model(name: str) -> str | None:
-    """The model that a folder of adapters belongs to; None for what is no such folder.
-
-    Raises:
-        ValueError: It does not say which.
-    """
+    """The model that a folder of adapters belongs to, None for what is no such folder; ValueError where it does not say which."""
     path = Path(name) / ADAPTERS
     if not path.exists() or (Path(name) / "config.json").exists():
         return None

@@ -49,15 +49,10 @@ class AuditLog:
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], str]:
-    """Events of an audit log of which no line was changed, removed or put in.
+    """Events of an audit log of which no line was changed, removed or put in, and the hash of the last one.
 
-    A cut at the end cannot be seen from the file alone; keep the returned hash elsewhere to see that too.
-
-    Returns:
-        The events, and the hash of the last line, "" for an empty file.
-
-    Raises:
-        ValueError: The first line that does not fit, by number, or a last line without an end.
+    A cut at the end cannot be seen from the file alone; keep the hash elsewhere to see that too. ValueError names the first line
+    that does not fit, or a last line without an end.
     """
     events, previous = [], ""
     for number, line in enumerate(_lines(path), start=1):

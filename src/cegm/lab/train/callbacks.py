@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import statistics
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.optim.optimizer import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cegm.durable import sha256, sync
+from cegm.lab import records
+from cegm.lab.records import Metrics, Train, ValidationState, line
 from cegm.lab.train.evaluate import ValidationLoss, ValidationSet, validate
 from cegm.lab.train.meter import Meter
 
@@ -27,10 +27,10 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: Metrics) -> None:
         """Appends one line."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
+            file.write(line(record) + "\n")
 
     def size(self) -> int:
         """How long it is, after all of it has reached the disk: a checkpoint must not know of more than survives."""
@@ -46,12 +46,7 @@ class MetricsFile:
     def cut_to(self, size: int, digest: str) -> None:
         """Drops what a resumed run will write again: all that came after the checkpoint, a line broken off included.
 
-        Args:
-            size: What `size` said when the checkpoint was made.
-            digest: What `hash` said then.
-
-        Raises:
-            ValueError: The file has lost lines from before the checkpoint, or they were changed.
+        ValueError where lines from before the checkpoint are lost or changed: size and hash are those of then.
         """
         there = self._path.stat().st_size if self._path.exists() else 0
         if there < size:
@@ -110,35 +105,34 @@ class MetricsWriter(TrainerCallback):
                 self._metrics.write(record)
             meter.line_losses, meter.line_factors, meter.line_tokens = [], [], meter.tokens
 
-    def _record(self, step: int, optimizer: Optimizer) -> dict[str, Any]:
+    def _record(self, step: int, optimizer: Optimizer) -> Train:
         meter, count = self._meter, len(self._meter.line_factors)
         step_seconds = statistics.fmean(list(meter.step_seconds)[-count:])
         forward_backward = statistics.fmean(list(meter.forward_backward_seconds)[-count:])
         layers = optimizer.diagnostics() if hasattr(optimizer, "diagnostics") else {}
         coefficients = [values["entanglement"] for values in layers.values() if "entanglement" in values]
-        return {
-            "kind": "train",
-            "step": step,
-            "tokens": meter.tokens,
-            "loss": statistics.fmean(meter.line_losses) if meter.line_losses else None,
-            "lr_matrix": learning_rate(optimizer, "matrix"),
-            "lr_adamw": learning_rate(optimizer, "adamw"),
-            "gradient_norm": meter.gradient_norm,
-            "clip_factor": meter.clip_factor,
-            "clipped_share": sum(factor < 1.0 for factor in meter.line_factors) / count,
-            "spike_score": meter.guard.score,
-            "spikes": meter.guard.spikes,
-            "skipped_steps": meter.guard.skipped,
-            "entanglement": statistics.fmean(coefficients) if coefficients else None,
-            "tokens_per_second": (meter.tokens - meter.line_tokens) / (count * step_seconds),
-            "seconds": meter.seconds,
-            "forward_backward_seconds": forward_backward,
-            "optimizer_seconds": step_seconds - forward_backward,
-            "refreshed": meter.refreshed,
-            "memory_bytes": meter.memory_bytes(),
-            **({"layers": layers} if layers else {}),
-            "batch_hash": meter.batch_hash,
-        }
+        return Train(
+            step=step,
+            tokens=meter.tokens,
+            loss=statistics.fmean(meter.line_losses) if meter.line_losses else None,
+            lr_matrix=learning_rate(optimizer, "matrix"),
+            lr_adamw=learning_rate(optimizer, "adamw"),
+            gradient_norm=meter.gradient_norm,
+            clip_factor=meter.clip_factor,
+            clipped_share=sum(factor < 1.0 for factor in meter.line_factors) / count,
+            spike_score=meter.guard.score,
+            spikes=meter.guard.spikes,
+            skipped_steps=meter.guard.skipped,
+            entanglement=statistics.fmean(coefficients) if coefficients else None,
+            tokens_per_second=(meter.tokens - meter.line_tokens) / (count * step_seconds),
+            seconds=meter.seconds,
+            forward_backward_seconds=forward_backward,
+            optimizer_seconds=step_seconds - forward_backward,
+            refreshed=meter.refreshed,
+            memory_bytes=meter.memory_bytes(),
+            layers=layers or UNSET,
+            batch_hash=meter.batch_hash,
+        )
 
 
 class Validation(TrainerCallback):
@@ -149,13 +143,13 @@ class Validation(TrainerCallback):
         self._step = -1
         self.last = ValidationLoss(float("nan"), float("nan"))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ValidationState:
         """What a resumed run goes on from."""
-        return {"step": self._step, **asdict(self.last)}
+        return ValidationState(self._step, self.last.loss, self.last.bits_per_byte)
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: ValidationState) -> None:
         """Goes on from what `state` returned, so that no step is validated twice."""
-        self._step, self.last = state["step"], ValidationLoss(state["loss"], state["bits_per_byte"])
+        self._step, self.last = state.step, ValidationLoss(state.loss, state.bits_per_byte)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -183,15 +177,14 @@ class Validation(TrainerCallback):
         self.last = validate(model, self.held_out)
         self._step = step
         if self._metrics is not None:
-            found = {"loss": self.last.loss, "bits_per_byte": self.last.bits_per_byte}
             self._metrics.write(
-                {
-                    "kind": "validation",
-                    "step": step,
-                    "tokens": self._meter.tokens,
-                    "seconds": self._meter.seconds,
-                    **found,
-                }
+                records.Validation(
+                    step=step,
+                    tokens=self._meter.tokens,
+                    seconds=self._meter.seconds,
+                    loss=self.last.loss,
+                    bits_per_byte=self.last.bits_per_byte,
+                )
             )
 
 
@@ -238,9 +231,3 @@ def bare(optimizer: Any) -> Optimizer:
 def learning_rate(optimizer: Optimizer, role: str) -> float | None:
     """Learning rate of the first group with that role; None when there is none."""
     return next((float(group["lr"]) for group in optimizer.param_groups if group["role"] == role), None)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cegm.durable import move_whole, sha256
+from cegm.lab.records import File, Manifest
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
@@ -40,51 +43,35 @@ class DamagedError(ValueError):
 
 
 def seal(written: Path, place: Path, step: int) -> str:
-    """Gives a written checkpoint its manifest and moves it to `place`; a reader never sees half of one.
+    """Gives a written checkpoint its manifest and moves it to `place` on the same file system; a reader never sees half of one.
 
-    Args:
-        written: Folder with all files, on the same file system as `place`.
-        place: Where it shall lie; an older checkpoint there is replaced.
-        step: Optimizer steps that it has seen.
-
-    Returns:
-        sha256 of the manifest, hex.
+    Returns the sha256 of the manifest, hex.
     """
     manifest = written / MANIFEST
     manifest.unlink(missing_ok=True)
     files = sorted(path for path in written.rglob("*") if path.is_file())
-    entries = {
-        path.relative_to(written).as_posix(): {"sha256": sha256(path), "size": path.stat().st_size} for path in files
-    }
+    entries = {path.relative_to(written).as_posix(): File(sha256(path), path.stat().st_size) for path in files}
     manifest.write_bytes(_manifest(step, entries))
     move_whole(written, place)
     return sha256(place / MANIFEST)
 
 
-def _manifest(step: Any, entries: Any) -> bytes:
+def _manifest(step: int, entries: dict[str, File]) -> bytes:
     """The one way to write a manifest down; it ends with its own hash, so that a changed byte anywhere shows."""
-    content = json.dumps({"step": step, "files": entries}, indent=1)
-    own = hashlib.sha256(content.encode("utf-8")).hexdigest()
-    return json.dumps({"step": step, "files": entries, "sha256": own}, indent=1).encode("utf-8")
+    content = {"step": step, "files": msgspec.to_builtins(entries)}
+    own = hashlib.sha256(json.dumps(content, indent=1).encode("utf-8")).hexdigest()
+    return json.dumps({**content, "sha256": own}, indent=1).encode("utf-8")
 
 
 def verify(checkpoint: Path, may_lack: tuple[str, ...] = ()) -> int:
-    """Checks every file of a checkpoint against its manifest, and the manifest against its own hash.
+    """Checks every file of a checkpoint against its manifest, and the manifest against its own hash; returns the step.
 
-    Args:
-        checkpoint: Folder `step-N`.
-        may_lack: Files that may be missing.
-
-    Returns:
-        Optimizer steps that it has seen.
-
-    Raises:
-        ValueError: No checkpoint there.
-        DamagedError: The first file that is missing, changed, not listed, or a pickle.
+    Raises DamagedError for the first file that is missing (but those it may lack), changed, not listed, or a pickle.
     """
     if not checkpoint.is_dir():
         raise ValueError(f"checkpoint {checkpoint} does not exist; give a folder step-N of a run")
-    step, entries = _read_manifest(checkpoint)
+    manifest = _read_manifest(checkpoint)
+    entries = manifest.files
     found = {path.relative_to(checkpoint).as_posix(): path for path in checkpoint.rglob("*")}
     present = {name for name, path in found.items() if path.is_symlink() or not path.is_dir()} - {MANIFEST}
     for name in sorted(present ^ set(entries)):
@@ -97,18 +84,18 @@ def verify(checkpoint: Path, may_lack: tuple[str, ...] = ()) -> int:
             raise DamagedError(checkpoint, f"{name} differs from the manifest")
         if name.endswith(PICKLES):
             raise DamagedError(checkpoint, f"{name} is a pickle, which is never loaded")
-    return step
+    return manifest.step
 
 
-def _is_as_written(checkpoint: Path, path: Path, entry: dict[str, Any]) -> bool:
+def _is_as_written(checkpoint: Path, path: Path, entry: File) -> bool:
     try:
         size = path.stat().st_size
-        return not path.is_symlink() and size == entry["size"] and sha256(path) == entry["sha256"]
+        return not path.is_symlink() and size == entry.size and sha256(path) == entry.sha256
     except OSError as error:  # a bad place on the disk
         raise DamagedError(checkpoint, f"{path.name} cannot be read ({error.strerror})") from None
 
 
-def _read_manifest(checkpoint: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+def _read_manifest(checkpoint: Path) -> Manifest:
     try:
         raw = (checkpoint / MANIFEST).read_bytes()
     except FileNotFoundError:
@@ -116,15 +103,12 @@ def _read_manifest(checkpoint: Path) -> tuple[int, dict[str, dict[str, Any]]]:
     except OSError as error:
         raise DamagedError(checkpoint, f"{MANIFEST} cannot be read ({error.strerror})") from None
     try:
-        manifest = json.loads(raw)
-        step, entries = manifest["step"], manifest["files"]
-        same = raw == _manifest(step, entries)
-        same &= isinstance(step, int) and all(entry.keys() == {"sha256", "size"} for entry in entries.values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        same = False
-    if not same:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        manifest = None
+    if manifest is None or raw != _manifest(manifest.step, manifest.files):
         raise DamagedError(checkpoint, f"{MANIFEST} is not what was written")
-    return step, entries
+    return manifest
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -134,15 +118,7 @@ def numbered(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path, check: Callable[[Path], Any]) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that passes a check, and why each newer one does not.
-
-    Args:
-        folder: Folder of checkpoints.
-        check: Raises `DamagedError`.
-
-    Returns:
-        The checkpoint, None if there is none; a sentence for each that was passed over.
-    """
+    """The newest checkpoint that passes a check, which raises DamagedError, and why each newer one does not."""
     passed_over: list[str] = []
     for checkpoint in numbered(folder):
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from cegm.durable import sha256
 from cegm.lab.files import ROW_SUFFIXES, text_files, walk
 from cegm.lab.train.adapters import adapted_model
-from cegm.lab.train.config import FRESH_MODELS, WORLD
+from cegm.lab.train.run_config import FRESH_MODELS, WORLD
 
 NOT_OF_A_MODEL = (
     "README.md", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt", "trainer_state.json", "training_args.bin", "run_state.json",

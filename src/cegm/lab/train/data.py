@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from cegm.lab.files import EMPTY, ROW_SUFFIXES, TEXT_SUFFIXES, LeftOut, decoded, text_files, told
 from cegm.lab.train import json_rows
-from cegm.lab.train.config import WORLD, RunConfig
 from cegm.lab.train.cutting import cut_after, cut_before
 from cegm.lab.train.json_rows import Kind
 from cegm.lab.train.markup import strip_markdown
+from cegm.lab.train.run_config import WORLD, RunConfig
 
 WHOLE_DOCUMENTS = 10
 """From this many documents on, whole documents are held out; below it, the end of each."""
@@ -55,14 +55,9 @@ class Corpus:
 
 
 def load_corpus(config: RunConfig, processes: int = 1) -> Corpus:
-    """The text of a run, split into training and validation.
+    """The text of a run, split into training and validation; ValueError where data is missing, empty or unreadable.
 
-    Args:
-        config: Names the data, the held-out part and, for the world, how much text the run will use.
-        processes: Processes that share the training data.
-
-    Raises:
-        ValueError: Missing, empty or unreadable data, in one line.
+    Of the world, as much is made as the run and its processes will use.
     """
     if config.data == WORLD:
         return _world(config, processes)

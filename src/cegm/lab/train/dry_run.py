@@ -10,21 +10,17 @@ import yaml
 from torch import nn
 
 from cegm.lab.train.clipping import policy
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.meter import Meter
 from cegm.lab.train.prepare import Parts, count, prepare, quieten, start
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import build, build_loss
 
 TIMED_STEPS = 3
 
 
 def describe(config: RunConfig) -> str:
-    """Resolved configuration, group table, tokens, estimated time and memory, as text.
-
-    Raises:
-        ValueError: Whatever would refuse the run itself.
-    """
+    """Resolved configuration, group table, tokens, estimated time and memory, as text; ValueError as of the run itself."""
     quieten()
     if config.sharding == "fsdp":
         raise ValueError(

@@ -67,9 +67,7 @@ def from_dataset(
 def validate(model: nn.Module, held_out: ValidationSet) -> ValidationLoss:
     """Loss on the held-out rows; leaves the model in training mode and touches no random state.
 
-    Args:
-        model: A causal language model; accelerate's autocast around its forward pass is bypassed, so that the number is exact.
-        held_out: The rows.
+    Accelerate's autocast around the forward pass is bypassed, so that the number is exact.
     """
     device = next(model.parameters()).device
     model.eval()

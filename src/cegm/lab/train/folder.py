@@ -15,8 +15,8 @@ import torch
 from cegm.durable import sole_writer, write_whole
 from cegm.lab.strict import yaml_text
 from cegm.lab.train.checkpoints import WRITING
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.provenance import code_hash, versions
+from cegm.lab.train.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Makes the folder and keeps other processes out of it; one that is still empty at the end goes again.
-
-        Raises:
-            ValueError: Another process is at work in it.
-        """
+        """Makes the folder and keeps other processes out of it (ValueError); one that is still empty at the end goes again."""
         made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self.root.mkdir(parents=True, exist_ok=True)
         try:

@@ -10,10 +10,9 @@ import math
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
 
-OnNonFinite = Literal["stop", "skip"]
-ON_NONFINITE: tuple[str, ...] = get_args(OnNonFinite)
+from cegm.lab.records import GuardState
+from cegm.lab.train.run_config import OnNonFinite
 
 SKIPS_IN_A_ROW = 3
 SKIPPED_SHARE = 0.01
@@ -70,11 +69,7 @@ class Guard:
     _was_spike: bool = False
 
     def watch(self, loss: float, gradient_norm: float) -> bool:
-        """Takes the numbers of a step that is finite.
-
-        Returns:
-            Whether a spike begins here; its later steps are counted, but not told again.
-        """
+        """Takes the numbers of a step that is finite; tells whether a spike begins here, whose later steps are counted but not told again."""
         self.in_a_row = 0
         # Norms vary by factors, so their logarithm is scored; a norm of zero is none.
         logarithm = math.log(max(gradient_norm, 1e-300))
@@ -96,20 +91,14 @@ class Guard:
         self.in_a_row += 1
         return True
 
-    def state(self) -> dict[str, Any]:
-        """What a resumed run goes on from, as plain numbers."""
-        return {
-            "skipped": self.skipped,
-            "in_a_row": self.in_a_row,
-            "spikes": self.spikes,
-            "was_spike": self._was_spike,
-            "losses": list(self._loss.recent),
-            "gradients": list(self._gradient.recent),
-        }
+    def state(self) -> GuardState:
+        """What a resumed run goes on from."""
+        past = list(self._loss.recent), list(self._gradient.recent)
+        return GuardState(self.skipped, self.in_a_row, self.spikes, self._was_spike, *past)
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: GuardState) -> None:
         """Goes on from what `state` returned."""
-        self.skipped, self.in_a_row, self.spikes = state["skipped"], state["in_a_row"], state["spikes"]
-        self._was_spike = state["was_spike"]
-        self._loss.recent.extend(state["losses"])
-        self._gradient.recent.extend(state["gradients"])
+        self.skipped, self.in_a_row, self.spikes = state.skipped, state.in_a_row, state.spikes
+        self._was_spike = state.was_spike
+        self._loss.recent.extend(state.losses)
+        self._gradient.recent.extend(state.gradients)

@@ -44,12 +44,8 @@ class NonFiniteError(RuntimeError):
 def find_first_bad(model: nn.Module, micro_batches: list[tuple[dict[str, Tensor], list[int]]]) -> tuple[str, list[int]]:
     """Where a non-finite number first appears, in the order of computation: weights, outputs, gradients.
 
-    Args:
-        model: With its gradients still in place.
-        micro_batches: Inputs of the step, each with the dataset rows it holds.
-
-    Returns:
-        The place in words, and the rows whose own forward pass is not finite (all rows of the step if none is).
+    Micro-batches are inputs of the step with the rows of the data set that they hold. Returns the place in words, and the rows
+    whose own forward pass is not finite (all of the step if none is).
     """
     place = next((f"{BAD_WEIGHT}{name}" for name, p in model.named_parameters() if not _is_finite(p)), None)
     # The backward pass runs from the last layer to the first, so the bad gradient nearest to the end came first. Looked for
@@ -70,11 +66,7 @@ def find_first_bad(model: nn.Module, micro_batches: list[tuple[dict[str, Tensor]
 
 
 def earliest(found: list[tuple[str, list[int]]]) -> tuple[str, list[int]]:
-    """What all processes say together that looked at their own rows: the place that is computed first, and its rows.
-
-    Args:
-        found: Place and rows of each process, as `find_first_bad` tells them.
-    """
+    """What all processes say together of their own rows, as `find_first_bad` tells it: the place computed first, and its rows."""
 
     def order(place: str) -> int:
         return next(number for number, beginning in enumerate(ORDER) if place.startswith(beginning))

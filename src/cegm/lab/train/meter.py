@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import structs
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from cegm.lab.records import MeterState
 from cegm.lab.train.guard import Guard
 from cegm.sharding import local
 
@@ -24,7 +26,6 @@ WARM_UP_STEPS = 3
 KEPT_TIMES = 1000
 """Of so many steps the times are kept, so that memory does not grow; their median hardly changes with more."""
 
-STATE = ("seconds", "tokens", "batch_hash", "line_losses", "line_factors", "line_tokens")
 TIMES = ("step_seconds", "forward_backward_seconds")
 
 
@@ -81,15 +82,7 @@ class Meter:
         self.seconds += self.step_seconds[-1]
 
     def add_batch(self, token_ids: Tensor, mask: Tensor | None) -> int:
-        """Chains a micro-batch into the hash.
-
-        Args:
-            token_ids: (rows, tokens).
-            mask: (rows, tokens), 0 on padding; None: no padding.
-
-        Returns:
-            Tokens in it.
-        """
+        """Chains a micro-batch, (rows, tokens), without what its mask has 0 for, into the hash; returns its tokens."""
         count = 0
         masks = [None] * len(token_ids) if mask is None else mask.cpu().bool()
         for row, kept in zip(token_ids.cpu(), masks, strict=True):
@@ -104,21 +97,19 @@ class Meter:
         steady = times if len(times) == KEPT_TIMES else times[WARM_UP_STEPS:] or times
         return statistics.median(steady) if steady else float("nan")
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> MeterState:
         """What a resumed run goes on from."""
-        return {
-            **{name: getattr(self, name) for name in STATE},
-            **{name: list(getattr(self, name)) for name in TIMES},
-            "guard": self.guard.state(),
-        }
+        values = {name: getattr(self, name) for name in MeterState.__struct_fields__}
+        times = {name: list(values[name]) for name in TIMES}
+        return MeterState(**{**values, **times, "guard": self.guard.state()})
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: MeterState) -> None:
         """Goes on from what `state` returned."""
-        for name in STATE:
-            setattr(self, name, state[name])
-        for name in TIMES:
-            setattr(self, name, deque(state[name], maxlen=KEPT_TIMES))
-        self.guard.restore(state["guard"])
+        for name, value in structs.asdict(state).items():
+            if name == "guard":
+                self.guard.restore(value)
+            else:
+                setattr(self, name, deque(value, maxlen=KEPT_TIMES) if name in TIMES else value)
 
     def memory_bytes(self) -> int:
         """Peak memory: resident set of the process on CPU, allocated on a GPU."""

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from cegm.lab.train.adapters import adapted_model
-from cegm.lab.train.config import WORLD, RunConfig
+from cegm.lab.train.run_config import WORLD, RunConfig
 from cegm.sharding import whole
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
@@ -72,11 +72,7 @@ CHAT_TEMPLATE = (
 
 
 def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
-    """The model's own tokenizer; for a fresh model one word per token on the world's text, one byte per token otherwise.
-
-    Raises:
-        ValueError: No tokenizer there.
-    """
+    """The model's own tokenizer; for a fresh model one word per token on the world's text, one byte per token otherwise."""
     if config.is_fresh:
         return word_tokenizer() if config.data == WORLD else byte_tokenizer()
     name, adapted = config.model_name_or_path, adapted_model(config.model_name_or_path)
@@ -125,8 +121,7 @@ def _wrap(backend: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
 def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
     """The model in float32, with LoRA adapters when asked for; initial weights depend on the seed alone.
 
-    Raises:
-        ValueError: No model there, `max_length` beyond what it can read, or adapters that fit no module.
+    ValueError where there is none, `max_length` is beyond what it can read, or adapters fit no module.
     """
     settings = _settings(config, tokenizer)
     limit = getattr(settings.get_text_config(), "max_position_embeddings", None)
@@ -152,11 +147,7 @@ def model_width(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def model_of_width(config: RunConfig, tokenizer: PreTrainedTokenizerBase, width: int) -> nn.Module:
-    """A model of the configured shape but this width, with random weights; for measurements of time and memory.
-
-    Raises:
-        ValueError: The architecture has no such width, or adapters fit no module.
-    """
+    """A model of the configured shape but this width, with random weights, to measure time and memory; ValueError where it has no width."""
     settings = _settings(config, tokenizer)
     text = settings.get_text_config()
     factor = width / text.hidden_size
@@ -185,11 +176,7 @@ def fresh_config(name: str, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
 
 
 def pretrained_config(config: RunConfig) -> PretrainedConfig:
-    """Configuration of a model from a folder or the hub.
-
-    Raises:
-        ValueError: None there, or one that transformers cannot read.
-    """
+    """Configuration of a model from a folder or the hub; ValueError where there is none that transformers can read."""
     name = adapted_model(config.model_name_or_path) or config.model_name_or_path
     try:
         settings: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code)
@@ -245,11 +232,7 @@ def _not_loaded(what: str, config: RunConfig, error: Exception) -> ValueError:
 
 
 def with_adapters(model: PreTrainedModel, config: RunConfig) -> nn.Module:
-    """The model with fresh LoRA adapters, which alone are trainable.
-
-    Raises:
-        ValueError: They fit no module, or the model came with adapters.
-    """
+    """The model with fresh LoRA adapters, which alone are trainable; ValueError where they fit no module, or it came with some."""
     from peft import LoraConfig, get_peft_model
 
     if adapted_model(config.model_name_or_path):

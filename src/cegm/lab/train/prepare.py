@@ -19,13 +19,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from cegm.lab.files import MOST_NAMES, told
 from cegm.lab.train import resume
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.conversations import Losses, conversation_rows
 from cegm.lab.train.data import Corpus, load_corpus, rows_per_run
 from cegm.lab.train.evaluate import ValidationSet, from_dataset, from_rows
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.model import load_model, load_tokenizer, weights_hash
 from cegm.lab.train.rows import training_rows, validation_rows
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import RowCollator
 
 
@@ -55,11 +55,7 @@ class Parts:
 
 
 def start(config: RunConfig, folder: RunFolder) -> resume.Resumption | None:
-    """Sets torch's threads, and checks that the folder is free or that there is a checkpoint to resume from, which is returned.
-
-    Raises:
-        ValueError: The folder holds a run already, no checkpoint is whole, or the launcher asks for shards.
-    """
+    """Sets torch's threads, and checks that the folder is free or that there is a checkpoint to resume from, which is returned."""
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):  # as accelerate itself reads it
         raise ValueError("cegm train shards by itself; launch it without FSDP and give --sharding fsdp")
     if config.sharding == "fsdp" and os.environ.get("WORLD_SIZE", "1") == "1":
@@ -81,15 +77,7 @@ def is_main_process() -> bool:
 
 
 def prepare(config: RunConfig, processes: int = 1) -> Parts:
-    """Loads or makes all parts.
-
-    Args:
-        config: The run.
-        processes: Processes that share the training rows.
-
-    Raises:
-        ValueError: Something is missing or does not fit together, in one line.
-    """
+    """Loads or makes all parts, for so many processes; ValueError where something is missing or does not fit together."""
     corpus = load_corpus(config, processes)
     tokenizer = load_tokenizer(config)
     if corpus.kind == "messages" and tokenizer.chat_template is None:

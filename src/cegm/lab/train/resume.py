@@ -10,29 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from cegm.durable import sha256
-from cegm.lab.strict import is_count, json_value, read_text
+from cegm.lab.records import Count, RunState, checked
+from cegm.lab.strict import json_value, read_text
 from cegm.lab.train.checkpoints import MANIFEST, OPTIMIZER, DamagedError, newest, verify
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.contents import model_hash
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.provenance import code_hash, versions
+from cegm.lab.train.run_config import RunConfig
 
 RUN_STATE = "run_state.json"
 LATEST = "latest"
-
-STATE = {
-    "step": int,
-    "weights": str,
-    "config": dict,
-    "versions": dict,
-    "data": str,
-    "processes": int,
-    "metrics_bytes": int,
-    "metrics_hash": str,
-    "meter": dict,
-    "validation": dict,
-}
-"""What `run_state.json` holds, and of which type."""
 
 ROWS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 """Options whose product over all processes is the rows of a step."""
@@ -64,12 +51,12 @@ class Resumption:
 
     Attributes:
         checkpoint: Its folder, verified.
-        state: What the run that made it wrote down: `step`, counters, `config`, `data`, `weights`, `processes` ...
+        state: What the run that made it wrote down.
         notes: Sentences that must be said aloud: newer checkpoints that are damaged, and what keeps the rest from being the same to the bit.
     """
 
     checkpoint: Path
-    state: dict[str, Any]
+    state: RunState
     notes: list[str]
 
     @property
@@ -83,19 +70,10 @@ class Resumption:
         return sha256(self.checkpoint / MANIFEST)
 
     def require_same(self, config: RunConfig, data: str, processes: int) -> None:
-        """Refuses a run that would not continue the one that made the checkpoint.
-
-        Args:
-            config: The run.
-            data: Hash of its text.
-            processes: That train together.
-
-        Raises:
-            ValueError: The first thing that differs, with both values.
-        """
+        """Raises ValueError for the first thing by which a run would not continue the one that made the checkpoint, with both values."""
         name = self.checkpoint.name
-        before, now = self.state["config"], _plain(config)
-        model, held = self.state.get("model"), model_hash(config.model_name_or_path)
+        before, now = self.state.config, _plain(config)
+        model, held = self.state.model, model_hash(config.model_name_or_path)
         moved = model is not None and model == held
         if model is not None and before.get("model_name_or_path") == config.model_name_or_path and not moved:
             raise ValueError(
@@ -109,13 +87,13 @@ class Resumption:
                     f"{name} was made with {option}={before.get(option)}, this run has {option}={now[option]}; give the same, or "
                     f"start a new run from its weights with model_name_or_path={self.checkpoint}"
                 )
-        rows = rows_per_step(before, self.state["processes"]), rows_per_step(now, processes)
+        rows = rows_per_step(before, self.state.processes), rows_per_step(now, processes)
         if rows[0] != rows[1]:
             raise ValueError(
                 f"{name} was made with {rows[0]} rows per step, this run has {rows[1]}; choose per_device_train_batch_size and "
                 f"gradient_accumulation_steps so that their product over {processes} processes is {rows[0]}"
             )
-        if data != self.state["data"]:
+        if data != self.state.data:
             raise ValueError(
                 f"{name} was made from other text than {config.data}; give the text that the run began with"
             )
@@ -129,8 +107,7 @@ def rows_per_step(config: dict[str, Any], processes: int) -> int:
 def find(config: RunConfig, folder: RunFolder) -> Resumption:
     """The checkpoint that `resume_from_checkpoint` means: a folder, or `latest` for the newest whole one of the run.
 
-    Raises:
-        ValueError: There is none, the one that was named is damaged, or the run folder holds another run.
+    ValueError where there is none, the one that was named is damaged, or the run folder holds another run.
     """
     may_lack = (OPTIMIZER,) if config.resume_without_optimizer else ()
     if config.resume_from_checkpoint != LATEST:
@@ -164,33 +141,25 @@ def _nothing_whole(folder: RunFolder, passed_over: list[str]) -> str:
     return f"{folder.root} has no checkpoint to resume from; start again in another output_dir, with save_steps to keep checkpoints"
 
 
-def _read(checkpoint: Path, may_lack: tuple[str, ...]) -> dict[str, Any]:
-    """The state of a checkpoint that is whole.
-
-    Raises:
-        DamagedError: It is not, or it lacks what a resumption needs.
-    """
+def _read(checkpoint: Path, may_lack: tuple[str, ...]) -> RunState:
+    """The state of a checkpoint that is whole; DamagedError where it is not, or lacks what a resumption needs."""
     step = verify(checkpoint, may_lack)
     for name in (OPTIMIZER, RUN_STATE):
         if not (checkpoint / name).exists() and name not in may_lack:
             raise DamagedError(checkpoint, f"{name} is missing")
     state = _read_state(checkpoint)
-    if state.get("step") != step:
-        raise DamagedError(checkpoint, f"{RUN_STATE} is of step {state.get('step')}, the manifest of step {step}")
+    if state.step != step:
+        raise DamagedError(checkpoint, f"{RUN_STATE} is of step {state.step}, the manifest of step {step}")
     return state
 
 
-def _read_state(checkpoint: Path) -> dict[str, Any]:
+def _read_state(checkpoint: Path) -> RunState:
     try:
-        state = json_value(read_text(checkpoint / RUN_STATE), RUN_STATE)
+        state = checked(json_value(read_text(checkpoint / RUN_STATE), RUN_STATE), RunState, RUN_STATE)
+        for name in ROWS:
+            checked(state.config.get(name), Count, f"{name} of {RUN_STATE}")
     except ValueError as error:
         raise DamagedError(checkpoint, str(error)) from None
-    if not isinstance(state, dict):
-        raise DamagedError(checkpoint, f"{RUN_STATE} holds no names and values")
-    wrong = [name for name, kind in STATE.items() if not isinstance(state.get(name), kind)]
-    wrong += [name for name in ROWS if not wrong and not is_count(state["config"].get(name))]
-    if wrong:
-        raise DamagedError(checkpoint, f"{RUN_STATE} lacks {', '.join(wrong)}")
     return state
 
 
@@ -204,15 +173,15 @@ def _plain(config: RunConfig) -> dict[str, Any]:
     return plain
 
 
-def _differences(state: dict[str, Any], sharding: str) -> list[str]:
+def _differences(state: RunState, sharding: str) -> list[str]:
     """Why the rest will not be to the bit what it would have been."""
     now = {**versions(), "code": code_hash()}
-    changed = [f"{name} {old} (now {now.get(name)})" for name, old in state["versions"].items() if now.get(name) != old]
+    changed = [f"{name} {old} (now {now.get(name)})" for name, old in state.versions.items() if now.get(name) != old]
     shown = ["another state of cegm's code" if entry.startswith("code ") else entry for entry in changed]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes != state["processes"]:  # each has random states of its own
-        shown.append(f"processes {state['processes']} (now {processes})")
-    before = state["config"].get("sharding", "ddp")
+    if processes != state.processes:  # each has random states of its own
+        shown.append(f"processes {state.processes} (now {processes})")
+    before = state.config.get("sharding")
     if before != sharding:
         shown.append(f"sharding {before} (now {sharding})")
     return (

@@ -43,15 +43,8 @@ def training_rows(
 ) -> datasets.Dataset:
     """Training set: columns `input_ids`, `labels` and `row`, the number of a row of plain text or of a document of another kind.
 
-    Args:
-        corpus: Text.
-        tokenizer: Documents begin and end with the tokens that it has for that.
-        max_length: Tokens per row, of plain text exactly.
-        rows: How many rows the run needs; None: all there are. Of conversations all are made.
-        seed: Order of the pieces of plain text.
-
-    Raises:
-        ValueError: Too little text for one row, or no conversation of which something is left.
+    Rows of plain text have `max_length` tokens exactly, in an order that the seed decides, and as many are made as the run needs;
+    of conversations all. ValueError where nothing is left.
     """
     if corpus.kind != "text":
         return conversation_rows(corpus.train, tokenizer, max_length, "training").rows
@@ -64,11 +57,7 @@ def training_rows(
 
 
 def validation_rows(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length: int, rows: int) -> ValidationRows:
-    """The first `rows` full rows of the held-out documents, in their own order.
-
-    Raises:
-        ValueError: Too little text for one row.
-    """
+    """The first `rows` full rows of the held-out documents, in their own order; ValueError where there is not one."""
     limit = rows * max_length
     ids: list[int] = []
     sizes: list[float] = []

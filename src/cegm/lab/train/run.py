@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel, PrinterCallback
@@ -13,58 +12,26 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from trl.trainer.sft_config import SFTConfig
 
 from cegm.durable import move_whole, sha256
+from cegm.lab.records import Final, RunState, facts
 from cegm.lab.train import trackers
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.contents import model_hash
 from cegm.lab.train.folder import RunFolder, write_card, write_config
 from cegm.lab.train.health import NonFiniteError
 from cegm.lab.train.model import weights_hash
 from cegm.lab.train.prepare import Parts, count, is_main_process, prepare, quieten, start, tell
 from cegm.lab.train.resume import Resumption, described
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.saving import writing
 from cegm.lab.train.sharded import shard
 from cegm.lab.train.trainer import RowCollator, RunTrainer
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """How a run ended; the last line of `metrics.jsonl` holds the same.
-
-    Attributes:
-        output_dir: The run folder.
-        steps: Optimizer steps.
-        tokens: Tokens trained on.
-        seconds: Training time, evaluation and logging excluded.
-        loss: Final validation loss, nats per token.
-        bits_per_byte: The same per byte of text, in bits.
-        batch_hash: Chain over all batches in order, sha256.
-        initial_hash: Weights before the first step, sha256.
-        final_hash: Weights after the last step, sha256.
-        median_step_seconds: Median over whole training steps.
-        optimizer_state_bytes: Bytes of all tensors in the optimizer's state.
-        memory_bytes: Peak resident set, or peak allocated on a GPU.
-        parameters: Of the model, adapters included.
-        spikes: Steps whose loss or gradient norm stood out of those before.
-        skipped_steps: Steps given up because something was not finite; they are among `steps`.
-    """
+class RunSummary(Final, frozen=True, kw_only=True):
+    """How a run ended, and where its folder is."""
 
     output_dir: str
-    steps: int
-    tokens: int
-    seconds: float
-    loss: float
-    bits_per_byte: float
-    batch_hash: str
-    initial_hash: str
-    final_hash: str
-    median_step_seconds: float
-    optimizer_state_bytes: int
-    memory_bytes: int
-    parameters: int
-    spikes: int
-    skipped_steps: int
 
 
 def train(config: RunConfig) -> RunSummary:
@@ -177,13 +144,9 @@ class _Run:
                 callback.logging_dir = str(self.folder.tensorboard)
 
     def go(self, keep: Callable[[], None]) -> RunSummary:
-        """Trains to the end and returns how it ended.
-
-        Args:
-            keep: Called before an error is raised that comes after a step, or from numbers that are not finite: its traces stay.
-        """
+        """Trains to the end; `keep` is called before an error that comes after a step, or from numbers that are not finite: its traces stay."""
         self._open()
-        first = 0 if self.resumption is None else self.resumption.state["step"]
+        first = 0 if self.resumption is None else self.resumption.state.step
         try:
             checkpoint = None if self.resumption is None else str(self.resumption.checkpoint)
             self.trainer.train(resume_from_checkpoint=checkpoint)
@@ -207,12 +170,12 @@ class _Run:
         """Writes what is known before the first step, and goes on from the checkpoint."""
         resumption = self.resumption
         if resumption is not None:
-            self.meter.restore(resumption.state["meter"])
-            self.validation.restore(resumption.state["validation"])
+            self.meter.restore(resumption.state.meter)
+            self.validation.restore(resumption.state.validation)
         if self.audit is None or self.metrics is None:
             return
         if resumption is not None and self.folder.holds_run:
-            self.metrics.cut_to(resumption.state["metrics_bytes"], resumption.state["metrics_hash"])
+            self.metrics.cut_to(resumption.state.metrics_bytes, resumption.state.metrics_hash)
         self._hashes = {"data": self.parts.corpus.digest(), "initial_weights": self.parts.initial_hash}
         self._model = model_hash(self.config.model_name_or_path) if self.config.save_steps else None
         write_config(
@@ -226,7 +189,7 @@ class _Run:
             return
         self.audit.record(
             "resume",
-            step=resumption.state["step"],
+            step=resumption.state.step,
             checkpoint=resumption.checkpoint.name,
             manifest=resumption.manifest,
             optimizer="restored" if resumption.has_optimizer else "fresh",
@@ -234,19 +197,21 @@ class _Run:
             **facts,
         )
 
-    def _remembered(self) -> dict[str, Any]:
+    def _remembered(self, weights: str) -> RunState:
         """What a checkpoint of the main process keeps, for `_open` and for `Resumption`."""
         assert self.metrics is not None
-        return {
+        return RunState(
             **described(self.config),
-            "data": self._hashes["data"],
-            "model": self._model,
-            "processes": self.trainer.args.world_size,
-            "metrics_bytes": self.metrics.size(),
-            "metrics_hash": self.metrics.hash(),
-            "meter": self.meter.state(),
-            "validation": self.validation.state(),
-        }
+            step=self.trainer.state.global_step,
+            weights=weights,
+            data=self._hashes["data"],
+            model=self._model,
+            processes=self.trainer.args.world_size,
+            metrics_bytes=self.metrics.size(),
+            metrics_hash=self.metrics.hash(),
+            meter=self.meter.state(),
+            validation=self.validation.state(),
+        )
 
     def _model_facts(self) -> dict[str, int]:
         parts = self.parts
@@ -291,10 +256,10 @@ class _Run:
         if self.audit is None or self.metrics is None:
             return
         self.parts.tokenizer.save_pretrained(written)
-        facts = {name: value for name, value in asdict(summary).items() if name != "output_dir"}
-        write_card(written, self.config, facts)
+        final = facts(summary, Final)
+        write_card(written, self.config, final)
         move_whole(written, self.folder.model)
-        self.metrics.write({"kind": "final", **facts})
+        self.metrics.write(Final(**final))
         self.metrics.size()
         files = [self.folder.metrics, *sorted(path for path in self.folder.model.rglob("*") if path.is_file())]
         self.audit.record(

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from torch import distributed as dist
@@ -16,13 +17,14 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from trl.trainer.sft_trainer import SFTTrainer
 
+from cegm.lab.records import RunState
 from cegm.lab.train import checkpoints
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import bare
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.model import weights_hash
 from cegm.lab.train.resume import RUN_STATE, Resumption
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.sharded import load_state, load_weights, whole_state
 
 
@@ -37,10 +39,10 @@ class SavingTrainer(SFTTrainer):
         **arguments: Those of `SFTTrainer`.
 
     Attributes:
-        remembered: Tells what a checkpoint has to keep besides what transformers keeps.
+        remembered: Tells, for the hash of the weights, what a checkpoint has to keep besides what transformers keeps.
     """
 
-    remembered: Callable[[], dict[str, Any]]
+    remembered: Callable[[str], RunState]
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class SavingTrainer(SFTTrainer):
         step = self.state.global_step
         written = self._folder.writing / f"checkpoint-{step}"
         (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here needs
-        state = {"step": step, "weights": weights, **self.remembered()}
+        state = msgspec.to_builtins(self.remembered(weights))
         (written / RUN_STATE).write_text(json.dumps(state), encoding="utf-8")
         place = self._folder.checkpoints / f"{checkpoints.PREFIX}{step}"
         self.audit.record("checkpoint", step=step, manifest=checkpoints.seal(written, place, step))
@@ -100,7 +102,7 @@ class SavingTrainer(SFTTrainer):
             with _nothing_unpickled(resume_from_checkpoint):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
         found = weights_hash(self.accelerator.unwrap_model(self.model))
-        if self.resumption is not None and found != self.resumption.state["weights"]:
+        if self.resumption is not None and found != self.resumption.state.weights:
             raise ValueError(
                 f"the weights of {resume_from_checkpoint} do not fit {self.config.model_name_or_path}; resume with the model the run began with"
             )
@@ -143,11 +145,7 @@ class SavingTrainer(SFTTrainer):
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Turns what torch and safetensors say of a disk that takes no more into a line for the user.
-
-    Raises:
-        OSError: It could not be written.
-    """
+    """Turns what torch and safetensors say of a disk that takes no more into an OSError of one line for the user."""
     try:
         yield
     except torch.OutOfMemoryError:

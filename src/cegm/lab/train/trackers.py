@@ -34,8 +34,7 @@ SETTINGS = {"kubeflow": "KUBEFLOW_TRAINER_SERVER_URL", "dagshub": "MLFLOW_TRACKI
 def listed(report_to: str) -> list[str]:
     """The trackers that `report_to` names, each once; none for `none`, and `all` for all that are installed.
 
-    Raises:
-        ValueError: A name that does not exist, a package that is missing, or `none` or `all` beside others.
+    ValueError for a name that does not exist, a package that is missing, or `none` or `all` beside others.
     """
     names = list(dict.fromkeys(part.strip() for part in report_to.split(",") if part.strip()))
     if not names:

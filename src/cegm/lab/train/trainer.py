@@ -19,13 +19,13 @@ from cegm.lab.baselines import build_optimizer
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import bare
 from cegm.lab.train.clipping import ClipWatch
-from cegm.lab.train.config import RunConfig
 from cegm.lab.train.conversations import IGNORED
 from cegm.lab.train.folder import RunFolder
-from cegm.lab.train.guard import Guard, OnNonFinite
+from cegm.lab.train.guard import Guard
 from cegm.lab.train.health import BAD_WEIGHT, NonFiniteError, earliest, find_first_bad
 from cegm.lab.train.meter import Meter, tensor_bytes
 from cegm.lab.train.resume import Resumption
+from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.saving import SavingTrainer
 from cegm.loss import EntanglementLoss
 from cegm.sharding import whole
@@ -80,7 +80,7 @@ class RunTrainer(SavingTrainer):
         **arguments: Any,
     ) -> None:
         super().__init__(config, folder, audit, resumption, **arguments)
-        self.meter = Meter(self.args.device, guard=Guard(cast(OnNonFinite, config.on_nonfinite)))
+        self.meter = Meter(self.args.device, guard=Guard(config.on_nonfinite))
         self._clip_watch = ClipWatch()
         self._micro_batches: list[tuple[dict[str, Tensor], list[int]]] = []
         self._step_loss: list[Tensor] = []

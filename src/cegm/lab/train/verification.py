@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cegm.columns import aligned
 from cegm.durable import sha256
+from cegm.lab.records import EVENTS, Metrics, Named
 from cegm.lab.train import audit, checkpoints
 from cegm.lab.train.folder import RunFolder
 
@@ -31,22 +33,8 @@ class Finding:
     detail: str
 
 
-FACTS: dict[str, dict[str, type]] = {
-    "start": {"config": str},
-    "resume": {"config": str, "manifest": str},
-    "checkpoint": {"step": int, "manifest": str},
-    "removed": {"checkpoint": str},
-    "finish": {"files": dict},
-}
-"""What is read of each event, and its type. An event without it was not written by a run, whatever its hash says."""
-
-
 def verify(root: Path) -> list[Finding]:
-    """Checks one run folder: audit chain, configuration, metrics, checkpoints, model.
-
-    Raises:
-        ValueError: It is no run folder.
-    """
+    """Checks one run folder: audit chain, configuration, metrics, checkpoints, model; ValueError where it is none."""
     folder = RunFolder(root)
     if not folder.audit.is_file() and not folder.holds_run:
         raise ValueError(
@@ -88,19 +76,13 @@ def _chain(folder: RunFolder) -> tuple[Finding, list[Event]]:
     if not events:
         return Finding(name, "damaged", "is empty"), []
     for number, event in enumerate(events, start=1):
-        if not _has_facts(event):
+        try:
+            msgspec.convert(event, EVENTS.get(str(event.get("event")), Named))
+        except msgspec.ValidationError:
             return Finding(name, "damaged", f"line {number} is no event of a run"), []
     last = events[-1]
     step = f" at step {last['step']}" if "step" in last else ""
     return Finding(name, "whole", f"{len(events)} events, last {last['event']}{step}, chain ends in {end[:16]}"), events
-
-
-def _has_facts(event: Event) -> bool:
-    facts = FACTS.get(event["event"], {}) if isinstance(event.get("event"), str) else {"event": str}
-    if not all(isinstance(event.get(name), kind) for name, kind in facts.items()):
-        return False
-    files = event["files"] if event["event"] == "finish" else {}
-    return all(isinstance(digest, str) and not ({"..", "/"} & set(Path(name).parts)) for name, digest in files.items())
 
 
 def _records(folder: RunFolder, events: list[Event]) -> Iterator[Finding]:
@@ -149,8 +131,8 @@ def _metrics(folder: RunFolder) -> Finding:
     *lines, rest = folder.metrics.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
-            json.loads(line)["kind"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            msgspec.json.decode(line, type=Metrics)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Finding(name, "damaged", f"line {number} cannot be read")
     ending = ", the last one broken off" if rest else ""
     return Finding(name, "unproven", f"{len(lines)} lines{ending}; their hash is taken when the run finishes")

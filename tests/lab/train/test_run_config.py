@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from cegm.lab.baselines import METHODS, option_names
-from cegm.lab.train.config import OPTIMIZER_OPTIONS, RunConfig, from_mapping, read_yaml
+from cegm.lab.declarations import read_yaml
+from cegm.lab.train.run_config import OPTIMIZER_OPTIONS, RunConfig, from_mapping
 
 
 def test_text_and_typed_values_mean_the_same() -> None:
@@ -111,7 +112,7 @@ def test_flat_option_wins_over_nested_one() -> None:
         ({"max_steps": 1.5}, "max_steps=1.5 is not of type int"),
         ({"max_length": 1}, "max_length=1 must be at least 2"),
         ({"seed": -1}, "seed=-1"),
-        ({"on_nonfinite": "skp"}, "on_nonfinite 'skp' does not exist; did you mean 'skip'"),
+        ({"on_nonfinite": "skp"}, "on_nonfinite='skp' does not exist; did you mean 'skip'"),
         ({"method": "mun"}, "did you mean 'muon'"),
         ({"beta": "nan"}, "beta='nan' is not of type float"),
         ({"beta": -1.5, "kernel": "dot"}, "beta=-1.5 with kernel 'dot' has no minimum"),

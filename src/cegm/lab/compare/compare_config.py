@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar
+
+import msgspec
 
 from cegm.lab import strict
 from cegm.lab.baselines import BASE, METHODS, REFERENCE, SUBJECT, require_method
 from cegm.lab.compare.arms import CONTROLS, Arm, Part
-from cegm.lab.train.config import FRESH_MODELS, WORLD, RunConfig, convert, from_mapping, option
-from cegm.spelling import nearest
+from cegm.lab.declarations import Declared, declared, option, split
+from cegm.lab.train.run_config import FRESH_MODELS, WORLD, RunConfig, from_mapping
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Declared)
 
 HELD_OUT = "held_out"
 """Source of an examination: the text that the runs held out for validation."""
 
-LAUNCHERS = ("local", "ray")
+Launcher = Literal["local", "ray"]
 
 HELD_OUT_AXES = ("retention",)
 
@@ -29,22 +31,26 @@ OWNED_BY_COMPARE = (
 )  # fmt: skip
 """Options of a run that the comparison sets itself."""
 
+SHARED = tuple(name for name in declared(RunConfig) if name not in OWNED_BY_COMPARE)
+"""Options of a run that all runs of a comparison share."""
+
 
 @dataclass
-class CompareConfig:
+class CompareConfig(Declared):
     """One comparison. Every field is a flag of `cegm compare`; the flags of `cegm train` say what all its runs share.
 
     Raises:
         ValueError: In one line, for anything that could not run.
     """
 
+    SHARED: ClassVar = SHARED
+
     output_dir: str = option("runs/compare", "comparison folder; runs that it already holds are not repeated")
     methods: str = option("adamw,muon,cegm", "methods, comma-separated")
     seeds: str = option("3", "how many test seeds, or which ones, comma-separated")
-    processes: int = option(0, "runs at a time; 0 takes one per core")
-    launcher: str = option(
-        "local",
-        "where runs execute: local (processes of this machine) or ray (machines of a cluster, docs/clusters.md)",
+    processes: int = option(0, "runs at a time; 0 takes one per core", low=0)
+    launcher: Launcher = option(
+        "local", "where runs execute: processes of this machine, or a cluster (docs/clusters.md)"
     )
     equal_seconds: bool = option(True, "give every method CEGM's training time too, in runs of their own")
     axes: str = option("all", "axes measured after each run, comma-separated; all, or none")
@@ -55,26 +61,22 @@ class CompareConfig:
     tuned: str = option(
         "", "file of `cegm tune` with each method's settings (default: those that come with the package)"
     )
-    items: int = option(64, "items per level of each axis")
+    items: int = option(64, "items per level of each axis", low=4)
     overhead: bool = option(
         False, "after the runs, time steps against AdamW's over sizes, batches and lengths; wants a quiet machine"
     )
-    overhead_rounds: int = option(4, "rounds of that: 4 time 200 steps per method and shape")
+    overhead_rounds: int = option(4, "rounds of that: 4 time 200 steps per method and shape", low=1)
     drill: bool = option(False, "after the runs, see how each method recovers from one bad step, clipped and not")
-    drill_seeds: int = option(3, "seeds of that: the first of the comparison's")
+    drill_seeds: int = option(3, "seeds of that: the first of the comparison's", low=1)
     parts: tuple[Part, ...] = ()
     settings: Mapping[str, dict[str, Any]] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.processes < 0 or self.items < 4:
-            raise ValueError(f"processes={self.processes} must be at least 0 and items={self.items} at least 4")
-        require_launcher(self.launcher)
-        if self.overhead_rounds < 1:
-            raise ValueError(f"overhead_rounds={self.overhead_rounds} must be at least 1")
-        if self.drill_seeds < 1:
-            raise ValueError(f"drill_seeds={self.drill_seeds} must be at least 1")
+        super().__post_init__()
+        if self.launcher == "ray" and find_spec("ray") is None:
+            raise ValueError("launcher ray needs a package that is not installed: pip install 'cegm[ray]'")
         for method in self.method_list:
             require_method(method)
         for method in self.own:
@@ -176,14 +178,6 @@ class CompareConfig:
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
 
 
-def require_launcher(name: str) -> None:
-    """Raises ValueError for a launcher that does not exist, or whose package is not installed."""
-    if name not in LAUNCHERS:
-        raise ValueError(f"launcher {name!r} does not exist; {nearest(name, LAUNCHERS)}")
-    if name == "ray" and find_spec("ray") is None:
-        raise ValueError("launcher ray needs a package that is not installed: pip install 'cegm[ray]'")
-
-
 def begins_at_random(shared: Mapping[str, Any]) -> bool:
     """Whether runs that share these options start from a fresh model."""
     return shared.get("model_name_or_path", RunConfig.model_name_or_path) in FRESH_MODELS
@@ -195,76 +189,39 @@ def listed(text: str) -> list[str]:
 
 
 def tuned_settings(path: str, kind: str) -> tuple[Mapping[str, dict[str, Any]], list[int]]:
-    """Settings that equal tuning budgets found for each method, and the seeds they were found on.
+    """Settings that equal tuning budgets found for each method, and the seeds they were found on; ValueError for a broken file.
 
-    Those that come with the package hold for the `tiny` model at the default length of training.
-
-    Args:
-        path: `tuned.yaml` of `cegm tune`; empty for the settings that come with the package.
-        kind: Which of those: `world` or `text`.
-
-    Raises:
-        ValueError: Missing or broken file, in one line.
+    Without a path those of the package for text of a `kind`, `world` or `text`, found with `tiny` at the default length of training.
     """
     found = read_declared(path, "tuned.yaml")
     if not path:
         return found[kind], []
-    settings, seeds = (found.get(key) for key in ("settings", "seeds")) if isinstance(found, Mapping) else (None, None)
-    if (
-        not isinstance(settings, Mapping)
-        or not all(isinstance(own, Mapping) for own in settings.values())
-        or not isinstance(seeds, list)
-    ):
-        raise ValueError(f"{path} must hold seeds, and settings by method, as cegm tune writes them")
-    return settings, seeds
+    try:
+        tuned = msgspec.convert(found, _Tuned)
+    except msgspec.ValidationError:
+        raise ValueError(f"{path} must hold seeds, and settings by method, as cegm tune writes them") from None
+    return tuned.settings, tuned.seeds
 
 
-def from_values(values: Mapping[str, Any]) -> CompareConfig:
-    """A comparison from flat names; see `from_names`."""
-    return from_names(CompareConfig, values)
+class _Tuned(msgspec.Struct):
+    seeds: list[int]
+    settings: dict[str, dict[str, Any]]
 
 
 def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """What plans many runs, from flat names: its own fields, those of a run for all, and `METHOD.NAME` where methods differ.
-
-    Args:
-        kind: Its dataclass; it has `shared`, and `own` if methods may differ.
-        values: By name.
-
-    Raises:
-        ValueError: Unknown name (the nearest one is suggested), or a value of the wrong type.
-    """
+    """What plans many runs, from flat names: its own options, those of a run for all, and `METHOD.NAME` where methods differ."""
     mine, shared = split(kind, values)
-    if "own" not in {field.name for field in fields(cast(Any, kind))}:
-        return cast(Any, kind)(**mine, shared=shared)
-    own: dict[str, dict[str, Any]] = {}
-    for name in [name for name in shared if name.partition(".")[0] in METHODS and "." in name]:
-        method, _, option_name = name.partition(".")
-        own.setdefault(method, {})[option_name] = shared.pop(name)
-    return cast(Any, kind)(**mine, shared=shared, own=own)
-
-
-def split(kind: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values that are fields of `kind`, converted to their types, and the others, which all its runs share.
-
-    Raises:
-        ValueError: A value of the wrong type.
-    """
-    kinds = {f.name: type(f.default) for f in fields(kind) if f.metadata}
-    own = {name: convert(name, value, kinds[name]) for name, value in values.items() if name in kinds}
-    return own, {name: value for name, value in values.items() if name not in kinds}
+    if "own" in kind.__dataclass_fields__:
+        own: dict[str, dict[str, Any]] = {}
+        for name in [name for name in shared if name.partition(".")[0] in METHODS and "." in name]:
+            method, _, option_name = name.partition(".")
+            own.setdefault(method, {})[option_name] = shared.pop(name)
+        mine["own"] = own
+    return kind(**mine, **({"shared": shared} if "shared" in kind.__dataclass_fields__ else {}))
 
 
 def read_declared(path: str, built_in: str = "") -> Any:
-    """Content of a YAML file.
-
-    Args:
-        path: The user's file; empty for the one that comes with the package.
-        built_in: Name of that one, where there is one.
-
-    Raises:
-        ValueError: Missing or broken file, in one line.
-    """
+    """Content of the user's YAML file, or where none is given of the built-in one; ValueError where it is missing or broken."""
     if path and not Path(path).is_file():
         raise ValueError(f"{path} does not exist")
     file = Path(path) if path else Path(str(resources.files("cegm.lab.compare").joinpath(built_in)))
