@@ -85,11 +85,7 @@ def text_files(folder: Path) -> tuple[list[Path], LeftOut]:
 
 
 def decoded(path: Path) -> str:
-    """A file as text: UTF-8 with or without byte order mark, lines ending in a line feed.
-
-    Raises:
-        ValueError: It is something else, in one line that says what.
-    """
+    """A file as text: UTF-8 with or without byte order mark, lines ending in a line feed; ValueError where it is something else."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")

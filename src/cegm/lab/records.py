@@ -256,7 +256,7 @@ def facts(record: Struct, kind: type[Struct]) -> dict[str, Any]:
 
 def line(record: Struct) -> str:
     """A record as one line of JSON; numbers that are not finite are null."""
-    return json.dumps(msgspec.json.decode(msgspec.json.encode(record)), allow_nan=False)
+    return json.dumps(msgspec.json.decode(msgspec.json.encode(record, enc_hook=float)), allow_nan=False)
 
 
 def checked(values: Any, kind: type[Kind], place: str, remedy: str = "restore the file or run again") -> Kind:

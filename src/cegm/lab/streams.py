@@ -41,11 +41,7 @@ NO_TEXT = range(0xDC80, 0xDD00)
 
 
 def spelt(error: UnicodeError) -> tuple[str, int]:
-    """Error handler of an encoder: signs that the encoding lacks in ASCII; letters, which may be of a file's name, as escapes.
-
-    Raises:
-        UnicodeError: As it came, of anything but encoding.
-    """
+    """Error handler of an encoder: signs that the encoding lacks in ASCII; letters, which may be of a file's name, as escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_spelt, error.object[error.start : error.end])), error.end

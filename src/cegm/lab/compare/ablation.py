@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import msgspec
 
 from cegm.lab.baselines import SUBJECT
 from cegm.lab.compare.arms import Part, changed
-from cegm.lab.compare.compare_config import SHARED, CompareConfig, Launcher, read_declared
-from cegm.lab.declarations import Declared, option
+from cegm.lab.compare.compare_config import CompareConfig, ManyRuns, read_declared
+from cegm.lab.declarations import option
 from cegm.spelling import nearest
 
 
 @dataclass
-class AblationConfig(Declared):
+class AblationConfig(ManyRuns):
     """One ablation. Every field is a flag of `cegm ablate`; the flags of `cegm train` change its base.
 
     The seeds are tuning seeds, which no comparison uses by default: an ablation *chooses*, and what it chose must be
@@ -28,16 +28,11 @@ class AblationConfig(Declared):
         ValueError: In one line, for anything that could not run.
     """
 
-    SHARED: ClassVar = SHARED
-
     output_dir: str = option("runs/ablation", "ablation folder; runs that it already holds are not repeated")
     changes: str = option("", "YAML file with the changes to try (default: every part of the method)")
     parts: str = option("all", "parts to run, comma-separated")
     seeds: str = option("1000,1001,1002,1003,1004", "how many seeds, or which ones, comma-separated")
-    processes: int = option(0, "runs at a time; 0 takes one per core", low=0)
-    launcher: Launcher = option("local", "where runs execute, as in cegm compare")
     costs: bool = option(True, "time each change beside the base, and give controls the base's training time")
-    shared: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

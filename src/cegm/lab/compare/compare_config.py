@@ -22,8 +22,6 @@ Config = TypeVar("Config", bound=Declared)
 HELD_OUT = "held_out"
 """Source of an examination: the text that the runs held out for validation."""
 
-Launcher = Literal["local", "ray"]
-
 HELD_OUT_AXES = ("retention",)
 
 OWNED_BY_COMPARE = (
@@ -31,27 +29,31 @@ OWNED_BY_COMPARE = (
 )  # fmt: skip
 """Options of a run that the comparison sets itself."""
 
-SHARED = tuple(name for name in declared(RunConfig) if name not in OWNED_BY_COMPARE)
-"""Options of a run that all runs of a comparison share."""
+
+@dataclass
+class ManyRuns(Declared):
+    """Options of whatever makes many runs; `shared` holds those of `cegm train` that all of them have."""
+
+    SHARED: ClassVar = tuple(name for name in declared(RunConfig) if name not in OWNED_BY_COMPARE)
+
+    processes: int = option(0, "runs at a time; 0 takes one per core", low=0)
+    launcher: Literal["local", "ray"] = option(
+        "local", "where runs execute: processes of this machine, or a cluster (docs/clusters.md)"
+    )
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
-class CompareConfig(Declared):
+class CompareConfig(ManyRuns):
     """One comparison. Every field is a flag of `cegm compare`; the flags of `cegm train` say what all its runs share.
 
     Raises:
         ValueError: In one line, for anything that could not run.
     """
 
-    SHARED: ClassVar = SHARED
-
     output_dir: str = option("runs/compare", "comparison folder; runs that it already holds are not repeated")
     methods: str = option("adamw,muon,cegm", "methods, comma-separated")
     seeds: str = option("3", "how many test seeds, or which ones, comma-separated")
-    processes: int = option(0, "runs at a time; 0 takes one per core", low=0)
-    launcher: Launcher = option(
-        "local", "where runs execute: processes of this machine, or a cluster (docs/clusters.md)"
-    )
     equal_seconds: bool = option(True, "give every method CEGM's training time too, in runs of their own")
     axes: str = option("all", "axes measured after each run, comma-separated; all, or none")
     axes_data: str = option(
@@ -70,7 +72,6 @@ class CompareConfig(Declared):
     drill_seeds: int = option(3, "seeds of that: the first of the comparison's", low=1)
     parts: tuple[Part, ...] = ()
     settings: Mapping[str, dict[str, Any]] | None = None
-    shared: dict[str, Any] = field(default_factory=dict)
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

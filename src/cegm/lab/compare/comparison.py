@@ -25,11 +25,7 @@ from cegm.lab.strict import json_lines, parquet_table
 def compare(config: CompareConfig) -> Path:
     """Plans, executes what is missing, writes results and verdict, and measures overhead and drill if asked to.
 
-    Returns:
-        The comparison folder.
-
-    Raises:
-        ValueError: Something that would make every run fail, found before the first starts.
+    Returns the folder. ValueError, before the first run starts, for what would make every run fail.
     """
     folder = Path(config.output_dir)
     main = plan_main(config)

@@ -18,7 +18,6 @@ from cegm.durable import write_whole
 from cegm.lab.compare.launch import CHANGED, LOG, LOST, Launcher, LocalLauncher, Process
 from cegm.lab.compare.plan import PlannedRun
 from cegm.lab.compare.progress import StepReader
-from cegm.lab.records import Result, checked
 from cegm.lab.strict import json_object
 
 ATTEMPTS = 2
@@ -67,7 +66,6 @@ def result_of(folder: Path, planned: PlannedRun) -> dict[str, Any] | None:
     path = folder / "runs" / planned.name / "result.json"
     try:
         result = json_object(path)
-        checked(result, Result, str(path))
     except (OSError, ValueError):
         return None
     return result if result.get("id") == planned.id and result.get("status") == "finished" else None

@@ -44,15 +44,8 @@ PENALTY = 0.1
 def tune(config: TuneConfig) -> Path:
     """Searches with every method, widens ranges where the best trial lies at an edge, and writes what was found.
 
-    `trials.json` holds every trial, `tuned.yaml` the best settings of each method, for `cegm compare --tuned`. Both are
-    written again after each batch of trials.
-
-    Returns:
-        Path of `tuned.yaml`.
-
-    Raises:
-        ValueError: Something that would make every run of a method fail, found before the first starts, or a database of
-            trials that is damaged.
+    `trials.json` holds every trial, `tuned.yaml`, whose path is returned, the best settings of each method, for `cegm compare
+    --tuned`. Both are written again after each batch of trials. ValueError for what would make every run of a method fail.
     """
     folder = Path(config.output_dir)
     require_possible(config.runs)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from cegm.lab.baselines import METHODS, REFERENCE, require_method
 from cegm.lab.baselines.space import KNOBS, Point, Range, Space
-from cegm.lab.compare.compare_config import SHARED, CompareConfig, Launcher, begins_at_random, listed, read_declared
+from cegm.lab.compare.compare_config import CompareConfig, ManyRuns, begins_at_random, listed, read_declared
 from cegm.lab.compare.plan import PlannedRun, plan_arms
-from cegm.lab.declarations import Declared, option
+from cegm.lab.declarations import option
 
 SECOND_BETA = 0.95
 
@@ -30,14 +30,12 @@ def settings(method: str, point: Point) -> dict[str, Any]:
 
 
 @dataclass
-class TuneConfig(Declared):
+class TuneConfig(ManyRuns):
     """One search. Every field is a flag of `cegm tune`; the flags of `cegm train` say what all its trials share.
 
     Raises:
         ValueError: In one line, for anything that could not run.
     """
-
-    SHARED: ClassVar = SHARED
 
     output_dir: str = option("runs/tune", "search folder; trials that it already holds are not repeated")
     methods: str = option("adamw,muon,cegm", "methods, comma-separated")
@@ -48,9 +46,6 @@ class TuneConfig(Declared):
     extensions: int = option(2, "how often a range may grow because the best trial lies at its edge", low=0)
     space: str = option("", "YAML file with the ranges (default: those that come with the package)")
     storage: str = option("", "URL of Optuna's database, used by one search at a time (default: SQLite in its folder)")
-    processes: int = option(0, "runs at a time; 0 takes one per core", low=0)
-    launcher: Launcher = option("local", "where runs execute, as in cegm compare")
-    shared: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -180,11 +180,7 @@ def _chosen(names: str) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the tasks that a command line asks for.
-
-    Returns:
-        0 when done, 2 when the user has to change something.
-    """
+    """Writes the tasks that a command line asks for; 0 when done, 2 when the user has to change something."""
     with streams.readable():
         return _write(arguments)
 

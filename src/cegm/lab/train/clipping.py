@@ -48,13 +48,7 @@ class ClipWatch:
         self._told: set[str] = set()
 
     def check(self, factor: float, norm: float, groups: Iterable[dict[str, Any]]) -> str | None:
-        """A warning in one line, or None.
-
-        Args:
-            factor: What the gradients were multiplied by in this step, in (0, 1].
-            norm: Their norm before that.
-            groups: Of the optimizer, whose gradients are clipped already.
-        """
+        """A warning in one line, or None, for the factor of a step's clipping, in (0, 1], and the norm before it."""
         self._recent.append(factor)
         if factor >= SMALL:
             return None

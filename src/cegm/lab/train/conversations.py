@@ -84,16 +84,9 @@ class ConversationRows:
 def conversation_rows(
     documents: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int, which: str
 ) -> ConversationRows:
-    """One row per document of which something to learn is left.
+    """One row per document of which something to learn is left, cut at `max_length` tokens.
 
-    Args:
-        documents: With `messages`, or with `prompt` and `completion`, both text or both messages.
-        tokenizer: Its chat template writes messages.
-        max_length: Most tokens of a row; what is behind is cut off.
-        which: `training` or `validation`, for error messages.
-
-    Raises:
-        ValueError: Nothing is left of any, or one does not fit the chat template.
+    ValueError where nothing is left of any, or one does not fit the chat template.
     """
     ids, labels, ends, numbers = array("i"), array("i"), array("i", [0]), array("q")
     tokens = lost = cut = merged = 0

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, defstruct
 
 from cegm.lab.files import LeftOut, decoded
 from cegm.lab.strict import json_value
 
 Kind = Literal["text", "messages", "completion"]
-READ = {"text": ("text",), "messages": ("messages",), "completion": ("prompt", "completion")}
+
+# A lone surrogate can be written in JSON but is no character, and every tokenizer stumbles over it.
+Words = Annotated[str, Meta(pattern=r"\A(?=\s*\S)[^\ud800-\udfff]*\Z")]
+
+
+class Message(Struct):
+    """A turn of a conversation."""
+
+    role: Words
+    content: Words
+
+
+Turns = Annotated[list[Message], Meta(min_length=1)]
+
+SHAPES: tuple[tuple[Kind, type[Struct]], ...] = (
+    ("text", defstruct("Text", [("text", Words)])),
+    ("messages", defstruct("Messages", [("messages", Turns)])),
+    ("completion", defstruct("Completion", [("prompt", Words), ("completion", Words)])),
+    ("completion", defstruct("Completions", [("prompt", Turns), ("completion", Turns)])),
+)
+READ = {kind: shape.__struct_fields__ for kind, shape in SHAPES}
 """Fields that are read, by kind of row."""
 
 MAY_BE_LISTS = ("messages", "prompt", "completion")
@@ -21,22 +45,13 @@ UNREAD = "fields that are not read"
 def read(path: Path) -> tuple[Kind, list[Any], LeftOut]:
     """Kind and content of all rows of a file, and the fields of them that are not read.
 
-    Raises:
-        ValueError: What is no row, or of another kind than the first, by its number.
+    ValueError names what is no row, or of another kind than the first, by its number.
     """
     return documents(_numbered(path, decoded(path)), str(path))
 
 
 def documents(numbered: Iterable[tuple[str, Any]], source: str) -> tuple[Kind, list[Any], LeftOut]:
-    """Kind and content of all rows, and the fields of them that are not read.
-
-    Args:
-        numbered: Where each row stands, which begins the error message, and the row.
-        source: Where they all come from.
-
-    Raises:
-        ValueError: As `read`.
-    """
+    """Kind and content of all rows, each given after its place, and the fields of them that are not read; ValueError as `read`."""
     kinds: list[Kind] = []
     contents: list[Any] = []
     unread: dict[str, None] = {}
@@ -66,8 +81,7 @@ def _numbered(path: Path, text: str) -> Iterator[tuple[str, Any]]:
 def _listed(path: Path, text: str) -> Iterable[tuple[str, Any]] | None:
     """The rows of a file that is one JSON value; None where its first line is one by itself, and others follow.
 
-    Raises:
-        ValueError: It begins a list that is broken, or is an object that holds rows instead of being one.
+    ValueError where it begins a list that is broken, or is an object that holds rows instead of being one.
     """
     first, _, rest = text.strip().partition("\n")
     if rest.strip() and _is_json(first):
@@ -102,32 +116,10 @@ def _line(line: str, where: str) -> Any:
 
 def _document(row: Any, where: str) -> tuple[Kind, Any]:
     """Kind and content of one row; `where` begins the error message."""
-    if isinstance(row, dict):
-        text, messages = row.get("text"), row.get("messages")
-        if _is_text(text):
-            return "text", text
-        if isinstance(messages, list) and messages and all(_is_message(message) for message in messages):
-            return "messages", {"messages": messages}
-        prompt, completion = row.get("prompt"), row.get("completion")
-        if _is_turn(prompt) and _is_turn(completion) and isinstance(prompt, str) == isinstance(completion, str):
-            return "completion", {"prompt": prompt, "completion": completion}
+    for kind, shape in SHAPES:
+        with suppress(msgspec.ValidationError):
+            msgspec.convert(row, shape)
+            return kind, row["text"] if kind == "text" else {name: row[name] for name in READ[kind]}
     raise ValueError(
         f"{where} has no text: it needs 'text', 'messages', or 'prompt' and 'completion' of the same type, none of them empty"
-    )
-
-
-def _is_text(value: Any) -> bool:
-    # A lone surrogate can be written in JSON but is no character, and every tokenizer stumbles over it.
-    return (
-        isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
-    )
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and _is_text(value.get("role")) and _is_text(value.get("content"))
-
-
-def _is_turn(value: Any) -> bool:
-    return _is_text(value) or (
-        isinstance(value, list) and bool(value) and all(_is_message(message) for message in value)
     )

@@ -56,11 +56,7 @@ def strip_html(source: str) -> str:
 
 
 def strip_markdown(source: str) -> str:
-    """Text of a Markdown document, paragraphs separated by an empty line.
-
-    Args:
-        source: Markdown, kramdown and HTML in any mixture, lines ending in a line feed.
-    """
+    """Text of Markdown, kramdown and HTML in any mixture, paragraphs separated by an empty line."""
     body = INDENTED_TAGS.sub("", CONTAINER_TAGS.sub("", KRAMDOWN_ATTRIBUTES.sub("", FRONT_MATTER.sub("", source))))
     blocks = ("\n".join(_clean(block)) for block in _blocks(MarkdownIt("commonmark").parse(body)))
     return "\n\n".join(block for block in blocks if block) + "\n"

@@ -27,6 +27,12 @@ from cegm.lab.train.saving import writing
 from cegm.lab.train.sharded import shard
 from cegm.lab.train.trainer import RowCollator, RunTrainer
 
+SAME = (
+    "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps",
+    "lr_scheduler_type", "seed", "bf16", "gradient_checkpointing", "max_length",
+)  # fmt: skip
+"""Options that have the same name and meaning in TRL."""
+
 
 class RunSummary(Final, frozen=True, kw_only=True):
     """How a run ended, and where its folder is."""
@@ -65,20 +71,10 @@ def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
     reports = trackers.listed(config.report_to)
     return SFTConfig(
         output_dir=str(folder.writing),
-        per_device_train_batch_size=config.per_device_train_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        **{name: getattr(config, name) for name in SAME},
         max_steps=config.steps or -1,
         num_train_epochs=config.num_train_epochs or 1.0,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        warmup_steps=config.warmup_steps,
-        lr_scheduler_type=config.lr_scheduler_type,
-        seed=config.seed,
         data_seed=config.seed,
-        bf16=config.bf16,
-        gradient_checkpointing=config.gradient_checkpointing,
-        max_length=config.max_length,
         report_to=reports,
         logging_strategy="steps" if reports else "no",
         logging_steps=config.logging_steps or 500,

@@ -75,7 +75,7 @@ class SavingTrainer(SFTTrainer):
         step = self.state.global_step
         written = self._folder.writing / f"checkpoint-{step}"
         (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here needs
-        state = msgspec.to_builtins(self.remembered(weights))
+        state = msgspec.to_builtins(self.remembered(weights), enc_hook=float)
         (written / RUN_STATE).write_text(json.dumps(state), encoding="utf-8")
         place = self._folder.checkpoints / f"{checkpoints.PREFIX}{step}"
         self.audit.record("checkpoint", step=step, manifest=checkpoints.seal(written, place, step))

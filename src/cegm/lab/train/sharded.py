@@ -21,14 +21,7 @@ from cegm.sharding import whole
 
 
 def shard(model: PreTrainedModel) -> None:
-    """Spreads every weight of a model over all processes; a group for each block, one for what is outside of them.
-
-    Args:
-        model: The same on all processes.
-
-    Raises:
-        ValueError: It does not say what its blocks are.
-    """
+    """Spreads every weight of a model, the same on all processes, over them; a group for each block, one for what is outside of them."""
     kinds = model._no_split_modules or ()
     blocks = [name for name, module in model.named_modules() if type(module).__name__ in kinds]
     if not blocks:

@@ -61,15 +61,7 @@ def build_loss(config: RunConfig, model: nn.Module) -> Callable[..., Tensor] | N
 
 
 class RunTrainer(SavingTrainer):
-    """One run.
-
-    Args:
-        config: The run.
-        folder: Run folder; `checkpoints/` goes there.
-        audit: Log of the run; None on all but the main process.
-        resumption: What the run goes on from; None at a start.
-        **arguments: Those of `SFTTrainer`.
-    """
+    """One run; arguments are those of `SavingTrainer`."""
 
     def __init__(
         self,
@@ -199,11 +191,7 @@ class RunTrainer(SavingTrainer):
         self.meter.tokens += int(tokens)
 
     def _is_finite(self) -> bool:
-        """Whether the step may update the weights; notes spikes, and what is wrong where something is.
-
-        Raises:
-            NonFiniteError: It may not, and is not to be skipped.
-        """
+        """Whether the step may update the weights; notes spikes, and what is wrong where something is (NonFiniteError unless skipped)."""
         meter, step = self.meter, self.state.global_step + 1
         numbers = {"loss": str(meter.loss), "gradient_norm": str(meter.gradient_norm)}
         if math.isfinite(meter.gradient_norm) and math.isfinite(meter.loss):
