@@ -103,7 +103,7 @@ class RunConfig(Declared):
     eval_rows: int = option(64, "rows of max_length tokens in every validation", low=1)
     logging_steps: int = option(10, "steps between lines of metrics.jsonl; 0 writes none", low=0)
     save_steps: int = option(0, "steps between checkpoints; 0 keeps none", low=0)
-    save_total_limit: int = option(0, "newest checkpoints that are kept, at least 2; 0 keeps all", low=0)
+    save_total_limit: int = option(0, "newest checkpoints that are kept, at least 2; 0 keeps all")
     resume_from_checkpoint: str | None = option(
         None, "checkpoint folder to go on from, or 'latest' for the newest whole one in output_dir"
     )
@@ -168,9 +168,9 @@ class RunConfig(Declared):
             )
         check_loss_options(self.beta, self.kernel, self.stop_gradient)
         trackers.listed(self.report_to)
-        if self.save_total_limit == 1:
+        if self.save_total_limit < 0 or self.save_total_limit == 1:
             raise ValueError(
-                "save_total_limit=1 must be 0 or at least 2, so that a damaged checkpoint has one before it"
+                f"save_total_limit={self.save_total_limit} must be 0 or at least 2, so that a damaged checkpoint has one before it"
             )
         if self.lora_r and self.is_fresh:
             raise ValueError(
