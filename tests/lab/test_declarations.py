@@ -29,12 +29,12 @@ class Oven(Declared):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("heat", "2e2", 200.0), ("heat", 200, 200.0), ("heat", " 1e-3 ", 0.001),
+        ("heat", "2e2", 200.0), ("heat", 200, 200.0), ("heat", " 1e-3 ", 0.001), ("heat", ".1", 0.1), ("heat", "+1.", 1.0),
         ("trays", "3e0", 3), ("trays", 3.0, 3), ("trays", str(LARGEST), LARGEST),
         ("fan", "yes", True), ("fan", "No", False), ("fan", "TRUE", True), ("fan", "0", False), ("fan", False, False),
         ("timer", "none", None), ("timer", "Null", None), ("timer", None, None), ("timer", "5", 5),
         ("dish", 3, "3"), ("dish", ["a", 2], "a,2"), ("dish", "none", "none"), ("dish", " a ", " a "),
-        ("shelf", "0.9, 0.95", (0.9, 0.95)), ("shelf", [0.9, "0.95"], (0.9, 0.95)),
+        ("shelf", "0.9, .95", (0.9, 0.95)), ("shelf", [0.9, "0.95"], (0.9, 0.95)),
     ],
 )  # fmt: skip
 def test_text_and_typed_values_become_the_type_of_the_option(name: str, value: Any, expected: Any) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,9 +75,9 @@ def convert(name: str, value: Any, each: Option) -> Any:
         if each.is_optional and word in ("none", "null"):
             return None
         if is_pair:
-            value = [part.strip() for part in value.split(",")]
+            value = [_number(part) for part in word.split(",")]
         elif kind is not str:
-            value = WORDS.get(word, word)
+            value = WORDS.get(word, word) if kind is bool else _number(word)
     elif kind is str and isinstance(value, list):
         value = ",".join(convert(name, part, each) for part in value)
     elif kind is str and not isinstance(value, bool | dict | None):
@@ -89,6 +90,14 @@ def convert(name: str, value: Any, each: Option) -> Any:
     except (msgspec.ValidationError, UnicodeEncodeError):
         expected = "two numbers, such as 0.9,0.95" if is_pair else kind.__name__
         raise ValueError(f"{name}={given!r} is not of type {expected}") from None
+
+
+def _number(text: str) -> Any:
+    """Python's numbers, of which JSON, and so msgspec, has not all (`.1`), a whole one exactly; other text as it is."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def read_yaml(path: str) -> dict[str, Any]:
