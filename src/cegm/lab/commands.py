@@ -52,7 +52,7 @@ def _train(known: argparse.Namespace) -> int:
         from_mapping(values, known.config)  # so that a mistake in the file is said to be there
     config = from_mapping({**values, **flags}, "command line")
     if config.dry_run:
-        from cegm.lab.train.dry_run import describe
+        from cegm.lab.forecast.dry_run import describe
 
         print(describe(config))
         return 0
@@ -152,7 +152,7 @@ def _tune(known: argparse.Namespace) -> int:
 
 
 def _declare_plan(parser: argparse.ArgumentParser) -> None:
-    from cegm.lab.plan.config import ASKED, PLANNED, PlanConfig
+    from cegm.lab.forecast.plan_config import ASKED, PLANNED, PlanConfig
     from cegm.lab.train.config import OPTIMIZER_OPTIONS, field_types
 
     omit = [name for name in field_types() if name not in ASKED]
@@ -163,13 +163,13 @@ def _declare_plan(parser: argparse.ArgumentParser) -> None:
 
 def _plan(known: argparse.Namespace) -> int:
     from cegm.lab.compare.config import from_names
-    from cegm.lab.plan.config import PlanConfig
+    from cegm.lab.forecast.plan_config import PlanConfig
 
     config = from_names(PlanConfig, _given(known))
-    from cegm.lab.plan.estimate import plan
-    from cegm.lab.plan.table import table
+    from cegm.lab.forecast.forecast import forecast
+    from cegm.lab.forecast.table import table
 
-    print(table(plan(config)))
+    print(table(forecast(config)))
     return 0
 
 

@@ -31,7 +31,7 @@ def mine(monkeypatch):
 def test_a_record_is_all_that_a_new_method_takes(mine):
     from cegm.lab.compare.config import from_values
     from cegm.lab.compare.tuning import TuneConfig, settings
-    from cegm.lab.plan.config import PlanConfig
+    from cegm.lab.forecast.plan_config import PlanConfig
     from cegm.lab.report import style
     from cegm.lab.train.config import RunConfig
 

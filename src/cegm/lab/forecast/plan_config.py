@@ -7,7 +7,7 @@ from typing import Any
 
 from cegm.lab.baselines import METHODS, require_method
 from cegm.lab.compare.config import listed
-from cegm.lab.plan.machines import Machine, read_machine
+from cegm.lab.forecast.machine import Machine, read_machine
 from cegm.lab.train.config import SHARDINGS, RunConfig, from_mapping, option
 from cegm.spelling import nearest
 
@@ -29,7 +29,7 @@ class PlanConfig:
     """
 
     methods: str = option("adamw,muon,cegm", f"methods, comma-separated: {', '.join(PLANNED)}")
-    machine: str = option("h100-node", "name of a machine")
+    machine: str = option("h100-node", "name of a machine; here is the one that runs this")
     machines: str = option("", "YAML file of machines (default: the one that comes with the package)")
     devices: int = option(0, "devices that share a batch (data-parallel); 0 takes those of one node")
     sharding: str = option("ddp", "ddp: every device holds all weights; fsdp: weights are spread over all devices")
@@ -74,5 +74,5 @@ class PlanConfig:
         return from_mapping({**self.shared, **self.own.get(method, {}), "method": method}, "cegm plan")
 
     def read_machine(self) -> Machine:
-        """The machine; see `cegm.lab.plan.machines`."""
+        """The machine; see `cegm.lab.forecast.machine`."""
         return read_machine(self.machines, self.machine)
