@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from cegm.lab.baselines import build_optimizer
-from cegm.lab.forecast.products import counted, normalize_operations, power_operations
+from cegm.lab.forecast.operations import counted, normalize_operations, power_operations
 from cegm.mapping.normalize import polar_dtype
 from model import LanguageModel
 

@@ -16,7 +16,7 @@ import pretrain
 import step_cost
 import text
 from cegm.lab.baselines import build_optimizer
-from cegm.lab.forecast.products import counted, counter, operations
+from cegm.lab.forecast.operations import counted, counter, operations
 
 SETTINGS = {"adamw": {"lr": 0.003}, "muon": {"lr": 0.01}, "cegm": {"lr": 0.01}}
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cegm.lab.forecast.products import normalize_operations
+from cegm.lab.forecast.operations import normalize_operations
 from cegm.lab.forecast.weights import weights_of
 from cegm.lab.train.config import RunConfig
 from cegm.lab.train.meter import tensor_bytes

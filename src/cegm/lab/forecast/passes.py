@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from cegm.lab.forecast.products import counter, operations
+from cegm.lab.forecast.operations import counter, operations
 from cegm.lab.train.config import RunConfig
 from cegm.lab.train.model import fresh_config, load_tokenizer, pretrained_config, with_adapters
 

@@ -17,7 +17,7 @@ from torch.optim.optimizer import Optimizer
 
 from cegm.assignment import Assignment
 from cegm.blocks import context_shapes
-from cegm.lab.forecast.products import counted, normalize_operations, power_operations
+from cegm.lab.forecast.operations import counted, normalize_operations, power_operations
 from cegm.lab.train.config import RunConfig
 from cegm.lab.train.meter import tensor_bytes
 from cegm.lab.train.trainer import build

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cegm.lab.forecast.products import counted, counter, normalize_operations, operations, power_operations
+from cegm.lab.forecast.operations import counted, counter, normalize_operations, operations, power_operations
 
 
 def test_five_steps_of_a_square_matrix_by_hand():
