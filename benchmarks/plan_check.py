@@ -27,8 +27,8 @@ import yaml
 
 from cegm.columns import aligned
 from cegm.lab.compare.timing import Timed, peak_bytes
-from cegm.lab.plan.config import PlanConfig
-from cegm.lab.plan.estimate import Estimate, plan
+from cegm.lab.forecast.forecast import Estimate, forecast
+from cegm.lab.forecast.plan_config import PlanConfig
 from cegm.lab.train.meter import tensor_bytes
 from cegm.lab.train.model import load_model, load_tokenizer
 from cegm.lab.train.run_config import RunConfig
@@ -80,7 +80,7 @@ def planned(machines: Path, shape: tuple[str, int, int], utilisation: float) -> 
     config = PlanConfig(
         ",".join(METHODS), "core", str(machines), utilisation=utilisation, update_utilisation=1.0, shared=shared
     )
-    return {estimate.method: estimate for estimate in plan(config).estimates}
+    return {estimate.run.method: estimate for estimate in forecast(config).estimates}
 
 
 def warmed(run: RunConfig) -> Timed:

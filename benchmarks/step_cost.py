@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from cegm.lab.baselines import build_optimizer
-from cegm.lab.plan.operations import attention_operations, polar_operations, power_operations
+from cegm.lab.forecast.operations import counted, normalize_operations, power_operations
 from cegm.mapping.normalize import polar_dtype
 from model import LanguageModel
 
@@ -62,19 +62,14 @@ def peak(device: str, size: int = 1024, seconds: float = 0.5) -> float:
     return 2 * size**3 * count / (time.perf_counter() - start)
 
 
-def model_operations(model: LanguageModel, tokens: int, length: int) -> float:
-    """Of a forward and a backward pass: 2 + 4 per weight and token, and attention."""
-    weights = sum(p.numel() for p in model.parameters())  # the embedding counts as the head
-    hidden, layers = model.embed.weight.shape[1], len(model.blocks)
-    return 6.0 * weights * tokens + 3 * attention_operations(tokens, length, layers, hidden)
-
-
 def method_operations(optimizer: torch.optim.Optimizer, tokens: int) -> dict[str, float]:
     """Of CEGM and its relatives, per step: polar factors and maps; capture and refresh, each once per refresh."""
     counts = {"step": 0.0, "capture": 0.0, "refresh": 0.0}
     pairs = [(g, p) for g in optimizer.param_groups if g["role"] == "matrix" for p in g["params"]]
     for group, parameter in pairs:
-        counts["step"] += polar_operations(*parameter.shape, polar_dtype(group, parameter.device))
+        counts["step"] += normalize_operations(
+            *parameter.shape, group["normalize"], polar_dtype(group, parameter.device)
+        )
         for key, power, side in (("demand_map", "gradient_power", 0), ("context_map", "power", 1)):
             if key in optimizer.state[parameter]:
                 features, width = parameter.shape[side], optimizer.state[parameter][key].shape[-1]
@@ -154,7 +149,7 @@ def measure(arguments: argparse.Namespace, size: dict[str, int]) -> dict[str, An
             if turn >= 0:
                 timed[name].blocks.append(block)
     speed, base, rng = peak(arguments.device), timed["muon"], np.random.default_rng(0)
-    forward_backward = model_operations(base.model, tokens, length)
+    forward_backward = counted(lambda: base.model(batch).backward())
     methods = {
         name: {
             "seconds_per_step": float(np.mean(each.seconds())),

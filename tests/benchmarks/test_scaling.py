@@ -8,8 +8,8 @@ import torch
 
 import plan_check
 import scaling
-from cegm.lab.plan.model import meta_model, settings_of
-from cegm.lab.plan.weights import weights_of
+from cegm.lab.forecast.passes import meta_model, settings_of
+from cegm.lab.forecast.weights import weights_of
 from cegm.lab.train.run_config import RunConfig
 
 ROOT = Path(scaling.__file__).parents[1]
@@ -42,7 +42,7 @@ def test_models_are_of_the_size_they_are_named_after(name, weights, matrices):
     assert sum(p.numel() for p in model.parameters()) == weights
     found = weights_of(run, model, "cuda", bfloat16=True)
     assert sum(bool(w.pieces) for w in found) == matrices
-    assert {w.polar_precision for w in found if w.pieces} == {torch.bfloat16}
+    assert {w.precision for w in found if w.pieces} == {torch.bfloat16}
 
 
 def test_the_measured_log_beside_the_plan_of_today():

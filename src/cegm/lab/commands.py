@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cegm.lab.compare.ablation import AblationConfig
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
-    from cegm.lab.plan.config import PlanConfig
+    from cegm.lab.forecast.plan_config import PlanConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.run_config import RunConfig
 
@@ -25,7 +25,7 @@ SOME_DAMAGED = 1
 def train(config: RunConfig) -> int:
     """Trains one model, or says what that would be."""
     if config.dry_run:
-        from cegm.lab.train.dry_run import describe
+        from cegm.lab.forecast.dry_run import describe
 
         print(describe(config))
         return 0
@@ -70,10 +70,10 @@ def tune(config: TuneConfig) -> int:
 
 def plan(config: PlanConfig) -> int:
     """Prints what the run would take."""
-    from cegm.lab.plan.estimate import plan
-    from cegm.lab.plan.table import table
+    from cegm.lab.forecast.forecast import forecast
+    from cegm.lab.forecast.table import table
 
-    print(table(plan(config)))
+    print(table(forecast(config)))
     return 0
 
 
@@ -114,7 +114,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "evaluate": ("cegm.lab.tasks.evaluation:EvaluateConfig", evaluate),
     "ablate": ("cegm.lab.compare.ablation:AblationConfig", ablate),
     "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
-    "plan": ("cegm.lab.plan.config:PlanConfig", plan),
+    "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 

@@ -31,7 +31,7 @@ def mine(monkeypatch):
 def test_a_record_is_all_that_a_new_method_takes(mine):
     from cegm.lab.compare.compare_config import CompareConfig, from_names
     from cegm.lab.compare.tuning import TuneConfig, settings
-    from cegm.lab.plan.config import PlanConfig
+    from cegm.lab.forecast.plan_config import PlanConfig
     from cegm.lab.report import style
     from cegm.lab.train.run_config import RunConfig
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from cegm.lab.cli import main
+from cegm.lab.forecast.dry_run import describe
 from cegm.lab.train import audit
 from cegm.lab.train import run as run_module
 from cegm.lab.train.callbacks import Validation
-from cegm.lab.train.dry_run import describe
 from cegm.lab.train.run import train
 from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import RunTrainer

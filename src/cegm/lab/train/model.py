@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,11 @@ def _wrap(backend: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, has_weights: bool = True) -> nn.Module:
     """The model in float32, with LoRA adapters when asked for; initial weights depend on the seed alone.
 
-    ValueError where there is none, `max_length` is beyond what it can read, or adapters fit no module.
+    Without weights it is on the meta device: its files are looked at, and only shapes are read from them. ValueError where
+    there is no model, `max_length` is beyond what it can read, or adapters fit no module.
     """
     settings = _settings(config, tokenizer)
     limit = getattr(settings.get_text_config(), "max_position_embeddings", None)
@@ -130,7 +132,12 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Modu
             f"max_length={config.max_length} is beyond the {limit} positions of {config.model_name_or_path}; use at most {limit}"
         )
     set_seed(config.seed)
-    model = _fresh(settings) if config.is_fresh else _pretrained(config)
+    device = torch.device("cpu" if has_weights else "meta")
+    if config.is_fresh:
+        with device:
+            model = _fresh(settings)
+    else:
+        model = _pretrained(config, device)
     if config.is_fresh and not settings.tie_word_embeddings:
         _clear_stream(model)
     entries = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
@@ -138,7 +145,8 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Modu
         raise ValueError(
             f"the tokenizer of {config.model_name_or_path} has {len(tokenizer)} tokens but the model only {entries}; they do not belong together"
         )
-    return with_adapters(model, config) if config.lora_r else model
+    with device:
+        return with_adapters(model, config) if config.lora_r else model
 
 
 def model_width(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -202,12 +210,15 @@ def _clear_stream(model: Any) -> None:
         layer.mlp.down_proj.weight.zero_()
 
 
-def _pretrained(config: RunConfig) -> PreTrainedModel:
+def _pretrained(config: RunConfig, device: torch.device) -> PreTrainedModel:
     adapted = adapted_model(config.model_name_or_path)
     try:
         # Weights stay in float32; bf16 means autocast, so that small updates are not rounded away.
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            adapted or config.model_name_or_path, dtype=torch.float32, trust_remote_code=config.trust_remote_code
+            adapted or config.model_name_or_path,
+            dtype=torch.float32,
+            trust_remote_code=config.trust_remote_code,
+            device_map=None if device.type == "cpu" else device,
         )
         return _merged(model, config.model_name_or_path) if adapted else model
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -218,7 +229,9 @@ def _merged(model: PreTrainedModel, adapters: str) -> PreTrainedModel:
     """The model with these adapters in its weights, as if it had been saved whole."""
     from peft import PeftModel
 
-    whole: PreTrainedModel = PeftModel.from_pretrained(model, adapters).merge_and_unload()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "for .* copying from a non-meta parameter")  # where shapes are all there is
+        whole: PreTrainedModel = PeftModel.from_pretrained(model, adapters).merge_and_unload()
     return whole.requires_grad_(True)
 
 

@@ -39,7 +39,7 @@ class Parts:
         model: Before the first step, in float32.
         rows: Training set, as `training_rows` makes it.
         held_out: What is validated on.
-        initial_hash: sha256 of the model's weights, hex.
+        initial_hash: sha256 of the model's weights, hex; empty for shapes alone.
         left_out: What of the data is in neither, for files to keep: names by reason, and counts of rows.
         notes: The same in sentences.
     """
@@ -76,8 +76,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def prepare(config: RunConfig, processes: int = 1) -> Parts:
-    """Loads or makes all parts, for so many processes; ValueError where something is missing or does not fit together."""
+def prepare(config: RunConfig, processes: int = 1, has_weights: bool = True) -> Parts:
+    """Loads or makes all parts, for so many processes; without weights the model is on the meta device.
+
+    ValueError where something is missing or does not fit together.
+    """
     corpus = load_corpus(config, processes)
     tokenizer = load_tokenizer(config)
     if corpus.kind == "messages" and tokenizer.chat_template is None:
@@ -85,7 +88,7 @@ def prepare(config: RunConfig, processes: int = 1) -> Parts:
         raise ValueError(
             f"{config.data} holds messages but the tokenizer of {name} has no chat template; use text rows"
         )
-    model = load_model(config, tokenizer)
+    model = load_model(config, tokenizer, has_weights)
     made = (
         _packed(config, corpus, tokenizer, processes) if corpus.kind == "text" else _one_each(config, corpus, tokenizer)
     )
@@ -95,7 +98,8 @@ def prepare(config: RunConfig, processes: int = 1) -> Parts:
     for which, losses in made.losses.items():
         left_out[f"{which} rows"] = losses.facts()
         notes += losses.told(which, config.max_length)
-    return Parts(corpus, tokenizer, model, made.rows, made.held_out, weights_hash(model), left_out, notes)
+    initial_hash = weights_hash(model) if has_weights else ""
+    return Parts(corpus, tokenizer, model, made.rows, made.held_out, initial_hash, left_out, notes)
 
 
 class _Made(NamedTuple):

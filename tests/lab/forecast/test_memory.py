@@ -1,17 +1,12 @@
 """Memory against sums by hand."""
 
-import pytest
-
-from cegm.lab.plan.memory import Memory, adamw_temporaries, refresh_temporaries, sharded_state, update_temporaries
-from cegm.lab.plan.weights import Weight
+from cegm.lab.forecast.memory import Memory, adamw_temporaries, refresh_temporaries, update_temporaries
+from cegm.lab.forecast.weights import Weight
 
 
 def matrix(name, outputs, inputs, context=0, demand=0):
     size = 4 * outputs * inputs
-    return Weight(name, "matrix", (outputs, inputs), size, 2 * size, pieces=((outputs, inputs, context, demand),))
-
-
-VECTOR = Weight("norm", "adamw", (6,), 24, 52)
+    return Weight(name, (outputs, inputs), size, 2 * size, pieces=((outputs, inputs, context, demand),))
 
 
 def memory(**changes):
@@ -57,10 +52,3 @@ def test_adamw_goes_over_all_weights_at_once_on_accelerators_alone():
     assert adamw_temporaries([24.0, 100.0], "cuda") == 124
     assert adamw_temporaries([24.0, 100.0], "cpu") == 200
     assert adamw_temporaries([], "cpu") == 0
-
-
-@pytest.mark.parametrize("devices", [1, 2, 4])
-def test_a_device_has_the_state_of_what_it_owns_and_its_rows_of_the_rest(devices):
-    a, b = matrix("a", 4, 4), matrix("b", 4, 4)
-    rows = -(-6 // devices)
-    assert sharded_state([a, b, VECTOR], [a], devices) == 128 + 52 * rows / 6

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cegm.lab.plan.operations import polar_operations
-from cegm.lab.plan.weights import ADAMW_PASSES, weights_of
+from cegm.lab.forecast.operations import normalize_operations
+from cegm.lab.forecast.weights import weights_of
 from cegm.lab.train.meter import tensor_bytes
 from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import build
@@ -15,6 +15,10 @@ VARIANTS = [
     ("muon", {}),
     ("normuon", {}),
     ("newton_muon", {}),
+    ("soap", {}),
+    ("shampoo", {}),
+    ("mac", {}),
+    ("schedule_free", {}),
     ("cegm", {}),
     ("cegm", {"preset": "lite", "heads": 2}),
     ("cegm", {"preset": "paper"}),
@@ -70,7 +74,7 @@ def test_transposed_and_fused_weights_too(method, options):
     if method != "adamw":
         fused = next(w for w in found if w.name == "transformer.h.0.attn.c_attn.weight")
         assert [piece[:2] for piece in fused.pieces] == [(32, 32)] * 3
-        assert fused.polar == 3 * polar_operations(32, 32, torch.float32)
+        assert fused.products == 3 * normalize_operations(32, 32, "polar", torch.float32)
 
 
 def test_every_trainable_weight_once_and_the_counts_of_the_model():
@@ -96,7 +100,7 @@ def test_work_of_one_square_matrix_by_hand():
         w for w in planned(llama, "cegm", {"heads": 4}, "cpu") if w.name == "model.layers.0.self_attn.q_proj.weight"
     ]
     assert query.shape == (32, 32)
-    assert query.polar == 5 * 3 * 2 * 32**3
+    assert query.products == 5 * 3 * 2 * 32**3
     assert query.mapping == 2 * 32 * 32 * 8  # every entry meets a block of 8 outputs
     assert query.capture == 2 * 32 * 8  # per token
     assert query.refresh == 4 * 11 * 8**3  # four blocks by their eigenvalues
@@ -107,8 +111,9 @@ def test_work_of_one_square_matrix_by_hand():
 
 def test_adamw_has_no_products_and_reads_everything_once():
     found = planned(llama, "adamw", {})
-    assert all(w.polar == w.mapping == w.refresh == w.contexts == w.refresh_every == 0 for w in found)
-    assert sum(w.traffic for w in found) == ADAMW_PASSES * sum(w.bytes for w in found)
+    assert all(w.products == w.mapping == w.refresh == w.contexts == w.refresh_every == 0 for w in found)
+    # weight, gradient and two moments are read, all but the gradient written, and the step counted
+    assert sum(w.traffic for w in found) == 7 * sum(w.bytes for w in found) + 2 * 4 * len(found)
 
 
 def test_precision_is_that_of_the_machine_of_the_plan():
@@ -117,7 +122,7 @@ def test_precision_is_that_of_the_machine_of_the_plan():
 
     def precisions(method, bfloat16, **options):
         run = RunConfig(method=method, optimizer_options=options)
-        return {w.polar_precision for w in weights_of(run, model, "cuda", bfloat16) if w.pieces}
+        return {w.precision for w in weights_of(run, model, "cuda", bfloat16) if w.pieces}
 
     for method in ("muon", "normuon", "cegm"):
         assert precisions(method, True) == {torch.bfloat16}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from cegm.lab.baselines import METHODS, require_method
 from cegm.lab.compare.compare_config import listed
 from cegm.lab.declarations import Declared, option
-from cegm.lab.plan.machines import Machine, read_machine
+from cegm.lab.forecast.machine import Machine, read_machine
 from cegm.lab.train.run_config import RunConfig, Sharding, from_mapping
 
 PLANNED = tuple(name for name, method in METHODS.items() if method.planned)
@@ -31,7 +31,7 @@ class PlanConfig(Declared):
     SHARED: ClassVar = ASKED
 
     methods: str = option("adamw,muon,cegm", f"methods, comma-separated: {', '.join(PLANNED)}")
-    machine: str = option("h100-node", "name of a machine")
+    machine: str = option("h100-node", "name of a machine; here is the one that runs this")
     machines: str = option("", "YAML file of machines (default: the one that comes with the package)")
     devices: int = option(0, "devices that share a batch (data-parallel); 0 takes those of one node", low=0)
     sharding: Sharding = option("ddp", "whether every device holds all weights (ddp), or they are spread over all")
@@ -80,5 +80,5 @@ class PlanConfig(Declared):
         return from_mapping({**self.shared, **self.own.get(method, {}), "method": method}, "cegm plan")
 
     def read_machine(self) -> Machine:
-        """The machine; see `cegm.lab.plan.machines`."""
+        """The machine; see `cegm.lab.forecast.machine`."""
         return read_machine(self.machines, self.machine)

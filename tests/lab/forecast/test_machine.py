@@ -3,9 +3,11 @@
 import math
 
 import pytest
+import torch
 import yaml
 
-from cegm.lab.plan.machines import read_machine
+from cegm.lab.forecast import machine as machine_module
+from cegm.lab.forecast.machine import HERE, read_machine
 
 GOOD = {
     "kind": "cuda", "devices": 4, "memory": 1e9, "float32_flops": 1e12, "bfloat16_flops": 4e12, "memory_bandwidth": 1e11,
@@ -95,3 +97,19 @@ def test_devices_that_nothing_connects(written):
     machine = read_machine(written(network_bandwidth=None), "mine")
     with pytest.raises(ValueError, match="devices=5: machine 'mine' has 4 a node and no network_bandwidth"):
         machine.link(5)
+
+
+def test_the_machine_that_runs_this(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine_module, "SIDE", {"cpu": 64, "cuda": 64})
+    found = read_machine("", HERE)
+    assert (found.name, found.devices, found.price_per_device_hour) == ("here", 1, None)
+    assert found.kind == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert min(found.memory, found.float32_flops, found.memory_bandwidth) > 1e6
+    (tmp_path / "machines.yaml").write_text(yaml.safe_dump({HERE: GOOD}))
+    assert read_machine(str(tmp_path / "machines.yaml"), HERE).devices == 4  # a file that says otherwise wins
+
+
+def test_its_speed_is_that_of_the_fastest_of_some_products(monkeypatch):
+    clock = iter([0.0, 9.0, 10.0, 12.0, 12.0, 13.0, 13.0, 17.0, 17.0, 19.0, 19.0, 21.0])
+    monkeypatch.setattr(machine_module.time, "perf_counter", lambda: next(clock))
+    assert machine_module._seconds(lambda: None) == 1.0

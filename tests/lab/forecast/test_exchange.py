@@ -1,21 +1,17 @@
 """Bytes on the wire, against sums by hand; who owns what."""
 
 import pytest
-import torch
 
-from cegm.lab.plan.communication import all_reduce, sent, spread
-from cegm.lab.plan.ownership import owned
-from cegm.lab.plan.weights import Weight
+from cegm.lab.forecast.exchange import all_reduce, owned, sent_by_ddp, sent_by_fsdp, spread
+from cegm.lab.forecast.weights import Weight
 
 
 def matrix(name, outputs, inputs, contexts=0):
     size = 4 * outputs * inputs
-    return Weight(
-        name, "matrix", (outputs, inputs), size, size, contexts, 25 * bool(contexts), pieces=((outputs, inputs, 0, 0),)
-    )
+    return Weight(name, (outputs, inputs), size, size, contexts=contexts, pieces=((outputs, inputs, 0, 0),))
 
 
-VECTOR = Weight("norm", "adamw", (6,), 24, 52)
+VECTOR = Weight("norm", (6,), 24, 52)
 
 
 def test_rings():
@@ -26,7 +22,7 @@ def test_rings():
 
 def test_ddp_by_hand():
     weights = [matrix("a", 6, 2, contexts=148), VECTOR]  # 48 and 24 bytes of weights
-    out = sent(weights, owned(weights, 4), False, 0, 4, 8)
+    out = sent_by_ddp(weights, 4)
     assert out.gradients == 2 * (48 + 24) * 3 / 4
     assert out.contexts == 2 * 148 * 3 / 4
     assert out.weights == out.matrices == 0
@@ -35,24 +31,17 @@ def test_ddp_by_hand():
 def test_fsdp_by_hand():
     weights = [matrix("a", 8, 4), matrix("b", 4, 4), VECTOR]  # 128, 64 and 24 bytes
     parts = owned(weights, 4)
-    out = sent(weights, parts, True, 0, 2, 3)
+    out = sent_by_fsdp(weights, parts, 54 * 2, 3)
     # the busiest owns a: it sends its quarter of b's gradient, and three quarters of a's direction
     assert out.matrices == 64 / 4 + 128 * 3 / 4
     assert out.gradients == 3 * 216 * 3 / 4  # after each of three micro-batches
     assert out.weights == 3 * 2 * (54 * 2) * 3 / 4  # 54 entries of two bytes, forward and backward
 
 
-def test_frozen_weights_are_gathered_but_have_no_gradients():
-    weights = [VECTOR]
-    plain, frozen = (sent(weights, owned(weights, 2), True, entries, 4, 1) for entries in (0, 100))
-    assert frozen.weights - plain.weights == 2 * 400 / 2
-    assert frozen.gradients == plain.gradients
-
-
 def test_adamw_owns_nothing():
     parts = owned([VECTOR], 3)
     assert parts == [[], [], []]
-    assert sent([VECTOR], parts, True, 0, 4, 1).matrices == 0
+    assert sent_by_fsdp([VECTOR], parts, 24, 1).matrices == 0
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 7, 64])
@@ -71,7 +60,6 @@ def test_the_heaviest_goes_first_to_the_least_loaded():
 
 
 def test_a_fused_weight_has_one_owner_and_the_work_of_its_pieces():
-    fused = Weight("qkv", "matrix", (12, 4), 192, 192, pieces=((4, 4, 0, 0),) * 3)
+    fused = Weight("qkv", (12, 4), 192, 192, pieces=((4, 4, 0, 0),) * 3)
     assert fused.work == 3 * 4**3
     assert owned([fused], 2) == [[fused], []]
-    assert fused.polar_precision == torch.float32

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cegm.lab.plan.weights import Weight
+from cegm.lab.forecast.weights import Weight
 
 UPDATE_COPIES = 5
 """Of the largest batch of equal shapes that an update holds at a time: gradient, entangled gradient, and three of the polar iteration."""
@@ -56,25 +56,18 @@ class Memory:
         return self.weights + self.state + max(forward, update)
 
 
-def sharded_state(weights: Sequence[Weight], owned: Sequence[Weight], devices: int) -> float:
-    """State of a device that owns these matrices whole and a shard of everything else."""
-    return sum(w.state for w in owned) + sum(w.state * w.shard(devices) for w in weights if not w.pieces)
-
-
 def update_temporaries(matrices: Sequence[Weight]) -> float:
     """Bytes that Algorithm 1 holds beside state and gradients while it updates these matrices; those of equal shape go together.
 
     The direction of the batch before is still there.
     """
     batches: dict[tuple[int, ...], float] = defaultdict(float)
-    for weight in matrices:
-        for outputs, inputs, *widths in weight.pieces:
-            batches[(outputs, inputs, *widths)] += 4.0 * outputs * inputs
+    for piece in (piece for weight in matrices for piece in weight.pieces):
+        batches[piece] += 4.0 * piece[0] * piece[1]
     if not batches:
         return 0.0
     before, largest = sorted([0.0, *batches.values()])[-2:]
-    mapped = any(any(widths) for _, _, *widths in batches)
-    return before + largest * (UPDATE_COPIES + MAP_COPIES * mapped)
+    return before + largest * (UPDATE_COPIES + MAP_COPIES * any(any(piece[2:]) for piece in batches))
 
 
 def adamw_temporaries(sizes: Sequence[float], device: str) -> float:
@@ -87,9 +80,8 @@ def adamw_temporaries(sizes: Sequence[float], device: str) -> float:
 
 def refresh_temporaries(matrices: Sequence[Weight]) -> float:
     """Bytes that a refresh of these matrices' maps holds beside what was recorded."""
-    batches: dict[tuple[int, ...], float] = defaultdict(float)
-    for weight in matrices:
-        for outputs, inputs, *widths in weight.pieces:
-            for features, width in zip((inputs, outputs), widths, strict=True):
-                batches[features, width] += 4.0 * features * width
+    batches: dict[tuple[int, int], float] = defaultdict(float)
+    for outputs, inputs, *widths in (piece for weight in matrices for piece in weight.pieces):
+        for features, width in zip((inputs, outputs), widths, strict=True):
+            batches[features, width] += 4.0 * features * width
     return MAPPING_COPIES * max(batches.values(), default=0.0)

@@ -1,1 +1,0 @@
-"""What a run would take, before it is paid for: memory, time, communication and money per method. Reads configurations, trains nothing."""
