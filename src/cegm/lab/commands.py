@@ -176,9 +176,7 @@ def _plan(known: argparse.Namespace) -> int:
 def _declare_evaluate(parser: argparse.ArgumentParser) -> None:
     from cegm.lab.tasks.evaluation import EvaluateConfig
 
-    parser.add_argument(
-        "model_name_or_path", metavar="MODEL", help="local folder or hub name of a causal language model"
-    )
+    parser.add_argument("model_name_or_path", metavar="MODEL", help="local folder, GGUF file or hub name, or smollm2")
     _add_fields(parser, EvaluateConfig, omit="model_name_or_path")
     parser.set_defaults(run=_evaluate)
 
