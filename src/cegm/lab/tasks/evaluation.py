@@ -48,7 +48,7 @@ class EvaluateConfig(Declared):
         ValueError: In one line, for anything that could not run.
     """
 
-    model_name_or_path: str = option("", "local folder or hub name of a causal language model")
+    model_name_or_path: str = option("", "local folder, GGUF file or hub name of a causal language model, or smollm2")
     axes: str = option("all", "axes of the paper, comma-separated")
     data: str = option(WORLD, "world (the generated forms), or a folder of public sets (docs/axes.md)")
     items: int = option(128, "items per level of an axis", low=1)

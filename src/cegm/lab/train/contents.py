@@ -10,12 +10,13 @@ from pathlib import Path
 
 from cegm.durable import sha256
 from cegm.lab.files import ROW_SUFFIXES, text_files, walk
+from cegm.lab.models.names import gguf_of
 from cegm.lab.train.adapters import adapted_model
 from cegm.lab.train.run_config import FRESH_MODELS, WORLD
 
 NOT_OF_A_MODEL = (
     "README.md", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt", "trainer_state.json", "training_args.bin", "run_state.json",
-    "manifest.json",
+    "manifest.json", "source.json",
 )  # fmt: skip
 """Files that lie beside a model and say nothing about it."""
 
@@ -55,8 +56,10 @@ def _kind(path: Path) -> str:
 
 
 def model_hash(name: str) -> str | None:
-    """Hash of the files of a model's folder, and for adapters of the model below them; None for what is no folder here."""
-    folder = Path(name)
+    """Hash of the files of a model's folder, and for adapters of the model below them, or of a GGUF file; None for what is neither."""
+    folder, source = Path(name), gguf_of(name)
+    if source is not None:
+        return file_hash(source)
     if name in FRESH_MODELS or not folder.is_dir():
         return None
     files = [path for path in walk(folder)[0] if path.name not in NOT_OF_A_MODEL and _is_read(path.relative_to(folder))]

@@ -1,4 +1,4 @@
-"""Model and tokenizer of a run: from a folder or the hub, or a fresh small one; LoRA adapters; hashes of weights."""
+"""Model and tokenizer of a run: from a folder, a file or the hub, or a fresh small one; LoRA adapters; hashes of weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from transformers import (
     PreTrainedTokenizerFast,
     set_seed,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from cegm.lab.models.conversion import loadable
 from cegm.lab.train.adapters import adapted_model
 from cegm.lab.train.run_config import WORLD, RunConfig
 from cegm.sharding import whole
@@ -79,9 +81,11 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
     name, adapted = config.model_name_or_path, adapted_model(config.model_name_or_path)
     if adapted and not (Path(name) / "tokenizer_config.json").exists():
         name = adapted
+    folder = loadable(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
+        pretrained_config(config)  # where there is no language model at all, that is what is said
         raise _not_loaded("tokenizer", config, error) from error
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
         raise ValueError(
@@ -184,13 +188,25 @@ def fresh_config(name: str, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
 
 
 def pretrained_config(config: RunConfig) -> PretrainedConfig:
-    """Configuration of a model from a folder or the hub; ValueError where there is none that transformers can read."""
-    name = adapted_model(config.model_name_or_path) or config.model_name_or_path
+    """Configuration of a model from a folder or the hub.
+
+    ValueError where there is none that transformers can read, or one of no causal language model.
+    """
+    folder = _base(config)
     try:
-        settings: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code)
+        settings: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded("model", config, error) from error
+    if type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(settings, "auto_map"):
+        raise ValueError(
+            f"{config.model_name_or_path} is a {settings.model_type} model, which predicts no next words; give a causal language model"
+        )
     return settings
+
+
+def _base(config: RunConfig) -> str:
+    """What transformers is to load: of adapters the model below them, of a GGUF file what was made of it."""
+    return loadable(adapted_model(config.model_name_or_path) or config.model_name_or_path)
 
 
 def _fresh(settings: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -211,11 +227,11 @@ def _clear_stream(model: Any) -> None:
 
 
 def _pretrained(config: RunConfig, device: torch.device) -> PreTrainedModel:
-    adapted = adapted_model(config.model_name_or_path)
+    adapted, folder = adapted_model(config.model_name_or_path), _base(config)
     try:
         # Weights stay in float32; bf16 means autocast, so that small updates are not rounded away.
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            adapted or config.model_name_or_path,
+            folder,
             dtype=torch.float32,
             trust_remote_code=config.trust_remote_code,
             device_map=None if device.type == "cpu" else device,

@@ -43,7 +43,10 @@ class RunConfig(Declared):
         ValueError: For what cannot work, in one line that names the value and the remedy.
     """
 
-    model_name_or_path: str = option("tiny", "local folder, hub name, or a fresh model: tiny, small, reader")
+    model_name_or_path: str = option(
+        "tiny",
+        "local folder, GGUF file, hub name or smollm2 (docs/finetuning.md), or a fresh model: tiny, small, reader",
+    )
     data: str = option(
         WORLD, "world (generated), a .jsonl, .txt or .md file, a folder of .txt and .md, or a hub data set"
     )
