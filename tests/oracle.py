@@ -113,10 +113,12 @@ def normalized(mapped, kind):
 class SlowCEGM:
     """Algorithm 1, lines 7 to 12, for one weight (outputs x inputs), one step at a time."""
 
-    def __init__(self, weight, *, lr, options):
+    def __init__(self, weight, *, lr, options, home=None):
+        self.home = home
         self.weight = weight.double().clone()
         self.lr, self.o = lr, options
         self.momentum = torch.zeros_like(self.weight)
+        self.squares = torch.zeros_like(self.weight)
         self.s = self.t = None
         self.phi_p = self.phi_q = None
         self.row_moment = torch.zeros(weight.shape[0], 1, dtype=torch.float64)
@@ -168,12 +170,23 @@ class SlowCEGM:
 
         mapped = entangled if o["map_first"] else self.map(entangled)  # line 9
 
-        direction = normalized(mapped, o["normalize"])  # line 10
+        self.squares = o["aux_betas"][1] * self.squares + (1 - o["aux_betas"][1]) * gradient**2
+        if o["normalize"] == "adam":
+            first = 1 - (1 - self.coefficient) ** (self.steps + 1)
+            second = 1 - o["aux_betas"][1] ** (self.steps + 1)
+            direction = mapped / first / ((self.squares / second).sqrt() + o["eps"])
+        else:
+            direction = normalized(mapped, o["normalize"])  # line 10
         if o["row_moment"]:
             decay = o["aux_betas"][1]
             self.row_moment = decay * self.row_moment + (1 - decay) * (direction**2).mean(dim=1, keepdim=True)
             balanced = direction / (self.row_moment.sqrt() + o["eps"])
             direction = balanced * direction.norm() / balanced.norm()
+
+        if self.home is not None:  # away from home contexts, at the norm it had
+            turned = direction @ phi(self.home[0], -o["retain_power"], o["retain_damping"])
+            turned = phi(self.home[1], -o["retain_gradient_power"], o["retain_damping"]) @ turned
+            direction = turned * direction.norm() / turned.norm()
 
         decay = self.lr * o["weight_decay"]  # line 11
         if o["cautious"]:
@@ -181,7 +194,7 @@ class SlowCEGM:
         else:
             self.weight = self.weight * (1 - decay)
         scale = {
-            "match_adamw": 0.2 * math.sqrt(max(outputs, inputs)),
+            "match_adamw": 1.0 if o["normalize"] == "adam" else 0.2 * math.sqrt(max(outputs, inputs)),
             "spectral": math.sqrt(max(1, outputs / inputs)),
             "none": 1.0,
         }[o["layer_scale"]]

@@ -128,6 +128,7 @@ def test_both_sides_of_the_map_agree_with_the_oracle(power, gradient_power, scor
         {"normalize": "spectral"},
         {"normalize": "frobenius", "layer_scale": "spectral"},
         {"normalize": "none", "layer_scale": "none"},
+        {"normalize": "adam", "row_moment": False, "gradient_power": 0},
         {"heads": 2, "power": -0.5},
         {"refresh_every": 3, "recurrence": 0.5, "heads": 1},
         {"refresh_every": 2, "recurrence": 0.95, "power": -0.5, "heads": 2},

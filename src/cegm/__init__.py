@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cegm.explanation import explain
+    from cegm.home import card
     from cegm.loss import EntanglementLoss
     from cegm.optimizer import CEGM
 
@@ -19,9 +20,14 @@ __version__ = "0.2.0"
 MEANING = 3
 """Of a run: raised with every change of this package after which the same inputs give other results; results are named by it, too."""
 
-__all__ = ["CEGM", "EntanglementLoss", "__version__", "explain"]
+__all__ = ["CEGM", "EntanglementLoss", "__version__", "card", "explain"]
 
-_HOMES = {"CEGM": "cegm.optimizer", "EntanglementLoss": "cegm.loss", "explain": "cegm.explanation"}
+_HOMES = {
+    "CEGM": "cegm.optimizer",
+    "EntanglementLoss": "cegm.loss",
+    "card": "cegm.home",
+    "explain": "cegm.explanation",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -117,6 +117,12 @@ class Matrix:
         return of_expert(statistics, self.expert, self.assignment.experts)
 
     @property
+    def number(self) -> int:
+        """Its place among the matrices of the parameter."""
+        edges = list(accumulate(self.assignment.pieces, initial=0))
+        return self.expert * len(self.assignment.pieces) + edges.index(self.start)
+
+    @property
     def name(self) -> str:
         """Name of the layer, with number of the expert and rows of the piece where there are several."""
         places = [str(self.expert)] if self.assignment.experts > 1 else []

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,23 +19,25 @@ from torch.optim.optimizer import ParamsT
 
 from cegm.assignment import Assignment, Matrix, Role, stack
 from cegm.auxiliary import adamw_step, follow_device, require_dense
+from cegm.context.card import ContextCard
 from cegm.diagnostics import diagnose
 from cegm.grouped import GroupedByRole
 from cegm.mapping.coefficient import FOLLOWS_LOSS, advance, observe
-from cegm.mapping.normalize import balance_rows, layer_scale, normalize, polar_dtype
+from cegm.mapping.normalize import adam_direction, balance_rows, layer_scale, normalize, polar_dtype
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.options import RECOMMENDED, OptionValues, Preset, named, resolve
 from cegm.owners import Owners
 from cegm.param_groups import Group
 from cegm.ranks import mean_over_ranks
 from cegm.refresh import Contexts
+from cegm.retained import Retention
 from cegm.sharding import is_sharded
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SHAPES_LAYERS = ("power", "gradient_power", "scores", "exclude_sink", "hierarchy", "heads")
-"""Options that decide what a layer records."""
+SHAPES_LAYERS = ("power", "gradient_power", "scores", "exclude_sink", "hierarchy", "heads", "retain")
+"""Options that decide what a layer records, and the hash of the context card."""
 
 
 class CEGM(GroupedByRole):
@@ -51,8 +54,11 @@ class CEGM(GroupedByRole):
         lr: Learning rate, >= 0. With `layer_scale="match_adamw"` a rate tuned for AdamW carries over.
         model: Where `params` live, when `params` is no model. Without any model contexts cannot be seen: the base
             optimizer is left, and a warning says so.
-        preset: `recommended` (what won the comparison), `paper` (the letter of Algorithm 1), `lite` (least memory).
+        preset: `recommended` (what won the comparison), `paper` (the letter of Algorithm 1), `lite` (least memory),
+            `finetune` (Adam's direction, for models that are trained already).
             Fills in every option below that is left at None; `repr(optimizer)` shows the result.
+        retain: A context card (`cegm.card`, `cegm card`) or its path: steps keep away from what home contexts use, so that
+            the model forgets less of what it knew. Adapters that have not begun are turned away from it, too.
         group_patterns: Ordered (shell pattern over parameter names, `matrix` or `adamw`) pairs that override the
             automatic roles.
         given: Any of the options in `cegm.options.OptionValues`, by name; docs/method.md has their table. Under a
@@ -60,7 +66,7 @@ class CEGM(GroupedByRole):
             or a closure; `hierarchy` keeps output gradients until the backward pass has left the last sharer.
 
     Raises:
-        ValueError: A value outside its range, a model without any matrix, a complex parameter, one that is sharded in
+        ValueError: A value outside its range, a card of another model, a model without any matrix, a complex parameter, one that is sharded in
             another way than `fully_shard` does, or patterns that match nothing.
         TypeError: `params` is not what torch accepts.
     """
@@ -73,11 +79,15 @@ class CEGM(GroupedByRole):
         *,
         model: nn.Module | None = None,
         preset: Preset = "recommended",
+        retain: ContextCard | str | Path | None = None,
         group_patterns: Sequence[tuple[str, Role]] = (),
         **given: Unpack[OptionValues],
     ) -> None:
         options = resolve(preset, {"lr": lr, **given})
         self.preset = preset
+        root = params if isinstance(params, nn.Module) else model
+        self._retention = None if retain is None else Retention(retain, root)
+        options["retain"] = "" if self._retention is None else self._retention.card.hash
         self._assignments: dict[Tensor, Assignment] = {}
         self._owners = Owners(self._assignments)
         self._contexts = Contexts(self._assignments, self._owners)
@@ -87,11 +97,15 @@ class CEGM(GroupedByRole):
                 "CEGM was given no model, so it cannot see contexts and works as its base optimizer; pass model=model",
                 stacklevel=2,
             )
+        if self._retention is not None:
+            self._retention.begin_adapters(self.matrices(), options)
 
     def _begin_watching(self, parameters: Sequence[Tensor], group: Group) -> None:
         if group["role"] != "matrix" or not parameters:
             return
         self._owners.add(parameters)
+        if self._retention is not None:
+            self._retention.require_known(self._assignments[p] for p in parameters)
         if group["power"] or group["gradient_power"]:
             for parameter in parameters:
                 self._contexts.watch(parameter, group)
@@ -133,12 +147,14 @@ class CEGM(GroupedByRole):
             for matrices in self.equal_shapes(gradients):
                 gradient = stack(matrices, gradients)  # line 6, (matrices, outputs, inputs)
                 self._compare(gradient, matrices, group)  # for line 12
+                self._square(gradient, matrices, group)  # for line 10
                 if group["map_first"]:
                     mapped = self._entangle(self._map(gradient, matrices), matrices, group)  # line 9, then line 7
                 else:
                     entangled = self._entangle(gradient, matrices, group)  # line 7
                     mapped = self._map(entangled, matrices)  # line 9
                 direction = self._normalize(mapped, matrices, group, group["aux_betas"][1])  # line 10
+                direction = self._retain(direction, matrices, group)  # away from home contexts
                 if not self._owners.keep(direction, matrices):
                     weights = [m.view(m.assignment.parameter) for m in matrices]
                     self._update(weights, list(direction), matrices[0].shape, group)  # line 11
@@ -209,13 +225,38 @@ class CEGM(GroupedByRole):
 
     def _normalize(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any], decay: float) -> Tensor:
         """Line 10, and the row moment after it, which keeps `decay` of its past; 1 leaves it as it is."""
-        direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device))
+        if group["normalize"] == "adam":
+            direction = self._adam_direction(mapped, matrices, group)
+        else:
+            direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device))
         if group["row_moment"]:
             moments = [self._row_moment(matrix) for matrix in matrices]
             stacked = torch.stack(moments)  # (matrices, outputs, 1)
             direction = balance_rows(direction.float(), stacked, decay, group["eps"])
             torch._foreach_copy_(moments, list(stacked))
         return direction
+
+    def _square(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> None:
+        """The running second moment of every entry, and how many gradients are in it, where line 10 is Adam's."""
+        if group["normalize"] != "adam":
+            return
+        for matrix, each in zip(matrices, gradient, strict=True):
+            assignment, state = matrix.assignment, self.state[matrix.assignment.parameter]
+            if "second_moment" not in state:
+                state["second_moment"] = torch.zeros_like(state["momentum"])
+                state["seen"] = torch.zeros(assignment.experts * len(assignment.pieces), dtype=torch.int64)
+            matrix.view(state["second_moment"]).lerp_(each.square(), 1.0 - group["aux_betas"][1])
+            state["seen"][matrix.number] += 1
+
+    def _adam_direction(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
+        states = [self.state[m.assignment.parameter] for m in matrices]
+        moments = torch.stack([m.view(s["second_moment"]) for m, s in zip(matrices, states, strict=True)])
+        seen = [int(s["seen"][m.number]) for m, s in zip(matrices, states, strict=True)]
+        return adam_direction(mapped, moments, seen, group["entanglement"], group["aux_betas"][1], group["eps"])
+
+    def _retain(self, direction: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
+        """After line 10: `E^ <- Tq(T) E^ Phi(S)` over home contexts, at the norm it had."""
+        return direction if self._retention is None else self._retention.turned(direction, matrices, group)
 
     def _row_moment(self, matrix: Matrix) -> Tensor:
         assignment, state = matrix.assignment, self.state[matrix.assignment.parameter]
@@ -235,7 +276,7 @@ class CEGM(GroupedByRole):
                 weight.mul_(1.0 - lr * group["weight_decay"] * mask)
         else:
             torch._foreach_mul_(weights, 1.0 - lr * group["weight_decay"])
-        torch._foreach_add_(weights, directions, alpha=-lr * layer_scale(group["layer_scale"], *shape))
+        torch._foreach_add_(weights, directions, alpha=-lr * layer_scale(group, *shape))
 
     # ------------------------------------------------------------------ contexts
 
@@ -303,7 +344,7 @@ class CEGM(GroupedByRole):
         """After a copy or a load: options from before which a state comes are off, and layers record when due."""
         super().__setstate__(state)
         for group in self.param_groups:
-            for name, value in RECOMMENDED.items():
+            for name, value in {**RECOMMENDED, "retain": ""}.items():
                 group.setdefault(name, value)
         self._owners.take(self.state)
         self._contexts.learn(self.state)
@@ -330,9 +371,10 @@ class CEGM(GroupedByRole):
         """Options that shaped the entanglement layers cannot change with a checkpoint."""
         for group, saved in zip(self.param_groups, saved_groups, strict=False):
             for name in SHAPES_LAYERS if group["role"] == "matrix" else ():
-                if saved.get(name, RECOMMENDED[name]) != group[name]:
+                before = saved.get(name, RECOMMENDED.get(name, ""))
+                if before != group[name]:
                     raise ValueError(
-                        f"the checkpoint was made with {name}={saved.get(name, RECOMMENDED[name])!r}, this optimizer has "
+                        f"the checkpoint was made with {name}={before!r}, this optimizer has "
                         f"{name}={group[name]!r}; build it with the same option"
                     )
 

@@ -22,10 +22,10 @@ if typing.TYPE_CHECKING:
 else:
     from typing import TypedDict
 
-Preset = Literal["recommended", "paper", "lite"]
+Preset = Literal["recommended", "paper", "lite", "finetune"]
 Scores = Literal["uniform", "attention", "gradient", "alignment", "random", "shuffled"]
 Hierarchy = Literal["layer", "block", "model"]
-Normalize = Literal["polar", "spectral", "frobenius", "none"]
+Normalize = Literal["polar", "spectral", "frobenius", "adam", "none"]
 LayerScale = Literal["match_adamw", "spectral", "none"]
 Coefficient = Literal["constant", "progress", "plateau", "cosine", "hypergradient"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -110,7 +110,7 @@ class OptionValues(TypedDict, total=False):
         ),
     ]
     nesterov: Annotated[
-        bool, Option(True, "look ahead along the momentum: l G + (1 - l) G_t for G_t", presets={"paper": False})
+        bool, Option(True, "look ahead along the momentum: l G + (1 - l) G_t for G_t", presets={"paper": False, "finetune": False})
     ]
     scores: Annotated[Scores, Option("uniform", "context scores f of line 8")]
     exclude_sink: Annotated[bool, Option(False, "give the first position of each row no weight in contexts")]
@@ -144,7 +144,7 @@ class OptionValues(TypedDict, total=False):
         float, Option(0.0, "p of the context map over the inputs; 0 is off, +1 the paper's", presets={"paper": 1.0})
     ]
     gradient_power: Annotated[
-        float, Option(-1.0, "q of the context map over the output gradients; 0 is off", presets={"paper": 0.0})
+        float, Option(-1.0, "q of the context map over the output gradients; 0 is off", presets={"paper": 0.0, "finetune": 0.0})
     ]
     damping: Annotated[
         float, Option(0.1, "e of (S/s + e I)^p, relative to the mean eigenvalue", 0, presets={"paper": 0.0})
@@ -155,12 +155,21 @@ class OptionValues(TypedDict, total=False):
     ]
     flow_gain: Annotated[float, Option(0.09, "g of the flow, how strongly the context feeds it", 0)]
     flow_decay: Annotated[float, Option(1.0, "d of the flow, how fast it fades; refused where g rho(Phi) >= d", 0)]
-    normalize: Annotated[Normalize, Option("polar", "line 10", presets={"paper": "spectral"})]
+    normalize: Annotated[Normalize, Option("polar", "line 10", presets={"paper": "spectral", "finetune": "adam"})]
     row_moment: Annotated[
         bool,
         Option(
-            True, "divide output rows by their running root mean square (arXiv 2510.05491)", presets={"paper": False}
+            True, "divide output rows by their running root mean square (arXiv 2510.05491)", presets={"paper": False, "finetune": False}
         ),
+    ]
+    retain_power: Annotated[
+        float, Option(1.0, "r of the map S^-r over home contexts after line 10, once a context card is given", 0)
+    ]
+    retain_gradient_power: Annotated[
+        float, Option(0.0, "the same over home demands, of which the card has to know", 0)
+    ]
+    retain_damping: Annotated[
+        float, Option(0.01, "e of (S/s + e I)^-r over home contexts, relative to the mean eigenvalue", 0, above=True)
     ]
     layer_scale: Annotated[
         LayerScale,
@@ -178,7 +187,14 @@ class OptionValues(TypedDict, total=False):
     aux_lr: Annotated[float | None, Option(None, "learning rate of embeddings, head and vectors; None: lr", 0)]
     aux_betas: Annotated[
         tuple[float, float],
-        Option((0.9, 0.95), "AdamW betas of these; the second is the row moment's decay, too", 0, 1, below=True),
+        Option(
+            (0.9, 0.95),
+            "AdamW betas of these; the second is the decay of row moments and of Adam's direction, too",
+            0,
+            1,
+            below=True,
+            presets={"finetune": (0.9, 0.999)},
+        ),
     ]
     aux_weight_decay: Annotated[
         float | None, Option(None, "weight decay of embeddings and head (vectors have none); None: weight_decay", 0)
@@ -202,7 +218,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     preset: {name: option.presets[preset] for name, option in OPTIONS.items() if preset in option.presets}
     for preset in get_args(Preset)
 }
-"""Where each preset differs from `recommended`: `paper` is the letter of Algorithm 1, `lite` keeps next to nothing beside the momentum."""
+"""Where each preset differs from `recommended`: `paper` is the letter of Algorithm 1, `lite` keeps next to nothing beside the momentum, `finetune`
+has Adam's direction for models that are trained already, so that with a context card it costs what AdamW costs."""
 
 
 def named(function: Any) -> Any:
@@ -285,6 +302,11 @@ def _check_together(options: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{name}={power} with damping=0 inverts what no context has shown; use damping above 0, such as 0.1"
             )
+    if options["normalize"] == "adam" and (options["power"] or options["gradient_power"]):
+        raise ValueError(
+            "normalize='adam' keeps moments of the raw gradient, whose size a map over contexts changes; set power=0 and"
+            " gradient_power=0, as preset='finetune' does"
+        )
     if options["flow_time"] and not (options["power"] or options["gradient_power"]):
         raise ValueError(
             f"flow_time={options['flow_time']:g} has no map to flow through; set power or gradient_power, or flow_time=0"

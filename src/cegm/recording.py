@@ -94,6 +94,19 @@ class Recorders:
                 state[parameter]["transposed"] = torch.tensor([int(recorder.transposed)])
                 self._assignments[parameter] = replace(a, transposed=recorder.transposed, pieces=(a.inputs,))
 
+    def record(self) -> None:
+        """Has every layer record whatever passes from now on."""
+        for recorder in self._recorders.values():
+            recorder.recording = True
+
+    def collected(self, parameter: Tensor) -> list[tuple[int, dict[str, Tensor]]]:
+        """The means that the layers of one weight recorded, by expert and side; an expert that no token reached has none."""
+        layers = self._recorders[parameter].layers
+        means = [(expert, each) for expert, layer in enumerate(layers) if (each := layer.collect()) is not None]
+        if len(layers) > 1:  # an expert whose tokens the loss does not reach keeps what it has
+            means = [(expert, each) for expert, each in means if bool(layers[expert].mass_carrier.grad)]
+        return means
+
     def begin_late(self, parameters: Iterable[Tensor]) -> None:
         """Has weights whose backward pass is over already record at the next step."""
         for parameter in parameters:

@@ -92,10 +92,7 @@ class Contexts(Recorders):
         recorder = self._recorders.get(parameter)
         if recorder is None or not recorder.recording or parameter.grad is None:
             return []
-        collected = [(expert, layer.collect()) for expert, layer in enumerate(recorder.layers)]
-        means = [(expert, each) for expert, each in collected if each is not None]
-        if len(recorder.layers) > 1:  # an expert whose tokens the loss does not reach keeps what it has
-            means = [(expert, each) for expert, each in means if bool(recorder.layers[expert].mass_carrier.grad)]
+        means = self.collected(parameter)
         if not means and bool(local(parameter.grad).any()):
             self._warn_unseen(recorder)
         recorder.rest()

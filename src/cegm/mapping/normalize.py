@@ -7,7 +7,7 @@ zero, and one whose norm is below `eps` is not amplified to a full step.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -155,10 +155,30 @@ def balance_rows(direction: Tensor, moments: Tensor, decay: float, eps: float) -
     return direction * (factors * (before / after.clamp_min(eps)))
 
 
-def layer_scale(kind: LayerScale, outputs: int, inputs: int) -> float:
-    """By which the learning rate of a layer of this shape is multiplied (line 11)."""
+def adam_direction(
+    mapped: Tensor, moments: Tensor, seen: Sequence[int], coefficient: float, decay: float, eps: float
+) -> Tensor:
+    """`E` over the root of the running second moment of the raw gradient, entry by entry, as Adam has it (arXiv 1412.6980).
+
+    Args:
+        mapped: `E`, shape (matrices, outputs, inputs).
+        moments: Running means of squares, of the same shape.
+        seen: How many gradients are in the moments of each matrix.
+        coefficient: `l` of line 7, the weight of the newest gradient in `E`.
+        decay: What the moments keep of their past per step, in [0, 1).
+        eps: Added to the root.
+    """
+    first = [1.0 - (1.0 - coefficient) ** count for count in seen]
+    second = [1.0 - decay**count for count in seen]
+    first_factor, second_factor = (mapped.new_tensor(each)[:, None, None] for each in (first, second))
+    return mapped / first_factor / ((moments / second_factor).sqrt() + eps)
+
+
+def layer_scale(options: Mapping[str, Any], outputs: int, inputs: int) -> float:
+    """By which the learning rate of a layer of this shape is multiplied (line 11); Adam's direction needs nothing to match AdamW."""
+    kind: LayerScale = options["layer_scale"]
     if kind == "match_adamw":
-        return float(0.2 * math.sqrt(max(outputs, inputs)))
+        return 1.0 if options["normalize"] == "adam" else float(0.2 * math.sqrt(max(outputs, inputs)))
     return math.sqrt(max(1.0, outputs / inputs)) if kind == "spectral" else 1.0
 
 

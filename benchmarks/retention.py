@@ -1,0 +1,242 @@
+"""Fine-tunes a small model on new text with and without a context card: what it learned against what it forgot.
+
+    python benchmarks/retention.py --data FOLDER --output benchmarks/results/retention/small.jsonl --seeds 0,1,2
+    python benchmarks/retention.py --data FOLDER --output ... --seeds 1000 --rules adamw,adam_own --domains irc
+
+A byte model of .8 million weights is trained on novels first, once, and kept beside the log (not in git). Then every rule
+goes on from it for 100 steps of 8 x 256 bytes on another kind of text, at several learning rates: a rule is a front of
+new loss against forgetting, never one rate. `forgotten` is the rise of the loss on novels that nobody trained on,
+`general` that on an encyclopedia that no card has seen, `divergence` the mean KL divergence per byte from the model before
+on text that it wrote itself. A line that the log already holds is not repeated. FOLDER holds general_novels, chat_irc,
+tech_peps, legal_sitepolicy and wikitext2_eval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import text
+from cegm import CEGM, card
+from cegm.context.card import ContextCard, Spectrum
+from model import LanguageModel
+
+ROWS, LENGTH, STEPS, WARMUP = 8, 256, 100, 10
+HOME_STEPS, HOME_ROWS, HOME_RATE = 2400, 16, 0.01
+HELD_OUT_ROWS, HELD_OUT_SEED = 64, 2**31
+CARD_ROWS = 128
+DOMAINS = {"irc": "chat_irc", "peps": "tech_peps", "legal": "legal_sitepolicy"}
+SUFFIXES = (".txt", ".rst", ".md")
+
+ADAM = {"normalize": "adam", "gradient_power": 0, "row_moment": False, "nesterov": False, "aux_betas": (0.9, 0.999)}
+MUON = {"gradient_power": 0, "row_moment": False, "entanglement": 0.05}
+SLOW, FAST = (3e-4, 6e-4, 1e-3, 2e-3, 3e-3, 6e-3), (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2)
+SLOW_KEPT, FAST_KEPT = (6e-4, 1e-3, 2e-3, 3e-3, 6e-3, 1.2e-2), (2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 4e-2)
+
+RULES: dict[str, dict[str, Any]] = {
+    "adamw": {"rates": SLOW, "options": ADAM},
+    "muon": {"rates": FAST, "options": MUON},
+    "cegm": {"rates": FAST, "options": {}},
+    "replay_5": {"rates": SLOW, "options": ADAM, "replay": 0.05},
+    "replay_12": {"rates": SLOW, "options": ADAM, "replay": 0.125},
+    "adam_own": {"rates": SLOW_KEPT, "options": ADAM, "card": "own"},
+    "muon_own": {"rates": FAST_KEPT, "options": MUON, "card": "own"},
+    "cegm_own": {"rates": FAST_KEPT, "options": {}, "card": "own"},
+    "adam_home": {"rates": SLOW_KEPT, "options": ADAM, "card": "home"},
+    "muon_home": {"rates": FAST_KEPT, "options": MUON, "card": "home"},
+    "muon_quarter": {"rates": FAST_KEPT, "options": MUON, "card": "own", "share": 0.25},
+    "muon_new": {"rates": FAST_KEPT, "options": MUON, "card": "new"},
+    "muon_rotated": {"rates": FAST_KEPT, "options": MUON, "card": "rotated"},
+    "muon_exchanged": {"rates": FAST_KEPT, "options": MUON, "card": "exchanged"},
+    "muon_own_replay_5": {"rates": FAST_KEPT, "options": MUON, "card": "own", "replay": 0.05},
+}
+"""What is compared: options of the optimizer, the text of its card (whole unless a share says otherwise), the share of home text among the rows."""
+
+
+class Reader(LanguageModel):
+    """The benchmarks' model, giving logits."""
+
+    def forward(self, tokens: Tensor) -> Tensor:  # (rows, length, vocabulary)
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x)
+        return F.linear(self.norm(x), self.embed.weight)
+
+
+def loss_of(model: Reader, tokens: Tensor) -> Tensor:
+    """Mean loss in nats per byte."""
+    return F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def folder_text(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Training and held-out bytes; joins and parts of chats are no text, and of a single file the last part is held out."""
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix in SUFFIXES and p.name.isascii() and _is_text(p)]
+    texts = [_plain(path) for path in files]
+    held_out = texts[:: text.VALIDATION_PART]
+    training = [each for index, each in enumerate(texts) if index % text.VALIDATION_PART]
+    return np.concatenate(training), np.concatenate(held_out)
+
+
+def _is_text(path: Path) -> bool:
+    return not any(word in path.name for word in ("LICENSE", "README", "SOURCE", "annotation", "tok", "FILES"))
+
+
+def _plain(path: Path) -> np.ndarray:
+    lines = path.read_text(encoding="utf-8", errors="replace").replace("\r", "").split("\n")
+    kept = "\n".join(line for line in lines if not line.startswith("==="))
+    return np.frombuffer(kept.encode(), dtype=np.uint8)
+
+
+def rows(data: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(text.rows(data, count, LENGTH, rng))
+
+
+@torch.no_grad()
+def own_rows(model: Reader, count: int, seed: int) -> Tensor:
+    """Text that the model writes, beginning with a line break, at temperature 1."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.full((count, 1), ord("\n"))
+    while tokens.shape[1] < LENGTH:
+        probabilities = model(tokens)[:, -1].softmax(-1)
+        tokens = torch.cat([tokens, torch.multinomial(probabilities, 1, generator=generator)], dim=1)
+    return tokens
+
+
+def factor(step: int, steps: int, warmup: int) -> float:
+    return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def fit(model: Reader, optimizer: CEGM, batches: list[Tensor], warmup: int) -> float:
+    """Trains on the batches; seconds."""
+    rates, begun = [group["lr"] for group in optimizer.param_groups], time.perf_counter()
+    for step, tokens in enumerate(batches):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor(step, len(batches), warmup)
+        loss_of(model, tokens).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.perf_counter() - begun
+
+
+def home_model(path: Path, novels: np.ndarray) -> Reader:
+    """The model that knows novels; trained when it is not there yet."""
+    torch.manual_seed(0)
+    model = Reader()
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        batches = [rows(novels, HOME_ROWS, rng) for _ in range(HOME_STEPS)]
+        fit(model, CEGM(model, lr=HOME_RATE, aux_lr=0.003), batches, 100)
+        torch.save(model.state_dict(), path)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
+def rotated(made: ContextCard) -> ContextCard:
+    """The same spectra in directions drawn at random."""
+    generator = torch.Generator().manual_seed(0)
+    turned: dict[int, Spectrum] = {}
+    for entry in made.contexts.values():
+        if id(entry) not in turned:
+            noise = torch.randn(entry.width, entry.width, generator=generator)
+            turned[id(entry)] = entry._replace(vectors=torch.linalg.qr(noise).Q[:, : entry.values.shape[-1]].contiguous())
+    contexts = {name: turned[id(entry)] for name, entry in made.contexts.items()}
+    return ContextCard(contexts, made.demands, made.samples, made.homes)
+
+
+def exchanged(made: ContextCard) -> ContextCard:
+    """Every layer with the contexts of the next block."""
+    blocks = max(int(name.split(".")[1]) for name in made.contexts) + 1
+    other = {name: ".".join(["blocks", str((int(name.split(".")[1]) + 1) % blocks), *name.split(".")[2:]]) for name in made.contexts}
+    return ContextCard({n: made.contexts[other[n]] for n in other}, made.demands, made.samples, made.homes)
+
+
+class Bench:
+    """The model that knows its home, texts, and cards made when first asked for."""
+
+    def __init__(self, data: Path, kept: Path, domain: str) -> None:
+        self.novels, self.novels_held_out = folder_text(data / "general_novels")
+        self.new, self.new_held_out = folder_text(data / DOMAINS[domain])
+        self.model = home_model(kept, self.novels)
+        _, general = (_plain(p) for p in sorted((data / "wikitext2_eval").rglob("*.txt"))[::-1][:2])
+        rng = np.random.default_rng(HELD_OUT_SEED)
+        held_out = {"new": self.new_held_out, "home": self.novels_held_out, "general": general}
+        self.held_out = {name: rows(each, HELD_OUT_ROWS, rng) for name, each in held_out.items()}
+        self.own_held_out = own_rows(self.model, 32, HELD_OUT_SEED)
+        self.before = self.losses(self.model)
+        self._cards: dict[tuple[str, float], ContextCard] = {}
+
+    @torch.no_grad()
+    def losses(self, model: Reader) -> dict[str, float]:
+        found = {name: float(loss_of(model, tokens)) for name, tokens in self.held_out.items()}
+        old, new = (m(self.own_held_out).log_softmax(-1) for m in (self.model, model))
+        return {**found, "divergence": float((old.exp() * (old - new)).sum(-1).mean())}
+
+    def card(self, kind: str, share: float) -> ContextCard:
+        if (kind, share) not in self._cards:
+            if kind in ("rotated", "exchanged"):
+                self._cards[kind, share] = {"rotated": rotated, "exchanged": exchanged}[kind](self.card("own", share))
+            else:
+                rng = np.random.default_rng(1)
+                texts = {"home": self.novels, "new": self.new}
+                tokens = own_rows(self.model, CARD_ROWS, 1) if kind == "own" else rows(texts[kind], CARD_ROWS, rng)
+                self._cards[kind, share] = card(self.model, tokens.split(16), share=share, home={"text": kind})
+        return self._cards[kind, share]
+
+    def run(self, rule: dict[str, Any], rate: float, seed: int, extra: dict[str, Any]) -> dict[str, Any]:
+        model = copy.deepcopy(self.model).train()
+        rng = np.random.default_rng(seed)
+        batches = [rows(self.new, ROWS, rng) for _ in range(STEPS)]
+        for tokens in batches if rule.get("replay") else ():
+            old = int((rng.random(ROWS) < rule["replay"]).sum())
+            tokens[:old] = rows(self.novels, old, rng)
+        options = {"weight_decay": 0.0, **rule["options"], **extra}
+        made = self.card(rule["card"], rule.get("share", 1.0)) if "card" in rule else None
+        seconds = fit(model, CEGM(model, lr=rate, retain=made, **options), batches, WARMUP)
+        after = self.losses(model.eval())
+        return {**{name: after[name] for name in after}, "forgotten": after["home"] - self.before["home"], "seconds": round(seconds, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rules", default=",".join(RULES))
+    parser.add_argument("--domains", default=",".join(DOMAINS))
+    parser.add_argument("--rates", default="", help="in place of the rule's own")
+    parser.add_argument("--option", action="append", default=[], help="NAME=VALUE for every rule, kept in the log")
+    options = parser.parse_args()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    extra = {name: json.loads(value) for name, value in (each.split("=", 1) for each in options.option)}
+    lines = options.output.read_text(encoding="utf-8").splitlines() if options.output.exists() else []
+    known = ("domain", "rule", "rate", "seed", "extra")
+    done = {tuple(json.dumps(json.loads(line)[key]) for key in known) for line in lines}
+    for domain in options.domains.split(","):
+        bench = Bench(options.data, options.output.parent / "home_model.pt", domain)
+        print(f"{domain}: before {bench.before}", flush=True)
+        for seed in map(int, options.seeds.split(",")):
+            for name in options.rules.split(","):
+                rates = [float(rate) for rate in options.rates.split(",")] if options.rates else RULES[name]["rates"]
+                for rate in rates:
+                    line = {"domain": domain, "rule": name, "rate": rate, "seed": seed, "extra": extra}
+                    if tuple(json.dumps(line[key]) for key in known) in done:
+                        continue
+                    line |= {"before": bench.before, **bench.run(RULES[name], rate, seed, extra)}
+                    with options.output.open("a", encoding="utf-8") as log:
+                        log.write(json.dumps(line) + "\n")
+                    print(f"{domain} {name} {rate:g} seed {seed}: new {line['new']:.3f} forgotten {line['forgotten']:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
