@@ -60,7 +60,7 @@ RULES: dict[str, dict[str, Any]] = {
     "muon_exchanged": {"rates": FAST_KEPT, "options": MUON, "card": "exchanged"},
     "muon_own_replay_5": {"rates": FAST_KEPT, "options": MUON, "card": "own", "replay": 0.05},
 }
-"""What is compared: options of the optimizer, the text of its card (whole unless a share says otherwise), the share of home text among the rows."""
+"""What is compared: options of the optimizer, the text of its card, whole unless a share says otherwise, and how many rows are home text."""
 
 
 class Reader(LanguageModel):
@@ -149,7 +149,9 @@ def rotated(made: ContextCard) -> ContextCard:
     for entry in made.contexts.values():
         if id(entry) not in turned:
             noise = torch.randn(entry.width, entry.width, generator=generator)
-            turned[id(entry)] = entry._replace(vectors=torch.linalg.qr(noise).Q[:, : entry.values.shape[-1]].contiguous())
+            turned[id(entry)] = entry._replace(
+                vectors=torch.linalg.qr(noise).Q[:, : entry.values.shape[-1]].contiguous()
+            )
     contexts = {name: turned[id(entry)] for name, entry in made.contexts.items()}
     return ContextCard(contexts, made.demands, made.samples, made.homes)
 
@@ -157,7 +159,10 @@ def rotated(made: ContextCard) -> ContextCard:
 def exchanged(made: ContextCard) -> ContextCard:
     """Every layer with the contexts of the next block."""
     blocks = max(int(name.split(".")[1]) for name in made.contexts) + 1
-    other = {name: ".".join(["blocks", str((int(name.split(".")[1]) + 1) % blocks), *name.split(".")[2:]]) for name in made.contexts}
+    other = {
+        name: ".".join(["blocks", str((int(name.split(".")[1]) + 1) % blocks), *name.split(".")[2:]])
+        for name in made.contexts
+    }
     return ContextCard({n: made.contexts[other[n]] for n in other}, made.demands, made.samples, made.homes)
 
 
@@ -204,7 +209,11 @@ class Bench:
         made = self.card(rule["card"], rule.get("share", 1.0)) if "card" in rule else None
         seconds = fit(model, CEGM(model, lr=rate, retain=made, **options), batches, WARMUP)
         after = self.losses(model.eval())
-        return {**{name: after[name] for name in after}, "forgotten": after["home"] - self.before["home"], "seconds": round(seconds, 2)}
+        return {
+            **{name: after[name] for name in after},
+            "forgotten": after["home"] - self.before["home"],
+            "seconds": round(seconds, 2),
+        }
 
 
 def main() -> None:
@@ -235,7 +244,10 @@ def main() -> None:
                     line |= {"before": bench.before, **bench.run(RULES[name], rate, seed, extra)}
                     with options.output.open("a", encoding="utf-8") as log:
                         log.write(json.dumps(line) + "\n")
-                    print(f"{domain} {name} {rate:g} seed {seed}: new {line['new']:.3f} forgotten {line['forgotten']:.3f}", flush=True)
+                    print(
+                        f"{domain} {name} {rate:g} seed {seed}: new {line['new']:.3f} forgotten {line['forgotten']:.3f}",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

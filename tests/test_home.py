@@ -21,8 +21,13 @@ def seen_by_hooks(model, batches, seed=0):
     contexts, demands = {}, {}
     for ids in batches:
         kept = {}
+
+        def keep(name, given, output, kept=kept):
+            output.retain_grad()
+            kept[name] = (given[0], output)
+
         hooks = [
-            layer.register_forward_hook(lambda m, i, o, name=name: (o.retain_grad(), kept.update({name: (i[0], o)}))[0])
+            layer.register_forward_hook(lambda _, given, output, name=name, keep=keep: keep(name, given, output))
             for name, layer in layers.items()
         ]
         logits = model(input_ids=ids).logits.flatten(0, -2).float()
@@ -32,7 +37,9 @@ def seen_by_hooks(model, batches, seed=0):
             hook.remove()
         for name, (taken, given) in kept.items():
             least = 1e-4 * given.grad.abs().amax(dim=(1, 2))[:, None].expand(given.shape[:2]).flatten()
-            for c, d, least_of_row in zip(taken.detach().flatten(0, 1).double(), given.grad.flatten(0, 1).double(), least, strict=True):
+            for c, d, least_of_row in zip(
+                taken.detach().flatten(0, 1).double(), given.grad.flatten(0, 1).double(), least, strict=True
+            ):
                 if float(d.abs().max()) < least_of_row:  # the query of a first position
                     continue
                 contexts[name] = contexts.get(name, 0) + torch.outer(c, c)
@@ -100,7 +107,9 @@ def test_rows_together_are_rows_apart_and_padding_is_no_context():
 
 
 def test_a_card_of_a_plain_module_needs_no_library():
-    model = nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 11))
+    model = nn.Sequential(
+        nn.Embedding(11, 8), nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 11)
+    )
     made = card(model, [torch.randint(0, 11, (4, 10))], share=1.0)
     assert "3.weight" in made.contexts
 

@@ -29,10 +29,10 @@ def diagnose(optimizer: CEGM) -> dict[str, dict[str, float]]:
         For each weight of Algorithm 1, by name in the model's order: `gradient_norm` (Frobenius), `update_to_weight` (root mean square
         of the last step over that of the weight), `context_rank` and `gradient_context_rank` (effective rank of
         `S_t` and `T_t`, NaN without), `cosine` (between `G_t` and the mapped gradient `E_t`, NaN where that is zero),
-        `entanglement` (the coefficient), `home` (how much of the direction before retention home contexts would notice: 1 as
-        much as of a random one; NaN without a card). Effective ranks, the participation ratio of squared singular values, of what a gradient is on
-        its way to the weight: `gradient_rank` (the raw gradient `G`), `mapped_rank` (`E_t`, after momentum and map),
-        `update_rank` (the direction the weight moved in); NaN where it is zero.
+        `entanglement` (the coefficient). Effective ranks, the participation ratio of squared singular values, of what a
+        gradient is on its way to the weight: `gradient_rank` (the raw gradient `G`), `mapped_rank` (`E_t`, after momentum and
+        map), `update_rank` (the direction the weight moved in); NaN where it is zero. With a context card `home`: how much of
+        the direction before retention home contexts would notice, 1 as much as of a random one.
     """
     report: dict[str, dict[str, float]] = {}
     for group in optimizer.param_groups:
@@ -65,11 +65,7 @@ def _diagnose(
     cosines[frobenius_norms(turned.float()).flatten() == 0] = math.nan
     raw = optimizer._normalize(mapped, matrices, group, decay=1.0).float()
     direction = optimizer._retain(raw, matrices, group)
-    sizes = (
-        frobenius_norms(direction).flatten()
-        * float(group["lr"])
-        * layer_scale(group, *matrices[0].shape)
-    )
+    sizes = frobenius_norms(direction).flatten() * float(group["lr"]) * layer_scale(group, *matrices[0].shape)
     norms = frobenius_norms(gradient.float()).flatten()
     weights = frobenius_norms(stack(matrices, values).float()).flatten()
     ranks = [effective_ranks(each.float()).tolist() for each in (gradient, mapped, direction)]
@@ -82,7 +78,7 @@ def _diagnose(
             "gradient_context_rank": _of_expert(state, "demand_rank", matrix),
             "cosine": float(cosines[index]),
             "entanglement": group["entanglement"],
-            "home": math.nan if optimizer._retention is None else optimizer._retention.share(raw[index], matrix),
+            **({} if optimizer._retention is None else {"home": optimizer._retention.share(raw[index], matrix)}),
             **{f"{stage}_rank": rank[index] for stage, rank in zip(STAGES, ranks, strict=True)},
         }
 

@@ -13,20 +13,18 @@ from torch.nn import functional
 
 from cegm.assignment import Assignment, Matrix
 from cegm.context.card import ContextCard, Spectrum, bare_name, sampled, spectrum
+from cegm.options import CARD_SHARE
 from cegm.owners import Owners
 from cegm.recording import Recorders
 from cegm.roles import assign
 from cegm.sharding import is_sharded
-
-SHARE = 0.25
-"""Of the directions of a layer, how many a card keeps apart: a quarter holds nine tenths of the effect (docs/retention.md)."""
 
 
 def card(
     model: nn.Module,
     batches: Iterable[Tensor | Mapping[str, Any]],
     *,
-    share: float = SHARE,
+    share: float = CARD_SHARE,
     demands: bool = False,
     home: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -52,7 +50,9 @@ def card(
     assignments = [a for a in assign(model, handed=set(model.parameters())) if a.role == "matrix" and a.places]
     assignments = [a for a in assignments if not bare_name(a.name)[1]]
     if not assignments:
-        raise ValueError("the model has no linear layer whose contexts can be seen, so there is nothing for a card to keep")
+        raise ValueError(
+            "the model has no linear layer whose contexts can be seen, so there is nothing for a card to keep"
+        )
     if any(is_sharded(a.parameter) for a in assignments):
         raise ValueError("the model is sharded; make the context card before fully_shard(model)")
     gathering = _Gathering(assignments, demands)

@@ -22,6 +22,9 @@ if typing.TYPE_CHECKING:
 else:
     from typing import TypedDict
 
+CARD_SHARE = 0.25
+"""Of the directions of a layer, how many a context card keeps apart."""
+
 Preset = Literal["recommended", "paper", "lite", "finetune"]
 Scores = Literal["uniform", "attention", "gradient", "alignment", "random", "shuffled"]
 Hierarchy = Literal["layer", "block", "model"]
@@ -110,7 +113,12 @@ class OptionValues(TypedDict, total=False):
         ),
     ]
     nesterov: Annotated[
-        bool, Option(True, "look ahead along the momentum: l G + (1 - l) G_t for G_t", presets={"paper": False, "finetune": False})
+        bool,
+        Option(
+            True,
+            "look ahead along the momentum: l G + (1 - l) G_t for G_t",
+            presets={"paper": False, "finetune": False},
+        ),
     ]
     scores: Annotated[Scores, Option("uniform", "context scores f of line 8")]
     exclude_sink: Annotated[bool, Option(False, "give the first position of each row no weight in contexts")]
@@ -144,7 +152,10 @@ class OptionValues(TypedDict, total=False):
         float, Option(0.0, "p of the context map over the inputs; 0 is off, +1 the paper's", presets={"paper": 1.0})
     ]
     gradient_power: Annotated[
-        float, Option(-1.0, "q of the context map over the output gradients; 0 is off", presets={"paper": 0.0, "finetune": 0.0})
+        float,
+        Option(
+            -1.0, "q of the context map over the output gradients; 0 is off", presets={"paper": 0.0, "finetune": 0.0}
+        ),
     ]
     damping: Annotated[
         float, Option(0.1, "e of (S/s + e I)^p, relative to the mean eigenvalue", 0, presets={"paper": 0.0})
@@ -159,15 +170,15 @@ class OptionValues(TypedDict, total=False):
     row_moment: Annotated[
         bool,
         Option(
-            True, "divide output rows by their running root mean square (arXiv 2510.05491)", presets={"paper": False, "finetune": False}
+            True,
+            "divide output rows by their running root mean square (arXiv 2510.05491)",
+            presets={"paper": False, "finetune": False},
         ),
     ]
     retain_power: Annotated[
         float, Option(1.0, "r of the map S^-r over home contexts after line 10, once a context card is given", 0)
     ]
-    retain_gradient_power: Annotated[
-        float, Option(0.0, "the same over home demands, of which the card has to know", 0)
-    ]
+    retain_gradient_power: Annotated[float, Option(0.0, "the same over home demands, of which the card has to know", 0)]
     retain_damping: Annotated[
         float, Option(0.01, "e of (S/s + e I)^-r over home contexts, relative to the mean eigenvalue", 0, above=True)
     ]
@@ -218,8 +229,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     preset: {name: option.presets[preset] for name, option in OPTIONS.items() if preset in option.presets}
     for preset in get_args(Preset)
 }
-"""Where each preset differs from `recommended`: `paper` is the letter of Algorithm 1, `lite` keeps next to nothing beside the momentum, `finetune`
-has Adam's direction for models that are trained already, so that with a context card it costs what AdamW costs."""
+"""Where each preset differs from `recommended`: `paper` is the letter of Algorithm 1, `lite` keeps next to nothing beside the momentum,
+`finetune` has Adam's direction for models that are trained already, so that with a context card it costs what AdamW costs."""
 
 
 def named(function: Any) -> Any:

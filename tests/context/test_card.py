@@ -50,7 +50,12 @@ def test_energy_is_that_of_the_whole_matrix_and_one_on_average():
     expected = torch.trace(direction.double() @ dense @ direction.double().T) / direction.double().square().sum()
     assert float(home.energy(direction)) == pytest.approx(float(expected * 20 / dense.trace()), rel=1e-4)
     assert float(home.energy(torch.eye(20))) == pytest.approx(1.0, rel=1e-4)
-    assert float(home.energy(home.vectors[:, :1].T)) > 3 > 1 > float(home.energy(torch.linalg.eigh(dense)[1][:, :1].T.float()))
+    assert (
+        float(home.energy(home.vectors[:, :1].T))
+        > 3
+        > 1
+        > float(home.energy(torch.linalg.eigh(dense)[1][:, :1].T.float()))
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,8 @@ def test_a_file_keeps_the_card(tmp_path):
     assert loaded.contexts["q.weight"] is loaded.contexts["k.weight"]  # what is shared is kept once
     for name, entry in card.contexts.items():
         other = loaded.contexts[name]
-        assert torch.equal(other.values, entry.values) and torch.equal(other.rest, entry.rest)
+        assert torch.equal(other.values, entry.values)
+        assert torch.equal(other.rest, entry.rest)
         torch.testing.assert_close(other.dense(), entry.dense(), rtol=0, atol=2e-2 * float(entry.values.max()))
         identity = torch.eye(other.vectors.shape[-1])
         torch.testing.assert_close(other.vectors.mT @ other.vectors, identity, rtol=0, atol=1e-5)
@@ -94,7 +100,6 @@ def damage_format(content):
     return content.replace(b"cegm context card 1", b"cegm context card 9")
 
 
-
 def damage_text(content):
     return b"a story about a card" * 10
 
@@ -105,7 +110,8 @@ def test_a_damaged_file_is_refused_in_one_line_with_its_path(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match="no whole context card") as caught:
         ContextCard.load(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("part", ["vectors", "values", "rest"])

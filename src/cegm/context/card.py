@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cegm.durable import write_whole
+
 FORMAT = "cegm context card 1"
 
 WRAPPED = re.compile(r"(?:^|(?<=\.))(?:base_model\.model|module|_orig_mod|_checkpoint_wrapped_module|base_layer)\.")
@@ -140,10 +142,12 @@ class ContextCard:
             )
 
     def save(self, path: str | Path) -> Path:
-        """Writes one safetensors file, directions in bfloat16."""
-        from cegm.durable import write_whole
+        """Writes one safetensors file."""
+        return write_whole(Path(path), self.content())
 
-        save = _safetensors().save
+    def content(self) -> bytes:
+        """The card as a safetensors file holds it, directions in bfloat16."""
+        save = _safetensors().torch.save
         places: dict[int, int] = {}
         tensors: dict[str, Tensor] = {}
         kinds: dict[str, dict[str, int]] = {}
@@ -153,23 +157,33 @@ class ContextCard:
                 number = places.setdefault(id(entry), len(places))
                 kinds[kind][name] = number
                 parts = (entry.vectors.bfloat16(), entry.values, entry.rest)
-                tensors |= {f"{number}.{part}": t.cpu().contiguous() for part, t in zip(entry._fields, parts, strict=True)}
+                tensors |= {
+                    f"{number}.{part}": t.cpu().contiguous() for part, t in zip(entry._fields, parts, strict=True)
+                }
         tensors |= {f"sample.{name}": sample for name, sample in self.samples.items()}
         about = {"format": FORMAT, "homes": json.dumps(self.homes), **{k: json.dumps(v) for k, v in kinds.items()}}
-        return write_whole(Path(path), save(tensors, metadata=about))
+        content: bytes = save(tensors, metadata=about)
+        return content
 
     @classmethod
     def load(cls, path: str | Path) -> ContextCard:
-        """Reads a card.
+        """Reads a card; errors are those of `of_content`, and OSError."""
+        return cls.of_content(Path(path).read_bytes(), str(path))
+
+    @classmethod
+    def of_content(cls, content: bytes, place: str) -> ContextCard:
+        """The card that a file holds.
+
+        Args:
+            content: Of the file.
+            place: Where it lies, which begins the error message.
 
         Raises:
-            ValueError: The file is damaged, or no card.
-            OSError: It cannot be read.
+            ValueError: It is damaged, or no card.
         """
         module = _safetensors()
-        content = Path(path).read_bytes()
         try:
-            tensors, about = module.load(content), _metadata(content)
+            tensors, about = module.torch.load(content), _metadata(content)
             if about.get("format") != FORMAT:
                 raise ValueError(f"its format is {about.get('format')!r} and not {FORMAT!r}")
             kinds = [json.loads(about[kind]) for kind in ("contexts", "demands")]
@@ -179,7 +193,7 @@ class ContextCard:
             return cls(contexts, demands, samples, tuple(json.loads(about["homes"])))
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, module.SafetensorError) as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{path} is no whole context card ({reason}); make it again: cegm card") from None
+            raise ValueError(f"{place} is no whole context card ({reason}); make it again: cegm card") from None
 
 
 def bare_name(name: str) -> tuple[str, str]:
@@ -203,8 +217,8 @@ def hash_of(samples: Mapping[str, Tensor]) -> str:
 
 def _correlation(mine: list[Tensor], theirs: list[Tensor]) -> float:
     """Over all samples, each weight's brought to the same size, so that none outweighs the others."""
-    scaled = [torch.cat([s / s.norm().clamp_min(1e-30) for s in each]).double() for each in (mine, theirs)]
-    return float(torch.nn.functional.cosine_similarity(*scaled, dim=0))
+    first, second = (torch.cat([s / s.norm().clamp_min(1e-30) for s in each]).double() for each in (mine, theirs))
+    return float(first @ second / (first.norm() * second.norm()))
 
 
 def _added(mine: Mapping[str, Spectrum], theirs: Mapping[str, Spectrum]) -> dict[str, Spectrum]:
@@ -237,5 +251,4 @@ def _safetensors() -> Any:
         import safetensors.torch
     except ImportError:
         raise ImportError("context cards are safetensors files: pip install safetensors") from None
-    safetensors.torch.SafetensorError = safetensors.SafetensorError
-    return safetensors.torch
+    return safetensors

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
+    from cegm.lab.train.card_options import CardConfig
     from cegm.lab.train.run_config import RunConfig
 
 SOME_RUNS_FAILED = 1
@@ -87,6 +88,17 @@ def evaluate(config: EvaluateConfig) -> int:
     return 0 if any(outcome.records for _, outcome in outcomes) else SOME_RUNS_FAILED
 
 
+def card(config: CardConfig) -> int:
+    """Makes a context card, and says what is in it."""
+    from cegm.lab.train.cards import described, write_context_card
+    from cegm.lab.train.prepare import quieten
+
+    quieten()
+    made, path = write_context_card(config)
+    print(f"context card: {path} ({path.stat().st_size / 2**20:.1f} MiB): {described(made)}")
+    return 0
+
+
 def report(folder: Path) -> int:
     """Draws the page of a folder again."""
     from cegm.lab import report
@@ -114,6 +126,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "evaluate": ("cegm.lab.tasks.evaluation:EvaluateConfig", evaluate),
     "ablate": ("cegm.lab.compare.ablation:AblationConfig", ablate),
     "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
+    "card": ("cegm.lab.train.card_options:CardConfig", card),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
@@ -139,7 +152,7 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
     own = dict(declared(kind))
-    if command == "evaluate":
+    if command in ("evaluate", "card"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
     else:
         parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")

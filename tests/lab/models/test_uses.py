@@ -13,12 +13,12 @@ pytest.importorskip("trl")
 pytest.importorskip("gguf")
 
 import torch
-from cegm.lab.plan.model import settings_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cegm.durable import sha256
 from cegm.explanation_text import own_tokenizer
 from cegm.lab.cli import main
+from cegm.lab.forecast.passes import settings_of
 from cegm.lab.models.conversion import converted
 from cegm.lab.train.contents import model_hash
 from cegm.lab.train.model import load_model, load_tokenizer, weights_hash

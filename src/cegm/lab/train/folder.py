@@ -61,6 +61,11 @@ class RunFolder:
         return self.root / "tensorboard"
 
     @property
+    def card(self) -> Path:
+        """The context card, of a run that retains."""
+        return self.root / "card.safetensors"
+
+    @property
     def model(self) -> Path:
         """The trained model."""
         return self.root / "model"

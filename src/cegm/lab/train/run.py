@@ -11,11 +11,13 @@ from transformers import PreTrainedModel, PrinterCallback
 from transformers.integrations.integration_utils import TensorBoardCallback
 from trl.trainer.sft_config import SFTConfig
 
-from cegm.durable import move_whole, sha256
+from cegm.context.card import ContextCard
+from cegm.durable import move_whole, sha256, write_whole
 from cegm.lab.records import Final, RunState, facts
 from cegm.lab.train import trackers
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
+from cegm.lab.train.cards import card_of
 from cegm.lab.train.contents import model_hash
 from cegm.lab.train.folder import RunFolder, write_card, write_config
 from cegm.lab.train.health import NonFiniteError
@@ -104,6 +106,10 @@ class _Run:
             if resumption is None:
                 folder.require_free()  # another process may have come and gone since `start`
             self.audit, self.metrics = AuditLog(folder.audit), MetricsFile(folder.metrics)
+        self._card_content = card_of(config, parts.model, parts.tokenizer, folder.card)
+        self._card: ContextCard | None = None
+        if self._card_content is not None:
+            self._card = ContextCard.of_content(self._card_content, str(config.retain))
         self.trainer = self._build(arguments)
         self.trainer.remembered = self._remembered
         self.meter = self.trainer.meter
@@ -118,6 +124,7 @@ class _Run:
             self.folder,
             self.audit,
             self.resumption,
+            self._card,
             model=self.parts.model,
             args=arguments,
             data_collator=RowCollator(pad_token_id=self.parts.tokenizer.pad_token_id),
@@ -178,6 +185,9 @@ class _Run:
             self.folder, self.config, self._hashes, self._model_facts(), self._token_facts(), self.parts.left_out
         )
         facts = {**self._hashes, "config": sha256(self.folder.config)}
+        if self._card is not None and self._card_content is not None:
+            facts["card"] = self._card.hash
+            write_whole(self.folder.card, self._card_content)
         if resumption is None:
             self.audit.record(
                 "start", method=self.config.method, seed=self.config.seed, left_out=self.parts.left_out, **facts

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cegm.lab.baselines import METHODS, REFERENCE, own_options, require_method
+from cegm.lab.baselines import METHODS, REFERENCE, SUBJECT, own_options, require_method
 from cegm.lab.declarations import LARGEST_SEED, Declared, convert, declared, option, split
 from cegm.lab.train import trackers
 from cegm.loss_options import check as check_loss_options
@@ -22,6 +22,9 @@ Sharding = Literal["ddp", "fsdp"]
 
 FRESH_MODELS = ("tiny", "small", "reader")
 WORLD = "world"
+OWN_TEXT = "own"
+"""What `retain` calls text that the model writes itself."""
+
 DEFAULT_STEPS = 300
 
 OWN = ("weight_decay", "aux_lr")
@@ -77,6 +80,10 @@ class RunConfig(Declared):
         1.0, "norm that raw gradients together are clipped to; 0 switches clipping off", low=0
     )
     on_nonfinite: OnNonFinite = option("stop", "what to do with a loss or gradient that is not finite: of skips, a few")
+    retain: str | None = option(
+        None,
+        "forget less: own (contexts of what the model writes itself), home text, or a context card (docs/retention.md)",
+    )
     beta: float = option(0.0, "weight of the entanglement loss; the logged training loss is then the total; 0 is off")
     kernel: str = option("cosine", "of the entanglement loss, between context and gradient: cosine, rbf or dot")
     stop_gradient: str = option("none", "side of that kernel held constant: none, context or gradient")
@@ -180,6 +187,11 @@ class RunConfig(Declared):
                 f"lora_r={self.lora_r} wants trained weights under its adapters, and {self.model_name_or_path!r} begins at random; "
                 "give a trained model, or leave lora_r out"
             )
+        if self.retain and (self.is_fresh or self.method != SUBJECT):
+            why = (
+                f"{self.model_name_or_path!r} has random weights" if self.is_fresh else f"{self.method} has no contexts"
+            )
+            raise ValueError(f"retain={self.retain} wants method cegm on a trained model, and {why}; leave retain out")
         if self.data == WORLD and self.steps is None:
             raise ValueError("data 'world' has no end, so num_train_epochs means nothing; give max_steps")
         for name in self.optimizer_options:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from cegm.context.card import ContextCard
 from cegm.lab.baselines import build_optimizer
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import bare
@@ -45,9 +46,11 @@ class RowCollator(DataCollatorForLanguageModeling):
         return batch
 
 
-def build(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of the configured method for all trainable parameters of `model`."""
+def build(config: RunConfig, model: nn.Module, card: ContextCard | None = None) -> torch.optim.Optimizer:
+    """The optimizer of the configured method for all trainable parameters of `model`; a card is what it retains by."""
     options = dict(config.optimizer_options)
+    if card is not None:
+        options["retain"] = card
     if config.aux_lr is not None:
         options["aux_lr"] = config.aux_lr
     return build_optimizer(config.method, model, lr=config.learning_rate, weight_decay=config.weight_decay, **options)
@@ -61,7 +64,7 @@ def build_loss(config: RunConfig, model: nn.Module) -> Callable[..., Tensor] | N
 
 
 class RunTrainer(SavingTrainer):
-    """One run; arguments are those of `SavingTrainer`."""
+    """One run; arguments are those of `SavingTrainer`, and the context card that it retains by."""
 
     def __init__(
         self,
@@ -69,9 +72,11 @@ class RunTrainer(SavingTrainer):
         folder: RunFolder,
         audit: AuditLog | None,
         resumption: Resumption | None,
+        card: ContextCard | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(config, folder, audit, resumption, **arguments)
+        self._card = card
         self.meter = Meter(self.args.device, guard=Guard(config.on_nonfinite))
         self._clip_watch = ClipWatch()
         self._micro_batches: list[tuple[dict[str, Tensor], list[int]]] = []
@@ -87,7 +92,7 @@ class RunTrainer(SavingTrainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The method's optimizer, built once; one scheduler moves all its groups."""
         if self.optimizer is None:
-            self.optimizer = build(self.config, cast(nn.Module, self.model if model is None else model))
+            self.optimizer = build(self.config, cast(nn.Module, self.model if model is None else model), self._card)
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
 
