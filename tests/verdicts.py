@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cegm.lab.report.folder import Folder, Run
+from cegm.lab.report.runs import Folder, Run
 
 
 def axis(

@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cegm.pages import MINUS, save, template
+from cegm.pages import MINUS, save, templates
 
 if TYPE_CHECKING:
     from cegm.explanation import AlignedText, Explanation
@@ -53,15 +53,19 @@ def write(explanation: Explanation, path: Path) -> Path:
 
 def render(explanation: Explanation) -> str:
     """The page as text."""
-    return template("cegm", "explanation.html.j2").render(
-        texts=[_text(text, explanation.layers) for text in explanation.texts],
-        tokens=sum(len(text.tokens) for text in explanation.texts),
-        layers=len(explanation.layers),
-        loss=f"{explanation.loss:.4f}",
-        score=_signed(sum(float(text.total().sum()) for text in explanation.texts)),
-        left_out=explanation.left_out,
-        levels=range(1, LEVELS + 1),
-        strip=_strip([float(step) for step in range(-SHADES, SHADES + 1)]),
+    return (
+        templates("cegm")
+        .get_template("explanation.html.j2")
+        .render(
+            texts=[_text(text, explanation.layers) for text in explanation.texts],
+            tokens=sum(len(text.tokens) for text in explanation.texts),
+            layers=len(explanation.layers),
+            loss=f"{explanation.loss:.4f}",
+            score=_signed(sum(float(text.total().sum()) for text in explanation.texts)),
+            left_out=explanation.left_out,
+            levels=range(1, LEVELS + 1),
+            strip=_strip([float(step) for step in range(-SHADES, SHADES + 1)]),
+        )
     )
 
 

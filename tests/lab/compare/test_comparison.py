@@ -15,7 +15,7 @@ from cegm.lab.compare import comparison as module  # noqa: E402
 from cegm.lab.compare.compare_config import CompareConfig, from_names  # noqa: E402
 from cegm.lab.compare.comparison import write_results  # noqa: E402
 from cegm.lab.compare.plan import read_plan  # noqa: E402
-from cegm.lab.report.folder import MEASURED, read  # noqa: E402
+from cegm.lab.report.runs import MEASURED, read  # noqa: E402
 
 SENTENCES = [
     "the miller opened the door",

@@ -17,9 +17,9 @@ from cegm.lab.compare.ablation import AblationConfig
 from cegm.lab.compare.plan import plan_main, write_plan
 from cegm.lab.compare.verdict import write_verdict
 from cegm.lab.report import changes as told
-from cegm.lab.report import dots, sentences
-from cegm.lab.report.folder import Folder, read
+from cegm.lab.report import forest, sentences
 from cegm.lab.report.judged import Judged, judged
+from cegm.lab.report.runs import Folder, read
 from pages import Page
 
 HOSTILE = "</script><script>alert('run')</script><img src=x onerror=alert(1)>"
@@ -162,7 +162,7 @@ def test_failed_runs_are_listed_and_their_seeds_left_out(tmp_path: Path) -> None
     assert "6 of 25 runs failed" in page.words
     assert "; not compared: scores=random." in " ".join(told.answers(verdict))
     assert told.rows(verdict, None)[-1][0] == "scores=random"  # after those with an effect
-    rows = dots.difference_points(content, "bits_per_byte")
+    rows = forest.difference_points(content, "bits_per_byte")
     assert [len(row["seeds"]) for row in rows if row["pair"] == "refresh_every=1"] == [4]
     table = report.table(folder)
     assert re.search(r"failed: cegm-seed2-\w+: loss is NaN at step 12", table)
@@ -203,7 +203,7 @@ def test_three_seeds_are_shown_one_by_one(tmp_path: Path) -> None:
     assert " to " not in " ".join(row[3] for row in told.rows(verdict, None))
     row = next(line for line in report.table(folder).splitlines() if line.startswith("refresh_every=1 "))
     assert "-0.1000, -0.1001, -0.0999" in plain(row)
-    rows = dots.difference_points(content, "bits_per_byte")
+    rows = forest.difference_points(content, "bits_per_byte")
     assert {row["low"] for row in rows} == {None}
     assert sum(len(row["seeds"]) for row in rows) == 4 * 3
     report.export_picture(folder, tmp_path / "picture.svg")
@@ -252,18 +252,18 @@ def test_rows_are_sorted_by_effect_everywhere(tmp_path: Path) -> None:
     folder = make_ablation(tmp_path / "sorted", {name: shifted(effect) for name, effect in effects.items()})
     expected = sorted(effects, key=lambda name: effects[name])
     content, verdict = found(folder)
-    assert [row["pair"] for row in dots.difference_points(content, "bits_per_byte")] == expected
+    assert [row["pair"] for row in forest.difference_points(content, "bits_per_byte")] == expected
     assert [row[0] for row in told.rows(verdict, None)] == expected
     assert [line.split()[0] for line in report.table(folder).splitlines()[1:5]] == expected
 
 
 def test_the_plot_shows_every_seed_and_cuts_only_disasters(tmp_path: Path) -> None:
     folder = make_ablation(tmp_path / "far", {"gradient_power=0": shifted(4.0), "refresh_every=1": shifted(-0.03)})
-    rows = dots.difference_points(read(folder), "bits_per_byte")
+    rows = forest.difference_points(read(folder), "bits_per_byte")
     assert sum(len(row["seeds"]) for row in rows) == 20
     first = next(row for row in rows if row["pair"] == "refresh_every=1")
     assert list(first["seeds"].values()) == pytest.approx(shifted(-0.03))
-    low, high = dots.domain(rows, 0.0)
+    low, high = forest.domain(rows, 0.0)
     assert low < -0.05  # every mark of the others
     assert 0.02 < high < 0.2  # the disaster is beyond
     path = report.export_picture(folder, tmp_path / "picture.svg")

@@ -12,7 +12,7 @@ import pytest
 from cegm.lab import report
 from cegm.lab.report import page
 from cegm.lab.report.drill_chart import chart, curve_points, rows
-from cegm.lab.report.folder import Folder, read
+from cegm.lab.report.runs import Folder, read
 from pages import Page
 
 AFTER = 12
@@ -158,13 +158,13 @@ def test_the_terminal_has_an_aligned_line_per_row(copied: Path) -> None:
 def test_nothing_measured_is_said(folder: Folder, points: list[dict[str, Any]]) -> None:
     folder.drill = {**made(), "points": points}
     assert chart(folder.drill) is None
-    (section,) = page._drill(folder)
-    assert section.figures == []
-    assert section.table is None
+    text = page.render(folder)
+    assert "No method could be drilled." in text
+    assert "Every bad step in numbers" not in text
 
 
 def test_without_a_drill_there_is_no_section(comparison: Path) -> None:
-    assert page._drill(read(comparison)) == []
+    assert 'id="drill"' not in page.render(read(comparison))
     assert "bad step" not in report.table(comparison)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cegm import explanation_page as explanation
 from cegm.explanation import AlignedText, Explanation
 from cegm.lab.report import page
-from cegm.lab.report.folder import Run, read
+from cegm.lab.report.runs import Run, read
 from drawing import examples
 from pages import Page
 

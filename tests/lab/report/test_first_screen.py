@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 
 from cegm.lab import report
-from cegm.lab.report import all_measures, tables
-from cegm.lab.report.folder import Folder
+from cegm.lab.report import all_measures
 from cegm.lab.report.judged import Judged
-from cegm.lab.report.tiles import NOT_TIMED, Tile, tiles
+from cegm.lab.report.runs import Folder
+from cegm.lab.report.tiles import Tile, tiles
 from cegm.pages import MINUS
 from pages import Page
 from verdicts import axis, folder_of, judged_on, with_few_seeds
 
 WORDS = {"muon": "no evidence", "adamw": "better"}
 TIMES = "\N{MULTIPLICATION SIGN}"
+NOT_TIMED = "Runs share the machine, so no ratio of their times is given; --overhead times steps in turns."
 
 
 def judged_here() -> dict[str, Any]:
@@ -72,7 +73,7 @@ def test_below_five_seeds_the_forest_has_points_and_no_interval() -> None:
 def test_times_come_from_steps_in_turns_alone() -> None:
     verdict = judged_here()
     assert not any("step_time" in measure or "Time" in measure for measure, _ in by_measure(verdict))
-    assert "step_time" not in [row["measure"] for row in tables.verdict_rows(verdict)]
+    assert "step_time" not in [measure["name"] for measure in Judged(verdict).shown]
     time = by_measure(verdict, overhead())["Time per step", "AdamW"]
     assert (time["effect"], time["low"], time["high"]) == pytest.approx((-25.0, -30.0, -20.0))
     few = by_measure(verdict, overhead({"estimate": 1.5, "low": None, "high": None, "points": [1.4, 1.6]}))

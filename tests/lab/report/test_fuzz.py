@@ -11,7 +11,7 @@ import pytest
 
 import mutations
 from cegm.lab.report import page
-from cegm.lab.report.folder import Folder, read
+from cegm.lab.report.runs import Folder, read
 from mutations import counts
 
 

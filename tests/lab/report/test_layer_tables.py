@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cegm.lab.report.folder import read
 from cegm.lab.report.layer_tables import FEWEST_COLUMNS, MOST_CELLS, MOST_COLUMNS, Table, extent, tables
+from cegm.lab.report.runs import read
+from cegm.lab.report.words import told
 
 
 def table(layers: list[str], steps: list[int]) -> Table:
@@ -18,7 +19,7 @@ def test_everything_is_shown_when_it_fits() -> None:
     found = extent([table(["m.0.q.w", "m.0.k.w", "m.1.q.w"], [1, 10, 20])], panels=4)
     assert found.layers == {"m.0.q.w": "0.q", "m.0.k.w": "0.k", "m.1.q.w": "1.q"}
     assert found.steps == [1, 10, 20]
-    assert (found.cut, found.height) == ("", 120)
+    assert (found.layers_in_all, found.height) == (3, 120)
 
 
 @pytest.mark.parametrize(("layers", "steps", "panels"), [(14, 600, 12), (180, 30, 12), (28, 20, 3), (500, 500, 25)])
@@ -30,7 +31,10 @@ def test_all_panels_of_a_page_together_stay_within_its_budget(layers: int, steps
     assert list(found.layers) == [name for name in names if name in found.layers]
     assert (next(iter(found.layers)), list(found.layers)[-1]) == (names[0], names[-1])
     assert (found.steps[0], found.steps[-1]) == (10, 10 * steps)
-    assert found.cut == ("" if len(found.layers) == layers else f" {len(found.layers)} of {layers} layers are shown.")
+    assert found.layers_in_all == layers
+    assert told("figures", "cut", extent=found).strip() == (
+        "" if len(found.layers) == layers else f"{len(found.layers)} of {layers} layers are shown."
+    )
 
 
 def test_tables_side_by_side_share_their_layers_and_steps() -> None:

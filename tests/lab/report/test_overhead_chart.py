@@ -11,8 +11,8 @@ import pytest
 
 from cegm.lab import report
 from cegm.lab.report import page, sentences
-from cegm.lab.report.folder import Folder, read
 from cegm.lab.report.overhead_chart import AXES, compared, ratios, rows
+from cegm.lab.report.runs import Folder, read
 from pages import Page
 
 SHAPES = [(128, 8, 256), (64, 8, 256), (256, 8, 256), (128, 2, 256), (128, 4, 256), (128, 8, 64), (128, 8, 128)]
@@ -116,14 +116,14 @@ def test_a_shape_alone_has_numbers_but_no_chart(folder: Folder) -> None:
 @pytest.mark.parametrize("points", [[], [{"id": "x", "width": 8, "batch": 1, "length": 8, "error": "no memory"}]])
 def test_nothing_measured_is_said(folder: Folder, points: list[dict[str, Any]]) -> None:
     folder.overhead = {**made(), "points": points}
-    (section,) = page._overhead(folder)
-    assert section.figures == []
-    assert section.table is None
+    text = page.render(folder)
+    assert "No two shapes could be measured." in text
+    assert "Every shape in numbers" not in text
     assert "a step of" not in told(folder)
 
 
 def test_without_a_measurement_there_is_no_section(comparison: Path) -> None:
-    assert page._overhead(read(comparison)) == []
+    assert 'id="overhead"' not in page.render(read(comparison))
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("{}", "lacks hardware, how, methods")])

@@ -7,7 +7,7 @@ import gzip
 import json
 from pathlib import Path
 
-from cegm.lab.report.packing import compressed, packed
+from cegm.lab.report.page import compressed, packed
 from pages import Page
 
 

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("trl")
 
 import mutations
-from cegm.lab.report.folder import Folder
-from cegm.lab.report.folder import read as read_for_page
+from cegm.lab.report.runs import Folder
+from cegm.lab.report.runs import read as read_for_page
 from cegm.lab.train import audit, checkpoints, verification
 from cegm.lab.train.callbacks import MetricsFile
 from cegm.lab.train.folder import RunFolder

@@ -18,7 +18,7 @@ from cegm.lab.compare.overhead import measure_overhead, step_ratios
 from cegm.lab.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
 from cegm.lab.compare.progress import Bars
 from cegm.lab.compare.verdict import write_verdict
-from cegm.lab.report.folder import MEASURED, measured
+from cegm.lab.report.runs import MEASURED, measured
 from cegm.lab.strict import json_lines, parquet_table
 
 

@@ -33,7 +33,7 @@ from cegm.lab.compare.compare_config import CompareConfig
 from cegm.lab.compare.learner import Learner
 from cegm.lab.compare.plan import PlannedRun, inputs_of_training, plan_arms
 from cegm.lab.compare.points import Advance, Point, measure_points
-from cegm.lab.report.folder import DRILL
+from cegm.lab.report.runs import DRILL
 from cegm.lab.train.folder import hardware
 from cegm.lab.train.prepare import Parts, prepare, quieten
 from cegm.lab.train.run_config import RunConfig

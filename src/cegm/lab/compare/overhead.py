@@ -36,7 +36,7 @@ from cegm.lab.compare.plan import inputs_of_training, plan_run
 from cegm.lab.compare.points import Advance, Point, measure_points, read_points
 from cegm.lab.compare.statistics import paired_ratio
 from cegm.lab.compare.timing import BLOCK, Timed, in_turns, peak_bytes
-from cegm.lab.report.folder import OVERHEAD
+from cegm.lab.report.runs import OVERHEAD
 from cegm.lab.train.folder import hardware
 from cegm.lab.train.meter import tensor_bytes
 from cegm.lab.train.model import load_tokenizer, model_of_width, model_width

@@ -64,19 +64,13 @@ class Claim:
 @functools.cache
 def claims() -> tuple[Claim, ...]:
     """All tables and figures in the order of the paper's text."""
-    return tuple(
-        Claim(
-            **{
-                **exhibit,
-                "axes": tuple(name for name, axis in AXES.items() if axis.paper == exhibit["place"]),
-                "columns": tuple(exhibit["columns"]),
-                "rows": tuple(
-                    ClaimedRow(**{**row, "claimed": tuple(row["claimed"])}) for row in exhibit.get("rows", ())
-                ),
-            }
-        )
-        for exhibit in _file()["exhibits"]
-    )
+    return tuple(map(_claim, _file()["exhibits"]))
+
+
+def _claim(entry: dict[str, Any]) -> Claim:
+    axes = tuple(name for name, axis in AXES.items() if axis.paper == entry["place"])
+    rows = tuple(ClaimedRow(**{**row, "claimed": tuple(row["claimed"])}) for row in entry.get("rows", ()))
+    return Claim(**{**entry, "axes": axes, "columns": tuple(entry["columns"]), "rows": rows})
 
 
 def source() -> str:
@@ -86,7 +80,6 @@ def source() -> str:
 
 @functools.cache
 def _file() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(
-        resources.files("cegm.lab.report").joinpath("claims.yaml").read_text(encoding="utf-8")
-    )
+    text = resources.files("cegm.lab.report").joinpath("claims.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
     return found

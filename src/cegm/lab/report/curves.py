@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
 import altair as alt
 
 from cegm.lab.report import style
-from cegm.lab.report.folder import Folder, Record, Run, finite
+from cegm.lab.report.runs import Folder, Record, Run, finite
 
 MOST_POINTS = 80
 """Points kept per line; a curve has no more detail than that at the size it is drawn."""
 
 
-def learning_curve_points(runs: list[Run]) -> list[Record]:
-    """Mean, smallest and largest validation loss over seeds, by method and tokens."""
-    values: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for run in runs:
-        for line in run.validation:
-            loss = finite(line.get("bits_per_byte"))
-            if loss is not None:
-                values[run.method, int(line["tokens"])].append(loss)
-    return _bands(values, "tokens")
-
-
 def learning_curves(folder: Folder, *, ending: bool = False) -> style.Drawing | None:
     """Validation loss over tokens, with `ending` only the second half, enlarged; None where no two points make a line."""
-    points = learning_curve_points(folder.finished())
+    lines = [
+        (run.method, line["tokens"], line.get("bits_per_byte")) for run in folder.finished() for line in run.validation
+    ]
+    points = _bands(lines, "tokens")
     if ending and points:
         half = max(point["tokens"] for point in points) / 2
         points = [point for point in points if point["tokens"] >= half]
@@ -47,17 +40,12 @@ def training_loss(folder: Folder) -> style.Drawing | None:
     ]
     if not points:
         return None
-    look = style.looks(folder.methods)[0]
-    chart: alt.Chart = (
-        alt.Chart(alt.InlineData(values=points))
-        .mark_line(color=look[0], strokeWidth=1.5)
-        .encode(
-            x=alt.X("step:Q", title="step"),
-            y=alt.Y("loss:Q", title="training loss (nats per token)", scale=alt.Scale(zero=False)),
-            tooltip=["step:Q", alt.Tooltip("loss:Q", format=".4f")],
-        )
+    chart: alt.Chart = style.data(points).mark_line(color=style.looks(folder.methods)[0][0], strokeWidth=1.5)
+    return chart.encode(
+        x=alt.X("step:Q", title="step"),
+        y=alt.Y("loss:Q", title="training loss (nats per token)", scale=alt.Scale(zero=False)),
+        tooltip=["step:Q", alt.Tooltip("loss:Q", format=".4f")],
     )
-    return chart
 
 
 def learning_rates(folder: Folder, group: str) -> style.Drawing | None:
@@ -67,50 +55,33 @@ def learning_rates(folder: Folder, group: str) -> style.Drawing | None:
         folder: What to draw.
         group: `lr_matrix` (weight matrices) or `lr_adamw` (embeddings, head and vectors).
     """
-    points = []
-    for method in folder.methods:
+    points: list[Record] = []
+    for place, method in enumerate(folder.methods):
         run = next((run for run in folder.finished() if run.method == method), None)
-        for line in thinned(run.train if run else [], MOST_POINTS):
-            rate = finite(line.get(group))
-            if rate is not None:
-                points.append({"method": style.name(method), "step": line["step"], "rate": rate})
+        own: list[Record] = [
+            {"method": style.name(method), "step": line["step"], "rate": rate}
+            for line in thinned(run.train if run else [], MOST_POINTS)
+            if (rate := finite(line.get(group))) is not None
+        ]
+        style.mark_some(own, place, 0.15)
+        points += own
     if not points:
         return None
-    base: Any = alt.Chart(alt.InlineData(values=points)).encode(
-        x=alt.X("step:Q", title="step"),
-        y=alt.Y("rate:Q", title="learning rate"),
-        color=style.colour(folder.methods),
-        tooltip=["method:N", "step:Q", alt.Tooltip("rate:Q", format=".3~e")],
-    )
-    lines = base.mark_line(strokeWidth=2).encode(strokeDash=style.dash(folder.methods))
-    return alt.layer(lines, _sparse_marks(base, folder, points))
+    tooltip = ["method:N", "step:Q", alt.Tooltip("rate:Q", format=".3~e")]
+    base = style.data(points).encode(x=alt.X("step:Q", title="step"), tooltip=tooltip)
+    y = alt.Y("rate:Q", title="learning rate")
+    return alt.layer(*style.lines(base, y, folder.methods, tooltip, 60, "datum.marked === true"))
 
 
-def _sparse_marks(base: Any, folder: Folder, points: list[Record]) -> Any:
-    """A few shapes on each line, at other steps for each method, so that lines that coincide can be told apart."""
-    for place, method in enumerate(map(style.name, folder.methods)):
-        own = [point for point in points if point["method"] == method]
-        for share in (0.15, 0.45, 0.75):
-            if own:
-                own[round((share + 0.08 * place) * (len(own) - 1)) % len(own)]["marked"] = True
-    marks = base.mark_point(filled=True, size=60, opacity=1).encode(shape=style.shape(folder.methods))
-    return marks.transform_filter("datum.marked === true")
-
-
-def retention_points(runs: list[Run], measure: str) -> list[Record]:
+def _retention_points(runs: list[Run], measure: str) -> list[Record]:
     """Mean, smallest and largest `accuracy`, `score` or `chance` over seeds, by method and length."""
-    values: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for run in runs:
-        for length, cell in (run.result.get("retention") or {}).items():
-            value = finite(cell.get(measure))
-            if value is not None:
-                values[run.method, int(length)].append(value)
-    return _bands(values, "length")
+    cells = [(run.method, *item) for run in runs for item in (run.result.get("retention") or {}).items()]
+    return _bands([(method, length, cell.get(measure)) for method, length, cell in cells], "length")
 
 
 def retention(folder: Folder, measure: str = "accuracy") -> style.Drawing | None:
     """Recall by length, with the chance line (accuracy only) and the length that was trained on."""
-    points = retention_points(folder.finished(), measure)
+    points = _retention_points(folder.finished(), measure)
     if not points:
         return None
     lengths = sorted({point["length"] for point in points})
@@ -128,36 +99,42 @@ def retention(folder: Folder, measure: str = "accuracy") -> style.Drawing | None
 
 def _retention_marks(folder: Folder, accuracy: bool) -> list[alt.Chart]:
     """Chance level (or zero margin) and trained length, in grey and labelled."""
-    marks: list[alt.Chart] = []
-    chance = retention_points(folder.finished(), "chance")
+    chance = _retention_points(folder.finished(), "chance")
     level = fmean(point["mean"] for point in chance) if accuracy and chance else 0.0
-    rule = alt.Chart(alt.InlineData(values=[{"mean": level, "label": "chance"}]))
-    marks.append(rule.mark_rule(color=style.MUTED, strokeDash=[4, 4]).encode(y="mean:Q"))
+    rule = style.data([{"mean": level, "label": "chance"}])
+    marks = [rule.mark_rule(color=style.MUTED, strokeDash=[4, 4]).encode(y="mean:Q")]
+    label = {"baseline": "bottom", "color": style.MUTED, "fontSize": 11}
     if accuracy:
-        text = rule.mark_text(align="right", baseline="bottom", dy=-3, color=style.MUTED, fontSize=11)
+        text = rule.mark_text(align="right", dy=-3, **label)
         marks.append(text.encode(y="mean:Q", x=alt.value("width"), text="label:N"))
     trained = {int(run.result["trained_length"]) for run in folder.finished() if run.result.get("trained_length")}
     if len(trained) == 1:
         length = trained.pop()
-        line = alt.Chart(alt.InlineData(values=[{"length": length, "label": f"trained at {length}"}]))
+        line = style.data([{"length": length, "label": f"trained at {length}"}])
+        text = line.mark_text(align="left", dx=4, dy=-4, **label)
         marks.append(line.mark_rule(color=style.MUTED).encode(x="length:Q"))
-        words = line.mark_text(align="left", baseline="bottom", dx=4, dy=-4, color=style.MUTED, fontSize=11)
-        marks.append(words.encode(x="length:Q", y=alt.value("height"), text="label:N"))
+        marks.append(text.encode(x="length:Q", y=alt.value("height"), text="label:N"))
     return marks
 
 
-def thinned(lines: list[Record], most: int) -> list[Record]:
+def thinned(lines: list[Any], most: int) -> list[Any]:
     """At most `most` of the lines, evenly spread, first and last included."""
     if len(lines) <= most:
         return lines
     return [lines[round(index * (len(lines) - 1) / (most - 1))] for index in range(most)]
 
 
-def _bands(values: dict[tuple[str, int], list[float]], x: str) -> list[Record]:
+def _bands(values: Iterable[tuple[str, Any, Any]], x: str) -> list[Record]:
+    """Mean, smallest and largest value over seeds, of values by method and x."""
+    seeds: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for method, at, value in values:
+        number = finite(value)
+        if number is not None:
+            seeds[method, int(at)].append(number)
     points: dict[str, list[Record]] = defaultdict(list)
-    for (method, at), seeds in sorted(values.items()):
-        record = {"method": style.name(method), x: at, "mean": fmean(seeds), "low": min(seeds), "high": max(seeds)}
-        points[method].append({**record, "seeds": len(seeds)})
+    for (method, place), own in sorted(seeds.items()):
+        record = {"method": style.name(method), x: place, "mean": fmean(own), "low": min(own), "high": max(own)}
+        points[method].append({**record, "seeds": len(own)})
     return [point for lines in points.values() for point in thinned(lines, MOST_POINTS)]
 
 
@@ -174,19 +151,17 @@ def band_chart(
         number: Format of its labels.
         zero: Whether it begins at zero.
     """
-    axis = alt.Axis(format=number) if "%" in number else alt.Axis()
+    percent = "%" in number
     field = next(name for name in ("tokens", "length", "level") if name in points[0])
-    base: Any = alt.Chart(alt.InlineData(values=points)).encode(x=x, color=style.colour(methods))
+    base = style.data(points).encode(x=x)
+    axis = alt.Axis(format=number) if percent else alt.Axis()
     y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=zero), axis=axis)
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=style.dash(methods))
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=title), y2="high:Q", color=style.colour(methods))
+    titles = {"mean": "mean", "low": "lowest seed", "high": "highest seed"}
     tooltip = [
-        alt.Tooltip("method:N"),
+        "method:N",
         alt.Tooltip(f"{field}:Q", format=",~g"),
-        alt.Tooltip("mean:Q", format=".2%" if "%" in number else ".4f", title="mean"),
-        alt.Tooltip("low:Q", format=".2%" if "%" in number else ".4f", title="lowest seed"),
-        alt.Tooltip("high:Q", format=".2%" if "%" in number else ".4f", title="highest seed"),
+        *(alt.Tooltip(f"{name}:Q", format=".2%" if percent else ".4f", title=told) for name, told in titles.items()),
         *([alt.Tooltip("seeds:Q", title="seeds")] if "seeds" in points[0] else []),
     ]
-    marks = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=style.shape(methods), tooltip=tooltip)
-    return alt.layer(band, line, marks)
+    return alt.layer(band, *style.lines(base, y, methods, tooltip))

@@ -12,20 +12,7 @@ import altair as alt
 from cegm.lab.baselines import ordered
 from cegm.lab.report import style, words
 from cegm.lab.report.curves import MOST_POINTS, thinned
-from cegm.lab.report.folder import Record
-
-COLUMNS = (
-    ("Bad step", ""),
-    ("Clipping", ""),
-    ("Method", ""),
-    ("Highest excess", "nats per token"),
-    ("Steps to recover", "median"),
-    ("Fewest to most", "over seeds"),
-    ("Left at the end", "nats per token"),
-    ("Seeds", ""),
-)
-NAMES = 3
-"""Columns that hold words, not numbers."""
+from cegm.lab.report.runs import Record
 
 PANEL = (480, 190)
 """Width and height of one of the charts side by side, in pixels."""
@@ -38,7 +25,7 @@ Key = tuple[str, str, str]
 
 
 def rows(drill: Record) -> list[list[str]]:
-    """A row per spike, clipping and method, in the order of `COLUMNS`: medians over seeds."""
+    """A row per spike, clipping and method: medians over seeds."""
     return [_row(drill, key, curves) for key, curves in _grouped(drill).items()]
 
 
@@ -58,12 +45,13 @@ def chart(drill: Record) -> style.Drawing | None:
     scale = alt.Scale(type="symlog", constant=drill["healed"], nice=False)
     title = "excess (nats per token)"
     axis = alt.Axis(values=ticks, format="~g", tickCount=len(ticks))
-    base: Any = alt.Chart().encode(x=alt.X("step:Q", title="steps after the bad one"), color=style.colour(methods))
-    y = alt.Y("middle:Q", title=title, scale=scale, axis=axis)
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=title, scale=scale, axis=axis), y2="high:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=style.dash(methods))
-    marks = base.mark_point(filled=True, size=55, opacity=1).encode(y=y, shape=style.shape(methods), tooltip=_tooltip())
-    layers = alt.layer(_levels(drill), band, line, marks.transform_filter("datum.marked"))
+    base: Any = alt.Chart().encode(x=alt.X("step:Q", title="steps after the bad one"))
+    y, low = (alt.Y(f"{field}:Q", title=title, scale=scale, axis=axis) for field in ("middle", "low"))
+    band = base.mark_area(opacity=0.18).encode(y=low, y2="high:Q", color=style.colour(methods))
+    titles = {"middle": "median", "low": "lowest seed", "high": "highest seed"}
+    numbers = [alt.Tooltip(f"{name}:Q", title=told, format=".4f") for name, told in titles.items()]
+    lines = style.lines(base, y, methods, ["method:N", "step:Q", *numbers], 55, "datum.marked")
+    layers = alt.layer(_levels(drill), band, *lines)
     header = alt.Header(labelFontSize=12, labelFontWeight=600, labelColor=style.INK)
     spikes = [drill["spikes"][spike] for spike in dict.fromkeys(key[0] for key in _grouped(drill))]
     found: alt.FacetChart = (
@@ -90,9 +78,7 @@ def curve_points(drill: Record) -> list[Record]:
             numbers = {"middle": median(values), "low": min(values), "high": max(values)}
             own.append({**names, "step": step, **numbers, "marked": False})
         own = thinned(own, MOST_POINTS)
-        # A few shapes on each line, at other steps for each method, so that lines that coincide can be told apart.
-        for share in (0.12, 0.42, 0.72) if own else ():
-            own[round((share + 0.08 * (place % 3)) * (len(own) - 1))]["marked"] = True
+        style.mark_some(own, place % 3, 0.12)
         points += own
     return points
 
@@ -135,15 +121,8 @@ def _excess(values: list[float | None]) -> str:
     return words.signed(middle, 3) if math.isfinite(middle) else "not finite"
 
 
-def _levels(drill: Record) -> alt.LayerChart:
+def _levels(drill: Record) -> Any:
     """The undisturbed copy, and dashed the excess below which a method has recovered."""
-    base = alt.Chart(alt.InlineData(values=[{"middle": 0.0}])).mark_rule(color=style.MUTED)
-    healed = alt.Chart(alt.InlineData(values=[{"middle": drill["healed"]}]))
+    base, healed = style.data([{"middle": 0.0}]), style.data([{"middle": drill["healed"]}])
     dashed = healed.mark_rule(color=style.MUTED, strokeDash=[4, 4])
-    return base.encode(y="middle:Q") + dashed.encode(y="middle:Q")
-
-
-def _tooltip() -> list[Any]:
-    titles = {"middle": "median", "low": "lowest seed", "high": "highest seed"}
-    numbers = [alt.Tooltip(f"{name}:Q", title=title, format=".4f") for name, title in titles.items()]
-    return ["method:N", "step:Q", *numbers]
+    return base.mark_rule(color=style.MUTED).encode(y="middle:Q") + dashed.encode(y="middle:Q")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from cegm.lab.report import style, words
+from cegm.lab.report import words
 from cegm.lab.report.claims import Claim, claims
-from cegm.lab.report.exhibit_figures import drawn
-from cegm.lab.report.exhibit_rows import STEPS, Row, order, rows_of, spanned
-from cegm.lab.report.figures import Figure
-from cegm.lab.report.folder import Folder, Record
+from cegm.lab.report.exhibit_rows import STEPS, Row, rows_of
+from cegm.lab.report.figures import Figure, of_claim
 from cegm.lab.report.judged import Judged, judged, reason, warned
+from cegm.lab.report.runs import Folder
+from cegm.lab.report.words import told
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Exhibit:
         unit: Unit of the measured values.
         rows: Its table.
         details: Rows that are folded away.
-        details_title: What they are.
         rivals: What was found against every other method, a sentence each.
         notes: What was left out.
         figures: Its charts.
@@ -33,11 +32,10 @@ class Exhibit:
     columns: tuple[str, str]
     unit: str
     rows: list[Row]
-    details: list[Row] = field(default_factory=list)
-    details_title: str = ""
-    rivals: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
+    details: list[Row]
+    rivals: list[str]
+    notes: list[str]
+    figures: list[Figure]
 
 
 def exhibits(folder: Folder) -> tuple[list[Exhibit], list[tuple[Claim, str]]]:
@@ -48,58 +46,46 @@ def exhibits(folder: Folder) -> tuple[list[Exhibit], list[tuple[Claim, str]]]:
     if verdict is None:
         return found, missing
     for claim in claims():
-        if any(verdict.taken(name) for name in claim.axes or (STEPS,)):
-            found.append(_exhibit(claim, folder, verdict))
+        taken = [name for name in claim.axes or (STEPS,) if verdict.taken(name)]
+        if taken:
+            found.append(_exhibit(claim, taken, folder, verdict))
         else:
-            told = dict.fromkeys(reason(folder.runs, axis) for axis in claim.axes)
-            missing.append((claim, "; ".join(told) or "AdamW has no finished run that sets a target"))
+            reasons = dict.fromkeys(reason(folder.runs, axis) for axis in claim.axes)
+            missing.append((claim, "; ".join(reasons) or told("sentences", "no_target")))
     return found, missing
 
 
 def columns(folder: Folder) -> list[str]:
     """Names of the methods in the order of `Row.cells`; nothing without a verdict."""
     verdict = judged(folder)
-    return [style.name(method) for method in order(verdict)] if verdict else []
+    return words.names(verdict.columns) if verdict else []
 
 
-def _exhibit(claim: Claim, folder: Folder, verdict: Judged) -> Exhibit:
+def _exhibit(claim: Claim, taken: list[str], folder: Folder, verdict: Judged) -> Exhibit:
     rows, details = rows_of(claim, verdict)
-    rows, details = spanned(rows), spanned(details)
     part = claim.columns[1] or ("Part" if any(row.part for row in [*rows, *details]) else "")
+    left = {axis: reason(folder.runs, axis) for axis in claim.axes if axis not in taken}
     notes = [text for axis in claim.axes for text in warned(folder.runs, axis)]
-    notes += [f"{axis} was not measured: {reason(folder.runs, axis)}" for axis in claim.axes if not verdict.taken(axis)]
-    return Exhibit(
-        claim,
-        (claim.columns[0], part),
-        words.unit(_first_measure(claim, verdict)),
-        rows,
-        details,
-        "What adapting costs on the home text" if claim.rows else "Every level in numbers",
-        _rivals(claim, verdict),
-        notes,
-        drawn(claim, folder, verdict),
-    )
-
-
-def _first_measure(claim: Claim, verdict: Judged) -> Record:
-    return next(verdict.measure(name) for name in claim.axes or (STEPS,) if verdict.taken(name))
-
-
-def _spread(measure: Record, entry: Record) -> str:
-    shown = words.spread(measure, entry)
-    return "" if shown == words.NONE else f" ({'' if entry['interval'] else 'by seed '}{shown})"
+    notes += [told("sentences", "not_taken", axis=axis, reason=why) for axis, why in left.items()]
+    unit = words.unit(verdict.measure(taken[0]))
+    rivals, figures = _rivals(claim, verdict), of_claim(claim, folder, verdict)
+    return Exhibit(claim, (claim.columns[0], part), unit, rows, details, rivals, notes, figures)
 
 
 def _rivals(claim: Claim, verdict: Judged) -> list[str]:
     """The subject against every method but the baseline."""
-    told = []
+    sentences = []
     for other in verdict.methods[1:-1]:
-        parts = []
-        for name in claim.axes or (STEPS,):
-            entry, measure = verdict.entry(name, other), verdict.measure(name)
-            if entry is not None:
-                topic = f"{measure['title'].lower()} " if len(claim.axes) > 1 else ""
-                parts.append(f"{topic}{words.difference(measure, entry)}{_spread(measure, entry)}, {entry['word']}")
-        if parts:
-            told.append(f"{style.name(verdict.subject)} minus {style.name(other)}: {'; '.join(parts)}.")
-    return told
+        found = [
+            (
+                measure["title"].lower() if len(claim.axes) > 1 else "",
+                words.difference(measure, entry),
+                words.spread(measure, entry),
+                entry,
+            )
+            for measure in map(verdict.measure, claim.axes or (STEPS,))
+            if measure and (entry := verdict.entry(measure["name"], other)) is not None
+        ]
+        names = words.names([verdict.subject, other])
+        sentences += [told("sentences", "rival", names=names, found=found)] if found else []
+    return sentences

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cegm.lab.baselines import BASE, ordered
 from cegm.lab.report import words
-from cegm.lab.report.folder import Folder, Record, Run
+from cegm.lab.report.runs import Folder, Record, Run
 
 LOSS = "bits_per_byte"
 """The one primary measure that is no axis."""
+
+SHARED_MACHINE = "step_time"
+"""The measure whose ratios come from runs that share the machine."""
 
 CONTROL = "control: "
 """Subsets that begin with this are answered by no model."""
@@ -41,6 +45,11 @@ class Judged:
         return self.methods[-1]
 
     @property
+    def columns(self) -> list[str]:
+        """Methods as columns of a table: the baseline first, the subject last, as in the paper."""
+        return list(reversed(self.methods))
+
+    @property
     def failed(self) -> list[str]:
         """Methods that failed on every seed."""
         return list(self.verdict.get("failed_methods", []))
@@ -63,24 +72,42 @@ class Judged:
         found = next((entry for entry in entries if entry["pair"] == [first, second]), None)
         return None if found is None or found["effect"] is None else found
 
+    def entries(self, names: Iterable[str], others: Iterable[str] | None = None) -> list[Record]:
+        """The subject against some other methods, or all, in some measures, as far as there is something."""
+        rivals = list(self.methods[1:] if others is None else others)
+        return [entry for name in names for other in rivals if (entry := self.entry(name, other)) is not None]
+
+    def by_word(self, name: str) -> dict[str, list[str]]:
+        """Other methods by the word that a measure got against them, `missing` where it got none."""
+        found: dict[str, list[str]] = {"better": [], "worse": [], "no evidence": [], "missing": []}
+        for other in self.methods[1:]:
+            entry = self.entry(name, other)
+            found["missing" if entry is None else entry["word"]].append(other)
+        return found
+
     def detail(self, name: str, entry: Record) -> str:
         """Size, interval or points, and for "no evidence" what might be there all the same."""
         measure = self.measure(name)
-        size, spread = words.difference(measure, entry), words.spread(measure, entry)
-        if spread == words.NONE:
-            return f"{size}, one seed"
-        size += f" [{spread}]" if entry["interval"] else f", by seed {spread}"
-        if entry["word"] != "no evidence":
-            return size
-        smallest = words.effect(measure, entry["smallest_detectable"] or 0.0)
-        unseen = f"one below {smallest.lstrip('+')} would often go unseen" if smallest.startswith("+") else None
-        return "; ".join(part for part in (size, self._equal(name, entry) or unseen) if part)
-
-    def _equal(self, name: str, entry: Record) -> str | None:
-        """Whether the losses of a pair were shown to be equal within a margin."""
+        smallest = words.effect(measure, entry.get("smallest_detectable") or 0.0)
         tests = self.verdict.get("no_loss") or [] if name == LOSS else []
-        shown = next((test for test in tests if test["pair"] == entry["pair"] and test["no_loss"]), None)
-        return None if shown is None else f"shown to be equal within {shown['margin']:g} bits per byte"
+        equal = next((test["margin"] for test in tests if test["pair"] == entry["pair"] and test["no_loss"]), None)
+        return words.told("sentences", "detail", measure=measure, entry=entry, smallest=smallest, margin=equal)
+
+    @property
+    def shown(self) -> list[Record]:
+        """Measures but for the ratio of times of runs that shared a machine; only steps in turns give one that is shown."""
+        return [measure for measure in self.verdict["measures"] if measure["name"] != SHARED_MACHINE]
+
+    @property
+    def checkpoints(self) -> list[tuple[str, list[str], Record]]:
+        """McNemar's tests of the subject's checkpoints against another method's: title of the axis, pair, and test of a seed."""
+        return [
+            (measure["title"], entry["pair"], test)
+            for measure in self.verdict["measures"]
+            for entry in measure["pairs"]
+            for test in entry.get("mcnemar") or ()
+            if entry["pair"][0] == self.subject
+        ]
 
     @property
     def parts(self) -> list[Record]:
@@ -103,9 +130,10 @@ class Judged:
         primary = [m["name"] for m in self.verdict["measures"] if m["family"] == "primary"]
         return [name for name in primary if name != LOSS and self.taken(name)]
 
-    def levels(self, axis: str) -> list[Record]:
-        """How each subset and level of an axis came out, controls left out; empty in verdicts that do not tell."""
-        return [entry for entry in self._all(axis) if not entry["subset"].startswith(CONTROL)]
+    def levels(self, axis: str, subset: str | None = None) -> list[Record]:
+        """How each level of an axis came out, of one subset or of all but the controls; empty in verdicts that do not tell."""
+        found = [entry for entry in self._all(axis) if not entry["subset"].startswith(CONTROL)]
+        return [entry for entry in found if subset in (None, entry["subset"])]
 
     def controls(self, axis: str) -> list[Record]:
         """The same of its controls; `subset` is then the name of the control."""

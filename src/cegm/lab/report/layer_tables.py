@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from cegm.lab.report.curves import thinned
-from cegm.lab.report.folder import Folder, Record, Run, finite
+from cegm.lab.report.runs import Folder, Record, Run, finite
 
 Table: TypeAlias = dict[tuple[str, int], list[float]]
 """Values over seeds by layer and step, in the order of the model."""
@@ -62,12 +62,6 @@ class Extent:
     layers_in_all: int
 
     @property
-    def cut(self) -> str:
-        """A sentence on layers that had to be left out, if any."""
-        every = len(self.layers) == self.layers_in_all
-        return "" if every else f" {len(self.layers)} of {self.layers_in_all} layers are shown."
-
-    @property
     def height(self) -> int:
         """Of a chart with a row per layer, pixels."""
         return max(120, min(14 * len(self.layers), 560))
@@ -86,16 +80,11 @@ def extent(shown: list[Table], panels: int) -> Extent:
     """The extent that tables side by side share on a page of so many panels in all."""
     budget = MOST_CELLS // panels
     names = list(dict.fromkeys(layer for table in shown for layer, _ in table))
-    kept = spread(names, min(MOST_LAYERS, budget // FEWEST_COLUMNS))
+    kept = thinned(names, min(MOST_LAYERS, budget // FEWEST_COLUMNS))
     columns = min(MOST_COLUMNS, max(FEWEST_COLUMNS, budget // len(kept)))
     return Extent(
-        _short_names(kept), spread(sorted({step for table in shown for _, step in table}), columns), len(names)
+        _short_names(kept), thinned(sorted({step for table in shown for _, step in table}), columns), len(names)
     )
-
-
-def spread(values: list[Any], most: int) -> list[Any]:
-    """At most so many of the values, evenly."""
-    return [line["value"] for line in thinned([{"value": value} for value in values], most)]
 
 
 def _short_names(names: list[str]) -> dict[str, str]:

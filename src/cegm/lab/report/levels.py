@@ -9,7 +9,7 @@ import altair as alt
 
 from cegm.lab.report import style
 from cegm.lab.report.curves import band_chart
-from cegm.lab.report.folder import Record
+from cegm.lab.report.runs import Record
 from cegm.lab.tasks.steps import implied_wrong_steps
 
 BESIDE: dict[str, Any] = {"align": "left", "baseline": "middle", "dx": 6, "color": style.MUTED, "fontSize": 11}
@@ -47,42 +47,24 @@ def by_level(
     axis = alt.Axis(values=levels, format=".0%" if shares else "d", grid=False, tickCount=len(levels))
     x = alt.X("level:Q", title=x_title, scale=alt.Scale(nice=False, padding=12), axis=axis)
     chart = band_chart(points, methods, x, y_title, ".0%" if unit == "accuracy" else ".2f", zero=True)
-    return alt.layer(*_dashed(_guesses(entries) + _answers(controls), x), chart)
-
-
-def _guesses(entries: list[Record]) -> list[Record]:
-    return [
-        {"label": "chance", "level": entry["level"], "mean": entry["chance"]}
-        for entry in entries
-        if entry["chance"] is not None
-    ]
-
-
-def _answers(controls: list[Record]) -> list[Record]:
-    """A control answers alike beside every model."""
-    return [
-        {"label": entry["subset"], "level": entry["level"], "mean": next(iter(entry["methods"].values()))["mean"]}
-        for entry in controls
-    ]
+    guesses = [(entry, "chance", entry["chance"]) for entry in entries if entry["chance"] is not None]
+    # A control answers alike beside every model.
+    guesses += [(entry, entry["subset"], next(iter(entry["methods"].values()))["mean"]) for entry in controls]
+    marks = [{"label": label, "level": entry["level"], "mean": mean} for entry, label, mean in guesses]
+    return alt.layer(*_dashed(marks, x), chart)
 
 
 def _dashed(points: list[Record], x: alt.X) -> list[alt.Chart]:
     """A grey dashed line per label, which stands at its last point."""
     if not points:
         return []
-    base: Any = alt.Chart(alt.InlineData(values=points)).encode(x=x, y="mean:Q", detail="label:N")
-    last = [
-        max((p for p in points if p["label"] == label), key=lambda p: float(p["level"])) for label in _labels(points)
-    ]
-    words: Any = alt.Chart(alt.InlineData(values=last)).mark_text(**BESIDE)
+    last = {point["label"]: point for point in sorted(points, key=lambda point: float(point["level"]))}
+    base = style.data(points).encode(x=x, y="mean:Q", detail="label:N")
+    words = style.data(list(last.values())).mark_text(**BESIDE)
     return [
         base.mark_line(color=style.MUTED, strokeDash=[4, 4], strokeWidth=1.5),
         words.encode(x=x, y="mean:Q", text="label:N"),
     ]
-
-
-def _labels(points: list[Record]) -> list[str]:
-    return list(dict.fromkeys(point["label"] for point in points))
 
 
 def convergence(survival: Record, methods: list[str]) -> style.Drawing | None:
@@ -99,17 +81,11 @@ def convergence(survival: Record, methods: list[str]) -> style.Drawing | None:
     ]
     if not points:
         return None
-    base: Any = alt.Chart(alt.InlineData(values=points)).encode(
-        x=alt.X("step:Q", title="steps", scale=alt.Scale(nice=False, padding=8)),
-        y=alt.Y(
-            "share:Q", title="runs that reached the target", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
-        ),
-        color=style.colour(methods),
-    )
-    lines = base.mark_line(interpolate="step-after", strokeWidth=2.5).encode(strokeDash=style.dash(methods))
+    base = style.data(points).encode(x=alt.X("step:Q", title="steps", scale=alt.Scale(nice=False, padding=8)))
+    scale, axis = alt.Scale(domain=[0, 1]), alt.Axis(format=".0%")
+    y = alt.Y("share:Q", title="runs that reached the target", scale=scale, axis=axis)
     tooltip = ["method:N", "step:Q", alt.Tooltip("share:Q", format=".0%")]
-    marks = base.mark_point(filled=True, size=60, opacity=1).encode(shape=style.shape(methods), tooltip=tooltip)
-    return alt.layer(lines, marks)
+    return alt.layer(*style.lines(base, y, methods, tooltip, 60, interpolate="step-after", strokeWidth=2.5))
 
 
 def _steps(own: Record | None, horizon: float) -> list[tuple[float, float]]:
@@ -148,12 +124,9 @@ def errors(entries: list[Record], methods: list[str], carried: bool) -> style.Dr
     axis = alt.Axis(values=steps, format="d", grid=False, tickCount=len(steps))
     x = alt.X("step:Q", title="steps of the task", scale=alt.Scale(nice=False, padding=8), axis=axis)
     y = alt.Y("wrong:Q", title="wrong steps so far")
-    base: Any = alt.Chart(alt.InlineData(values=points)).encode(x=x, y=y, color=style.colour(methods))
-    lines = base.mark_line(strokeWidth=2).encode(strokeDash=style.dash(methods))
     tooltip = ["method:N", "step:Q", alt.Tooltip("wrong:Q", format=".2f")]
-    marks = base.mark_point(filled=True, size=45, opacity=1).encode(shape=style.shape(methods), tooltip=tooltip)
-    thin: Any = alt.Chart(alt.InlineData(values=implied)).encode(x=x, y=y, color=style.colour(methods))
-    return alt.layer(*_guessed(entries, x), thin.mark_line(strokeWidth=1, opacity=0.7), lines, marks)
+    thin = style.data(implied).mark_line(strokeWidth=1, opacity=0.7).encode(x=x, y=y, color=style.colour(methods))
+    return alt.layer(*_guessed(entries, x), thin, *style.lines(style.data(points).encode(x=x), y, methods, tooltip))
 
 
 def _counted(method: str, wrong: list[float]) -> list[Record]:
@@ -165,7 +138,6 @@ def _guessed(entries: list[Record], x: alt.X) -> list[alt.Chart]:
     if None in chances:
         return []
     points = _counted("chance", list(accumulate(1 - chance for chance in chances)))
-    base: Any = alt.Chart(alt.InlineData(values=points))
-    line = base.mark_line(color=style.MUTED, strokeDash=[4, 4]).encode(x=x, y="wrong:Q")
-    label: Any = alt.Chart(alt.InlineData(values=points[-1:])).mark_text(**BESIDE)
-    return [line, label.encode(x=x, y="wrong:Q", text=alt.value("guessing"))]
+    line = style.data(points).mark_line(color=style.MUTED, strokeDash=[4, 4])
+    label = style.data(points[-1:]).mark_text(**BESIDE).encode(x=x, y="wrong:Q", text=alt.value("guessing"))
+    return [line.encode(x=x, y="wrong:Q"), label]

@@ -8,23 +8,10 @@ import altair as alt
 
 from cegm.lab.baselines import BASE, ordered
 from cegm.lab.report import style, words
-from cegm.lab.report.dots import MEBIBYTE, forest
-from cegm.lab.report.folder import Record
+from cegm.lab.report.forest import pairs
+from cegm.lab.report.runs import Record
 
 AXES = {"width": "width of the model", "batch": "rows of a batch", "length": "tokens of a row"}
-
-COLUMNS = (
-    ("Method", ""),
-    ("Width", ""),
-    ("Batch", "rows x tokens"),
-    ("Step", "milliseconds"),
-    ("Throughput", "tokens per second"),
-    ("Time", "over the reference's"),
-    ("95 % interval", "or every block"),
-    ("Peak memory", "MiB of tensors"),
-    ("Memory", "over the reference's"),
-    ("State", "bytes per matrix weight"),
-)
 
 
 def measured(overhead: Record) -> list[Record]:
@@ -76,17 +63,15 @@ def ratios(overhead: Record, axis: str) -> style.Drawing | None:
         axis=alt.Axis(values=[point[axis] for point in points], format="d", grid=False),
     )
     title = f"time of a step over {style.name(overhead['reference'])}'s"
-    base: Any = alt.Chart(alt.InlineData(values=data)).encode(x=x, color=style.colour(methods))
+    base, colour = style.data(data).encode(x=x), style.colour(methods)
     y = alt.Y("estimate:Q", title=title, scale=alt.Scale(zero=False, padding=8))
     bars = base.transform_filter("datum.low !== null").mark_rule(strokeWidth=2)
-    bars = bars.encode(y=alt.Y("low:Q", title=title), y2="high:Q")
-    rings: Any = alt.Chart(alt.InlineData(values=blocks)).mark_point(size=40, opacity=0.8)
-    rings = rings.encode(x=x, y=alt.Y("block:Q", title=title), color=style.colour(methods))
-    lines = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=style.dash(methods))
+    bars = bars.encode(y=alt.Y("low:Q", title=title), y2="high:Q", color=colour)
+    rings = style.data(blocks).mark_point(size=40, opacity=0.8)
+    rings = rings.encode(x=x, y=alt.Y("block:Q", title=title), color=colour)
     numbers = [alt.Tooltip(f"{name}:Q", format=".3f") for name in names]
     tooltip = ["method:N", alt.Tooltip("at:Q", title=AXES[axis]), *numbers]
-    marks = base.mark_point(filled=True, size=60, opacity=1).encode(y=y, shape=style.shape(methods), tooltip=tooltip)
-    return alt.layer(_reference(overhead), bars, rings, lines, marks)
+    return alt.layer(_reference(overhead), bars, rings, *style.lines(base, y, methods, tooltip, 60))
 
 
 def changes(overhead: Record, order: list[str]) -> style.Drawing | None:
@@ -101,19 +86,19 @@ def changes(overhead: Record, order: list[str]) -> style.Drawing | None:
         for change in order
         if (own := timed.get(change)) is not None
     ]
-    return forest(rows, "time of a step, base = 1", 1.0)
+    return pairs(rows, "time of a step, base = 1", 1.0)
 
 
-def _reference(overhead: Record) -> alt.LayerChart:
+def _reference(overhead: Record) -> Any:
     """The reference itself: a dashed line at one."""
-    base = alt.Chart(alt.InlineData(values=[{"estimate": 1.0, "label": style.name(overhead["reference"])}]))
+    base = style.data([{"estimate": 1.0, "label": style.name(overhead["reference"])}])
     line = base.mark_rule(color=style.MUTED, strokeDash=[4, 4]).encode(y="estimate:Q")
     label = base.mark_text(align="right", baseline="top", dy=3, color=style.MUTED, fontSize=11)
     return line + label.encode(y="estimate:Q", x=alt.value("width"), text="label:N")
 
 
 def rows(overhead: Record) -> list[list[str]]:
-    """A row per shape and method, in the order of `COLUMNS`."""
+    """A row per shape and method."""
     return [
         _row(method, point, point["methods"][method])
         for point in measured(overhead)
@@ -132,7 +117,7 @@ def _row(method: str, point: Record, own: Record) -> list[str]:
         f"{own['tokens_per_second']:,.0f}",
         f"{ratio['estimate']:.3f}",
         _spread(ratio),
-        f"{own['peak_bytes'] / MEBIBYTE:,.1f}",
+        f"{own['peak_bytes'] / words.MEBIBYTE:,.1f}",
         f"{own['peak_ratio']:.3f}",
         f"{own['state_bytes_per_matrix_weight']:.2f}",
     ]

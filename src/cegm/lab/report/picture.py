@@ -9,8 +9,8 @@ import altair as alt
 import vl_convert
 
 from cegm.durable import write_whole
-from cegm.lab.report import curves, dots, overhead_chart, style
-from cegm.lab.report.folder import Folder, read
+from cegm.lab.report import curves, dots, forest, overhead_chart, style
+from cegm.lab.report.runs import Folder, read
 from cegm.lab.report.sentences import headline
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -54,12 +54,12 @@ def require_ending(path: Path) -> None:
 def _panels(folder: Folder) -> tuple[list[tuple[str, style.Drawing | None]], int]:
     """What is drawn side by side with its titles, and how high it is."""
     if folder.is_ablation:
-        rows = dots.difference_points(folder, "bits_per_byte")
-        effects = dots.forest(rows, "bits per byte, change minus base")
+        rows = forest.difference_points(folder, "bits_per_byte")
+        effects = forest.pairs(rows, "bits per byte, change minus base")
         costs = (
             None if folder.overhead is None else overhead_chart.changes(folder.overhead, [row["pair"] for row in rows])
         )
-        return [(headline(folder), effects), ("Time of a step", costs)], dots.rows_height(rows)
+        return [(headline(folder), effects), ("Time of a step", costs)], forest.rows_height(rows)
     panels = [
         ("Validation loss, second half of training", curves.learning_curves(folder, ending=True)),
         ("Final validation loss, every seed", dots.every_seed(folder, "bits_per_byte", "bits per byte")),

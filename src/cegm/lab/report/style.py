@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import altair as alt
 
 from cegm.lab.baselines import METHODS, REFERENCE, SUBJECT, Look
+from cegm.lab.report.runs import Record
 
 Drawing: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
 
@@ -82,3 +83,41 @@ def shape(methods: list[str], legend: bool = True) -> alt.Shape:
     """Point shape by the field `method`."""
     scale = alt.Scale(domain=[name(m) for m in methods], range=[look.shape for look in looks(methods)])
     return alt.Shape("method:N", scale=scale, legend=alt.Legend() if legend else None)
+
+
+def data(rows: list[Record]) -> Any:
+    """A chart of rows that stand in it, to be given marks."""
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def lines(
+    base: Any, y: Any, methods: list[str], tooltip: list[Any], size: int = 45, marked: str = "", **line: Any
+) -> list[Any]:
+    """A line per method and the marks on it.
+
+    Args:
+        base: The chart, with everything encoded but what the lines differ in.
+        y: The vertical axis.
+        methods: In the order of the legend.
+        tooltip: What a mark tells.
+        size: Of a mark.
+        marked: Condition for a point to have one; empty for all.
+        line: Further looks of the lines.
+    """
+    base = base.encode(y=y, color=colour(methods))
+    marks = base.mark_point(filled=True, size=size, opacity=1).encode(shape=shape(methods), tooltip=tooltip)
+    drawn = base.mark_line(**{"strokeWidth": 2, **line}).encode(strokeDash=dash(methods))
+    return [drawn, marks.transform_filter(marked) if marked else marks]
+
+
+def methods_axis(methods: list[str]) -> alt.Y:
+    """A row per method."""
+    names = [name(method) for method in methods]
+    axis = alt.Axis(grid=False, ticks=False, domain=False, labelPadding=6, labelFontSize=13)
+    return alt.Y("method:N", title=None, sort=names, scale=alt.Scale(domain=names), axis=axis)
+
+
+def mark_some(points: list[Record], place: int, start: float) -> None:
+    """Marks a few points of a line, at other steps for each place, so that lines that coincide can be told apart."""
+    for share in (start, start + 0.3, start + 0.6) if points else ():
+        points[round((round(share, 2) + 0.08 * place) * (len(points) - 1)) % len(points)]["marked"] = True

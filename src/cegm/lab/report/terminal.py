@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from cegm.columns import aligned
-from cegm.lab.report import changes, drill_chart, sentences, style, tables, words
-from cegm.lab.report.folder import Record, read
+from cegm import columns
+from cegm.lab.report import changes, drill_chart, sentences, tables, words
 from cegm.lab.report.judged import Judged, judged
-from cegm.pages import MINUS
+from cegm.lab.report.runs import read
+from cegm.lab.report.words import TEMPLATES
 
-COLUMNS = ("method", "runs", "bits/byte", "recall", "bits/byte, equal s", "steps to target", "step", "memory", "state")
 WIDTH = 110
 WIDEST = 130
 """Characters of a row of changes."""
@@ -31,16 +31,30 @@ def table(folder: Path) -> str:
     """
     content = read(Path(folder))
     verdict = judged(content)
-    rows = [COLUMNS, *((row["method"], row["runs"], *row["cells"]) for row in tables.method_rows(content))]
-    lines = aligned(rows, {0})
-    if verdict is not None and verdict.parts:
-        lines = aligned(_fitting([changes.COLUMNS, *changes.rows(verdict, content.overhead)]), {0, 1, 4})
-    lines += [*_axes(verdict), *_drill(content.drill), "", sentences.headline(content)]
-    for sentence in sentences.sentences(content):
-        if sentence.kind != "loss":  # the headline has told it
-            lines.append(textwrap.fill(sentence.text, WIDTH, subsequent_indent="  "))
-    lines += [f"failed: {row['name']}: {row['error']}" for row in tables.run_rows(content) if row["status"] == "failed"]
-    return "\n".join(printable(line) for line in lines)
+    axes = verdict.axes if verdict and verdict.subject != verdict.baseline else []
+    text = TEMPLATES.get_template("terminal.txt.j2").render(
+        folder=content,
+        methods=tables.method_rows(content),
+        changes=changes.rows(verdict, content.overhead) if verdict and verdict.parts else [],
+        columns=words.names(verdict.columns) if verdict else [],
+        intervals=any(entry["interval"] for entry in verdict.entries(axes, [verdict.baseline])) if verdict else False,
+        axes=[_axis(verdict, axis) for axis in axes] if verdict else [],
+        drill=drill_chart.rows(content.drill) if content.drill else [],
+        headline=sentences.headline(content),
+        sentences=sentences.sentences(content),
+        aligned=_aligned,
+        fitting=_fitting,
+        filled=_filled,
+    )
+    return printable(text.removesuffix("\n"))
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> str:
+    return "\n".join(columns.aligned(rows, left))
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ")
 
 
 def _fitting(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -54,34 +68,14 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def _axes(verdict: Judged | None) -> list[str]:
-    """A line per axis: every method, the subject minus the baseline, and the word."""
-    if verdict is None or not verdict.axes or verdict.subject == verdict.baseline:
-        return []
-    order = list(reversed(verdict.methods))
-    gap = f"{style.name(verdict.subject)} {MINUS} {style.name(verdict.baseline)}"
-    entries = [entry for axis in verdict.axes if (entry := verdict.entry(axis, verdict.baseline))]
-    spread = "95 % interval" if any(entry["interval"] for entry in entries) else "each seed"
-    head = ("axis", "unit", *map(style.name, order), gap, spread, "verdict")
-    rows = [(axis, *_axis(verdict, axis, order)) for axis in verdict.axes]
-    return ["", *aligned([head, *rows], {0, 1, len(head) - 1})]
-
-
-def _axis(verdict: Judged, axis: str, order: list[str]) -> tuple[str, ...]:
+def _axis(verdict: Judged, axis: str) -> list[str]:
+    """An axis: every method, the subject minus the baseline, and the word."""
     measure, entry = verdict.measure(axis), verdict.entry(axis, verdict.baseline)
-    means = [measure["methods"].get(method, {}).get("mean") for method in order]
-    found = (words.NONE, words.NONE, "not measured")
+    means = [words.axis_value(measure, measure["methods"].get(name, {}).get("mean")) for name in verdict.columns]
+    found = [words.NONE, words.NONE, "not measured"]
     if entry is not None:
-        found = (words.effect(measure, entry["effect"]), words.spread(measure, entry), entry["word"])
-    return (words.unit(measure), *(words.axis_value(measure, mean) for mean in means), *found)
-
-
-def _drill(found: Record | None) -> list[str]:
-    """A line per bad step, clipping and method."""
-    if found is None or not drill_chart.rows(found):
-        return []
-    head = ("bad step", "clipping", "method", "highest, nats", "steps to recover", "over seeds", "left, nats", "seeds")
-    return ["", *aligned([head, *drill_chart.rows(found)], set(range(drill_chart.NAMES)))]
+        found = [words.effect(measure, entry["effect"]), words.spread(measure, entry), entry["word"]]
+    return [axis, words.unit(measure), *means, *found]
 
 
 def printable(text: str) -> str:

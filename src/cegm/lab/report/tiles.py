@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from cegm.lab.baselines import BASE
 from cegm.lab.report import style, words
-from cegm.lab.report.folder import Folder, Record, Run, finite
 from cegm.lab.report.judged import LOSS, Judged, judged
 from cegm.lab.report.overhead_chart import own_shape
-
-NOT_TIMED = "Runs share the machine, so no ratio of their times is given; --overhead times steps in turns."
+from cegm.lab.report.runs import Folder, Record
+from cegm.lab.report.words import told
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Tile:
     """
 
     title: str
-    value: str
+    value: str = words.NONE
     about: str = ""
     word: str = ""
     more: list[tuple[str, str]] = field(default_factory=list)
@@ -43,105 +41,82 @@ def tiles(folder: Folder) -> list[Tile]:
     if verdict is None or len(verdict.methods) < 2:
         return _alone(folder)
     if folder.is_ablation:
-        return _of_changes(folder, verdict)
-    return [
-        _measured("Quality", "loss at equal steps, bits per byte", LOSS, verdict),
-        _timed(folder.overhead, verdict),
-        _measured("Memory", "peak memory of training", "memory", verdict),
-    ]
+        return _of_changes(folder.overhead, verdict)
+    time = _timed(folder.overhead, verdict)
+    return [_measured("Quality", LOSS, verdict), time, _measured("Memory", "memory", verdict)]
 
 
-def _measured(title: str, what: str, name: str, verdict: Judged) -> Tile:
+def _measured(title: str, name: str, verdict: Judged) -> Tile:
     """A measure of the subject against the baseline, then against the others."""
     measure = verdict.measure(name)
-    told = [
-        (style.name(other), words.effect(measure, entry["effect"]), _spread(measure, entry), entry["word"])
+    found = [
+        (style.name(other), words.effect(measure, entry["effect"]), words.spread_named(measure, entry), entry["word"])
         for other in reversed(verdict.methods[1:])
         if (entry := verdict.entry(name, other)) is not None
     ]
-    if not told:
-        return Tile(title, words.NONE, note=f"{what[0].upper()}{what[1:]}: not measured.")
-    (first, value, spread, word), *rest = told
-    more = [(f"against {other}: {size}{own}", found) for other, size, own, found in rest]
-    return Tile(title, value, f"against {first}{spread}", word, more, f"{what[0].upper()}{what[1:]}.")
-
-
-def _spread(measure: Record, entry: Record) -> str:
-    """Interval or seeds behind a comma; nothing where a number has no spread."""
-    shown = words.spread(measure, entry)
-    if shown == words.NONE or entry["p"] is None:
-        return ""
-    return f", {'95 % interval' if entry['interval'] else 'by seed'} {shown}"
+    note = told("tiles", "measured", name=name, found=bool(found))
+    if not found:
+        return Tile(title, note=note)
+    (first, value, spread, word), *rest = found
+    more = [(told("tiles", "against", other=other, size=size, spread=own), got) for other, size, own, got in rest]
+    return Tile(title, value, told("tiles", "against", other=first, spread=spread), word, more, note)
 
 
 def _timed(overhead: Record | None, verdict: Judged) -> Tile:
     """Time of a step at the comparison's own shape over the reference's, from steps in turns and from nothing else."""
     point = own_shape(overhead)
     if overhead is None or point is None or verdict.subject not in point["methods"]:
-        return Tile("Time", words.NONE, "not measured", note=NOT_TIMED)
-    told = {
-        method: _factor(point["methods"][method]["ratio"])
+        return Tile("Time", about="not measured", note=told("tiles", "not_timed"))
+    if verdict.subject == overhead["reference"]:
+        note = told("tiles", "is_reference", method=style.name(verdict.subject))
+        return Tile("Time", about="not measured", note=note)
+    found = {
+        method: (f"{ratio['estimate']:.3f} {words.TIMES}", told("tiles", "ratio_spread", ratio=ratio))
         for method in verdict.methods
-        if method in point["methods"] and method != overhead["reference"]
+        if method != overhead["reference"] and (ratio := point["methods"].get(method, {}).get("ratio"))
     }
-    if verdict.subject not in told:
-        return Tile("Time", words.NONE, "not measured", note=f"{style.name(verdict.subject)} is itself the reference.")
-    value, spread = told.pop(verdict.subject)
-    more = [(f"{style.name(method)}'s: {size}{own}", "") for method, (size, own) in told.items()]
-    note = f"Time of a step, from {overhead['how']} at the shape of the runs."
-    return Tile("Time", value, f"that of {style.name(overhead['reference'])}{spread}", "", more, note)
+    value, spread = found.pop(verdict.subject)
+    more = [
+        (told("tiles", "own", method=style.name(method), size=size, spread=own), "")
+        for method, (size, own) in found.items()
+    ]
+    about = told("tiles", "that_of", method=style.name(overhead["reference"]), spread=spread)
+    return Tile("Time", value, about, "", more, told("tiles", "timed", how=overhead["how"]))
 
 
-def _factor(ratio: Record) -> tuple[str, str]:
-    """A ratio with its interval, or its blocks where they are too few for one."""
-    size = f"{ratio['estimate']:.3f} {words.TIMES}"
-    if ratio["low"] is not None:
-        return size, f", 95 % interval {ratio['low']:.3f} to {ratio['high']:.3f}"
-    return size, f", by block {', '.join(f'{block:.3f}' for block in ratio['points'])}"
-
-
-def _of_changes(folder: Folder, verdict: Judged) -> list[Tile]:
+def _of_changes(overhead: Record | None, verdict: Judged) -> list[Tile]:
     """How many changes of an ablation got each word, and what the cheapest and the dearest cost."""
     entries = [entry for change in verdict.changes if (entry := verdict.pair(LOSS, change, BASE))]
-    counts = {word: sum(entry["word"] == word for entry in entries) for word in style.WORDS}
-    more = [(str(counts[word]), word) for word in ("no evidence", "worse")]
-    about = f"of {len(verdict.changes)} changes"
-    quality = Tile("Quality", str(counts["better"]), about, "better", more, "Loss at equal steps.")
-    points = (folder.overhead or {"points": []})["points"]
-    timed = [
-        own["ratio"]["estimate"]
-        for point in points
-        for change, own in point.get("methods", {}).items()
-        if change != BASE
-    ]
+    counts = {word: str(sum(entry["word"] == word for entry in entries)) for word in style.WORDS}
+    points = [point.get("methods", {}) for point in (overhead or {}).get("points", ())]
+    timed = [own["ratio"]["estimate"] for methods in points for change, own in methods.items() if change != BASE]
     held = [entry["effect"] for change in verdict.changes if (entry := verdict.pair("memory", change, BASE))]
-    time = Tile("Time", _range(timed), "a step of the base", note="Cheapest to dearest change, from steps in turns.")
-    if not timed:
-        time = Tile("Time", words.NONE, "not measured", note=NOT_TIMED)
-    return [
-        quality,
-        time,
-        Tile("Memory", _range(held), "peak memory of the base", note="Smallest to largest over all changes."),
-    ]
+    more = [(counts[word], word) for word in ("no evidence", "worse")]
+    about = told("tiles", "of_changes", count=len(verdict.changes))
+    time = Tile("Time", about="not measured", note=told("tiles", "not_timed"))
+    if timed:
+        time = Tile("Time", _range(timed), _of("base_step"), note=_of("time"))
+    memory = Tile("Memory", _range(held), _of("base_memory"), note=_of("memory"))
+    return [Tile("Quality", counts["better"], about, "better", more, _of("quality")), time, memory]
+
+
+def _of(name: str) -> str:
+    return told("tiles", "over_changes", name=name)
 
 
 def _range(factors: list[float]) -> str:
-    if not factors:
-        return words.NONE
-    ends = dict.fromkeys(f"{end(factors):.2f}" for end in (min, max))
-    return f"{' to '.join(ends)} {words.TIMES}"
+    ends = dict.fromkeys(f"{end(factors):.2f}" for end in (min, max)) if factors else ()
+    return f"{' to '.join(ends)} {words.TIMES}" if factors else words.NONE
 
 
 def _alone(folder: Folder) -> list[Tile]:
     """Means over the seeds of what is not compared with anything."""
-    runs = folder.finished()
+    sources = (("Quality", LOSS, "bits_per_byte"), ("Time", "step_time", "median_step_seconds"))
     return [
-        Tile("Quality", _mean(runs, "bits_per_byte", "bits_per_byte"), "validation loss at the end, bits per byte"),
-        Tile("Time", _mean(runs, "median_step_seconds", "step_time"), "one step, the median"),
-        Tile("Memory", _mean(runs, "memory_bytes", "memory"), "peak of the training process"),
+        Tile(
+            title,
+            words.value(name, words.mean(run.result.get(key) for run in folder.finished())),
+            told("tiles", "alone", name=name),
+        )
+        for title, name, key in (*sources, ("Memory", "memory", "memory_bytes"))
     ]
-
-
-def _mean(runs: list[Run], key: str, measure: str) -> str:
-    values = [value for run in runs if (value := finite(run.result.get(key))) is not None]
-    return words.value(measure, fmean(values)) if values else words.NONE

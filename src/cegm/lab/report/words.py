@@ -1,14 +1,41 @@
-"""Numbers of a verdict as people read them."""
+"""Numbers as people read them, and the sentences around them, whose words stand in the templates."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from statistics import fmean
 from typing import Any
 
-from cegm.lab.report.folder import Record
-from cegm.pages import MINUS
+from cegm.lab.report import style
+from cegm.lab.report.runs import Record, finite
+from cegm.pages import MINUS, templates
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EN DASH}"
+MEBIBYTE = 2**20
+
+LONGEST_TEXT = 400
+"""Characters of an error or a configuration value that are shown; the folder has the rest."""
+
+FORMATS = {
+    "bits_per_byte": (1, ".4f", ""),
+    "equal_seconds": (1, ".4f", ""),
+    "retention": (100, ".1f", " %"),
+    "step_time": (1000, ".1f", " ms"),
+    "memory": (1 / MEBIBYTE, ",.1f", " MiB"),
+    "optimizer_state": (1 / MEBIBYTE, ",.1f", " MiB"),
+}
+"""Factor, format and unit of a method's own value, by measure; others are whole numbers."""
+
+
+TEMPLATES = templates("cegm.lab.report")
+TEMPLATES.globals |= {"words": sys.modules[__name__], "style": style}
+
+
+def told(file: str, sentence: str, **values: Any) -> str:
+    """A macro of `FILE.txt.j2` with these values: plain text, which a page escapes."""
+    return str(getattr(TEMPLATES.get_template(f"{file}.txt.j2").module, sentence)(**values))
 
 
 def difference(measure: Record, entry: Record) -> str:
@@ -41,6 +68,14 @@ def spread(measure: Record, entry: Record) -> str:
     return " to ".join(shown) if entry["interval"] else ", ".join(shown)
 
 
+def spread_named(measure: Record, entry: Record) -> str:
+    """The spread and what it is; nothing where a number has none."""
+    found = spread(measure, entry)
+    if found == NONE or entry["p"] is None:
+        return ""
+    return f"{'95 % interval' if entry['interval'] else 'by seed'} {found}"
+
+
 def effect_unit(measure: Record) -> str:
     """Unit of an effect: that of the measure, percentage points, or a factor."""
     if measure["effect"] == "ratio":
@@ -48,19 +83,27 @@ def effect_unit(measure: Record) -> str:
     return "percentage points" if measure["unit"] == "accuracy" else str(measure["unit"])
 
 
-def value(measure: str, number: Any) -> str:
+def value(measure: str, number: float | None) -> str:
     """A method's own value of a measure, with its unit where the number alone would not tell."""
-    if number is None:
-        return NONE
-    if measure in ("bits_per_byte", "equal_seconds"):
-        return f"{number:.4f}"
-    if measure == "retention":
-        return f"{100 * number:.1f} %"
-    if measure == "step_time":
-        return f"{1000 * number:.1f} ms"
-    if measure in ("memory", "optimizer_state"):
-        return f"{number / 2**20:,.1f} MiB"
-    return f"{number:,.0f}"
+    factor, form, unit = FORMATS.get(measure, (1, ",.0f", ""))
+    return NONE if number is None else f"{number * factor:{form}}{unit}"
+
+
+def shown(number: Any, form: str, unit: float = 1) -> str:
+    """A number in so many units; a dash for what is none."""
+    known = finite(number)
+    return NONE if known is None else f"{known / unit:{form}}"
+
+
+def mean(numbers: Iterable[Any]) -> float | None:
+    """The mean of what are numbers; None without any."""
+    known = [number for each in numbers if (number := finite(each)) is not None]
+    return fmean(known) if known else None
+
+
+def p_value(number: float | None) -> str:
+    """A p-value as a table shows it."""
+    return NONE if number is None else f"{number:.3f}" if number >= 0.001 else "< 0.001"
 
 
 def steps(needed: list[float | None]) -> str:
@@ -86,3 +129,31 @@ def unit(measure: Record) -> str:
 def listed(names: list[str], word: str) -> str:
     """Names in a row, with a word in front of the last."""
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def names(methods: Iterable[str]) -> list[str]:
+    """Methods as people write them."""
+    return list(map(style.name, methods))
+
+
+def count(number: int, noun: str) -> str:
+    """So many of something."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def begun(text: str) -> str:
+    """The text as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
+def shortened(text: str) -> str:
+    """The text, cut at `LONGEST_TEXT` characters."""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 3] + "..."
+
+
+def failures(failed: list[Record]) -> list[str]:
+    """Failed seeds by method, such as "Muon seed 2"."""
+    seeds: dict[str, list[str]] = {}
+    for run in failed:
+        seeds.setdefault(style.name(run["method"]), []).append(str(run["seed"]))
+    return [f"{method} seed{'s' * (len(own) > 1)} {', '.join(own)}" for method, own in seeds.items()]

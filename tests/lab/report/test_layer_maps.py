@@ -9,23 +9,28 @@ from typing import Any
 
 import pytest
 
-from cegm.lab.report import layers
-from cegm.lab.report.folder import read
-from cegm.lab.report.gradient_map import GradientMap, gradient_maps, panels
+from cegm.lab.report import layer_maps
+from cegm.lab.report.layer_maps import GradientMap, gradient_maps, panels
 from cegm.lab.report.layer_tables import Table
+from cegm.lab.report.runs import read
+from cegm.lab.report.words import told
 
 KEYS = {"raw": "gradient_rank", "mapped": "mapped_rank", "step": "update_rank"}
 
 
 @pytest.fixture(scope="module")
 def maps(comparison: Path) -> dict[str, GradientMap]:
-    return {one.method: one for one in layers.all_maps(read(comparison))[0]}
+    return {one.method: one for one in layer_maps.all_maps(read(comparison))[0]}
 
 
 def small(values: dict[str, float], method: str = "muon") -> dict[tuple[str, str], Table]:
     """Two layers, three steps, one value per key."""
     cells = [(layer, step) for layer in ("a.w", "b.w") for step in (1, 10, 20)]
     return {(key, method): {cell: [value] for cell in cells} for key, value in values.items()}
+
+
+def meaning(one: GradientMap) -> str:
+    return told("figures", "gradient_map", map=one, method=one.method)
 
 
 @pytest.mark.parametrize("method", ["cegm", "muon", "adamw"])
@@ -72,9 +77,9 @@ def test_panels_stand_side_by_side_with_a_gap() -> None:
 
 
 def test_a_method_is_said_to_map_only_if_it_has_a_context(maps: dict[str, GradientMap]) -> None:
-    assert "after momentum and the map of its context, and as the step" in maps["cegm"].meaning
-    assert "as it comes, after momentum, and as the step" in maps["muon"].meaning
-    assert "as it comes, and as the step" in maps["adamw"].meaning
+    assert "after momentum and the map of its context, and as the step" in meaning(maps["cegm"])
+    assert "as it comes, after momentum, and as the step" in meaning(maps["muon"])
+    assert "as it comes, and as the step" in meaning(maps["adamw"])
     titles = {
         method: [row["title"] for rows in panels(one).to_dict()["datasets"].values() for row in rows if "title" in row]
         for method, one in maps.items()
@@ -87,10 +92,10 @@ def test_a_method_is_said_to_map_only_if_it_has_a_context(maps: dict[str, Gradie
 def test_a_gradient_of_zeros_is_white_and_told() -> None:
     found = small({"gradient_rank": 2.0, "update_rank": 3.0}, "adamw")
     (whole,) = gradient_maps(["adamw"], found)
-    assert "White" not in whole.meaning
+    assert "White" not in meaning(whole)
     del found["gradient_rank", "adamw"]["a.w", 1]
     (partial,) = gradient_maps(["adamw"], found)
-    assert "White: no gradient." in partial.meaning
+    assert "White: no gradient." in meaning(partial)
     assert len(partial.cells) == 11
 
 
