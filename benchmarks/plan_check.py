@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from cegm.columns import aligned
-from cegm.lab.compare.timing import Timed, peak_bytes
+from cegm.lab.compare.learner import Timed, peak_bytes
 from cegm.lab.plan.config import PlanConfig
 from cegm.lab.plan.estimate import Estimate, plan
 from cegm.lab.train.config import RunConfig

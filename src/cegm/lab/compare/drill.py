@@ -51,16 +51,6 @@ def measure_drill(config: CompareConfig, folder: Path) -> Path:
     """Drills every method and seed that `drill.json` does not hold yet; the file grows point by point.
 
     A model and one copy of it, with their optimizers, are held in memory at a time.
-
-    Args:
-        config: The comparison.
-        folder: Its folder.
-
-    Returns:
-        Path of the file; see the top of this module for what it holds.
-
-    Raises:
-        ValueError: The file is damaged.
     """
     quieten()
     torch.set_num_threads(1)  # as in the runs of the comparison
@@ -133,11 +123,7 @@ def _batches(run: RunConfig, parts: Parts) -> Tensor:
 
 
 def _warm_up(learner: Learner, batches: Tensor) -> None:
-    """Trains up to the bad step.
-
-    Raises:
-        RuntimeError: Loss or gradient is not finite already.
-    """
+    """Trains up to the bad step; a RuntimeError where loss or gradient is not finite already."""
     rates = [group["lr"] for group in learner.optimizer.param_groups]
     for step, batch in enumerate(batches):
         for group, rate in zip(learner.optimizer.param_groups, rates, strict=True):
@@ -147,14 +133,7 @@ def _warm_up(learner: Learner, batches: Tensor) -> None:
 
 
 def _excesses(learner: Learner, batches: Tensor, random: Tensor, advance: Advance) -> dict[str, list[float]]:
-    """By spike, what each loss after the bad step lies above that of the undisturbed copy.
-
-    Args:
-        learner: As it is before the bad step.
-        batches: That of the bad step, then those after it.
-        random: A batch of random tokens.
-        advance: Called when a copy has come to its end.
-    """
+    """By spike, what each loss after the bad step, whose batch is the first, lies above that of the undisturbed copy."""
     own, after = (batches[0], 1.0), [(batch, 1.0) for batch in batches[1:]]
     bad: dict[str, Step] = {"gradient": (batches[0], STRENGTH), "tokens": (random, 1.0)}
     losses = {}

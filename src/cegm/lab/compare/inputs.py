@@ -20,12 +20,7 @@ class ChangedError(ValueError):
 
 
 def inputs(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Inputs:
-    """What a run reads, as it lies there now.
-
-    Args:
-        config: Fields of its `RunConfig`.
-        evaluation: What is measured after it.
-    """
+    """What a run reads, as it lies there now, by the fields of its `RunConfig` and by what is measured after it."""
     held_out = config["validation_data"]
     source = evaluation.get("source", WORLD)
     hashes = {
@@ -50,9 +45,6 @@ def require_same(planned: Mapping[str, Any], config: Mapping[str, Any], evaluati
         planned: `inputs` when it was planned; nothing for a run of before they were kept.
         config: Fields of its `RunConfig`.
         evaluation: What is measured after it.
-
-    Raises:
-        ChangedError: The first option of which that is so.
     """
     if not planned:
         return

@@ -32,10 +32,10 @@ from transformers import PreTrainedTokenizerBase
 
 from cegm.lab.baselines import ordered
 from cegm.lab.compare.config import CompareConfig
+from cegm.lab.compare.learner import BLOCK, Timed, in_turns, peak_bytes
 from cegm.lab.compare.plan import inputs_of_training, plan_run
 from cegm.lab.compare.points import Advance, Point, measure_points, read_points
-from cegm.lab.compare.statistics import paired_ratio
-from cegm.lab.compare.timing import BLOCK, Timed, in_turns, peak_bytes
+from cegm.lab.compare.seed_statistics import paired_ratio
 from cegm.lab.report.folder import OVERHEAD
 from cegm.lab.train.config import RunConfig
 from cegm.lab.train.folder import hardware
@@ -82,16 +82,6 @@ def measure_overhead(config: CompareConfig, folder: Path) -> Path:
     """Measures every point that `overhead.json` does not hold yet; the file grows point by point.
 
     All arms of a point hold their models in memory at a time, because they take turns.
-
-    Args:
-        config: The comparison.
-        folder: Its folder.
-
-    Returns:
-        Path of the file; see the top of this module for what it holds.
-
-    Raises:
-        ValueError: The file is damaged.
     """
     quieten()
     torch.set_num_threads(1)  # as in the runs of the comparison

@@ -34,16 +34,13 @@ class Point:
 
 
 def measure_points(path: Path, what: str, planned: Mapping[str, Point], head: dict[str, Any]) -> Path:
-    """Measures every point that the file does not hold yet; it is written anew after each.
+    """Measures every point that the file's list `points` does not hold yet; it is written anew after each.
 
     Args:
-        path: File whose object has a list `points`; it need not exist.
-        what: What is measured, for the progress bar and the error message.
+        path: The file; it need not exist.
+        what: What is measured, in a word.
         planned: Points by id, in the order in which they are written; points of others in the file are dropped.
         head: What the file holds besides `points`.
-
-    Raises:
-        ValueError: The file is damaged.
     """
     found = read_points(path, what)
     missing = [identity for identity in planned if identity not in found]
@@ -54,22 +51,18 @@ def measure_points(path: Path, what: str, planned: Mapping[str, Point], head: di
         for identity in missing:
             point = planned[identity]
             bar.update(task, description=f"{what}: {point.title}")
-            found[identity] = {"id": identity, **point.facts, **attempt(point.measure, partial(bar.advance, task))}
+            try:
+                measured = point.measure(partial(bar.advance, task))
+            except (ValueError, RuntimeError) as error:  # no such width, not enough memory
+                measured = {"error": " ".join(str(error).split())[:200]}
+            found[identity] = {"id": identity, **point.facts, **measured}
             points = [found[each] for each in planned if each in found]
             write_whole(path, json.dumps({**head, "points": points}, allow_nan=False))
     return path
 
 
 def read_points(path: Path, what: str) -> dict[str, dict[str, Any]]:
-    """Points by id; those that could not be measured are left out, and so tried again.
-
-    Args:
-        path: File whose object has a list `points`; it need not exist.
-        what: What was measured, for the error message.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
+    """Points by id, none without a file; those that could not be measured are left out, and so tried again."""
     if not path.exists():
         return {}
     try:
@@ -77,11 +70,3 @@ def read_points(path: Path, what: str) -> dict[str, dict[str, Any]]:
         return {point["id"]: point for point in points if "error" not in point}
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged; delete it to measure the {what} again") from None
-
-
-def attempt(measure: Callable[[Advance], dict[str, Any]], advance: Advance) -> dict[str, Any]:
-    """What `measure` finds, or under `error` why it could not: no such width, not enough memory."""
-    try:
-        return measure(advance)
-    except (ValueError, RuntimeError) as error:
-        return {"error": " ".join(str(error).split())[:200]}

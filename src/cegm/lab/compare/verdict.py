@@ -32,14 +32,14 @@ import pandas as pd
 
 from cegm.durable import write_whole
 from cegm.lab.baselines import BASE, REFERENCE, SUBJECT, ordered
-from cegm.lab.compare import secondary, statistics
+from cegm.lab.compare import secondary
 from cegm.lab.compare.arms import Part
-from cegm.lab.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
+from cegm.lab.compare.item_statistics import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.lab.compare.measures import MEASURES, Measure, about, with_axes
 from cegm.lab.compare.pairing import Pair, failed, finished, paired_seeds, refused
 from cegm.lab.compare.plan import SAME_SECONDS
+from cegm.lab.compare.seed_statistics import CLAIM_SEEDS, Difference, holm, paired_difference, paired_ratio
 from cegm.lab.compare.standing import LEVEL, standing
-from cegm.lab.compare.statistics import CLAIM_SEEDS, Difference
 from cegm.lab.strict import json_lines, parquet_table
 
 REQUIRED = (
@@ -49,15 +49,7 @@ REQUIRED = (
 
 
 def write_verdict(folder: Path, equal_seconds: bool = True, parts: Sequence[Part] = ()) -> Path:
-    """Judges a comparison folder and writes `verdict.json` into it in one move.
-
-    Args:
-        folder: Comparison folder with `results.parquet`, `items.parquet` and `runs/`.
-        equal_seconds: Whether the comparison was asked for equal training time.
-        parts: Of an ablation, its changes by the question that they belong to.
-
-    Returns:
-        Path of `verdict.json`.
+    """Judges a comparison folder as `judge` does, and writes `verdict.json` into it in one move.
 
     Raises:
         ValueError: If the folder has no results, or a file in it is damaged.
@@ -71,11 +63,7 @@ def write_verdict(folder: Path, equal_seconds: bool = True, parts: Sequence[Part
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """Validation curves of all runs: columns `id`, `step`, `tokens`, `seconds`, `loss`, `bits_per_byte`.
-
-    Raises:
-        ValueError: If a line in the middle of a file is damaged.
-    """
+    """Validation curves of all runs: columns `id`, `step`, `tokens`, `seconds`, `loss`, `bits_per_byte`."""
     rows: list[dict[str, Any]] = []
     for path in sorted((folder / "runs").glob("*/metrics.jsonl")):
         run_id = path.parent.name.rsplit("-", 1)[-1]  # the folder's name ends with the id of the run
@@ -98,7 +86,7 @@ def judge(
         items: One row per scored item: `method`, `seed`, `role` and the fields of `cegm.lab.tasks.items.Record`; may be empty.
         curves: Validation curves as `read_curves` gives them; may be empty.
         equal_seconds: Whether equal training time was asked for; if not, nothing is judged by it.
-        parts: Of an ablation, its changes by the question that they belong to.
+        parts: Of an ablation, its changes.
 
     Returns:
         The content of `verdict.json`: plain values only, no NaN.
@@ -160,9 +148,7 @@ def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
     if measure.name != "equal_seconds":
         return main
     equal = results[results["role"] == "equal_seconds"]
-    if BASE in set(
-        main["method"]
-    ):  # its changes were given time by steps that were timed in turns, not by those of runs
+    if BASE in set(main["method"]):  # its changes were given time by steps timed in turns, not by those of runs
         return pd.concat([main[main["method"] == BASE], equal])
     seconds = finished(main).groupby("method")["median_step_seconds"].median()
     if SUBJECT not in seconds.index:
@@ -207,12 +193,12 @@ def _effect(measure: Measure, runs: pd.DataFrame, pair: Pair, seeds: list[int]) 
     if measure.kind == "time":
         # Every run is followed to the horizon, so that the area under its Kaplan-Meier curve is the mean of min(time, horizon).
         horizon = float(max(first["steps"].max(), second["steps"].max()))
-        return statistics.paired_difference(*(np.fmin(side, horizon).tolist() for side in (own, other)))
+        return paired_difference(*(np.fmin(side, horizon).tolist() for side in (own, other)))
     if not all(math.isfinite(value) for value in own + other):
         return None
     if measure.kind == "difference":
-        return statistics.paired_difference(own, other)
-    return statistics.paired_ratio(own, other) if min(own + other) > 0 else None
+        return paired_difference(own, other)
+    return paired_ratio(own, other) if min(own + other) > 0 else None
 
 
 def _target(results: pd.DataFrame) -> float | None:
@@ -252,7 +238,7 @@ def _adjust(measures: list[dict[str, Any]]) -> None:
     primary = [entry for measure in measures if measure["family"] == "primary" for entry in measure["pairs"]]
     families = [primary, *(measure["pairs"] for measure in measures if measure["family"] == "exploratory")]
     for family in families:
-        for entry, adjusted in zip(family, statistics.holm([entry["p"] for entry in family]), strict=True):
+        for entry, adjusted in zip(family, holm([entry["p"] for entry in family]), strict=True):
             entry["p_holm"] = adjusted
 
 
