@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from cegm.columns import aligned
-from cegm.lab.compare.timing import Timed, peak_bytes
+from cegm.lab.compare.learner import Timed, peak_bytes
 from cegm.lab.forecast.forecast import Estimate, forecast
 from cegm.lab.forecast.plan_config import PlanConfig
 from cegm.lab.train.meter import tensor_bytes

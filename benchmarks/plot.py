@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from cegm.lab.baselines import ordered
-from cegm.lab.compare.statistics import CLAIM_SEEDS, Difference, paired_difference, paired_ratio
+from cegm.lab.compare.seed_statistics import CLAIM_SEEDS, Difference, paired_difference, paired_ratio
 from cegm.lab.report import picture, style
 
 BASELINE, OURS = "adamw", "cegm"

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cegm.lab.baselines import ordered
-from cegm.lab.compare.statistics import paired_difference
+from cegm.lab.compare.seed_statistics import paired_difference
 from cegm.lab.report import picture, style
 from plot import shown
 

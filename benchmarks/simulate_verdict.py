@@ -29,7 +29,7 @@ import pandas as pd
 from scipy import stats
 
 from cegm.lab.baselines import REFERENCE, SUBJECT
-from cegm.lab.compare import item_statistics, statistics, verdict
+from cegm.lab.compare import item_statistics, seed_statistics, verdict
 from cegm.lab.compare.verdict import Measure
 
 METHODS = (SUBJECT, "muon", REFERENCE)
@@ -137,7 +137,7 @@ def judged(design: Design, rng: np.random.Generator) -> list[dict[str, Any]]:
     """The pairs of all primary measures of one comparison, measure by measure."""
     with (
         mock.patch.object(verdict, "MEASURES", design.measures),
-        mock.patch.object(statistics, "RESAMPLES", RESAMPLES),
+        mock.patch.object(seed_statistics, "RESAMPLES", RESAMPLES),
         mock.patch.object(item_statistics, "ITEM_RESAMPLES", RESAMPLES),
     ):
         found = verdict.judge(results(design, rng), items(design, rng), NO_CURVES)

@@ -1,7 +1,8 @@
-"""As much of Ray as `cegm.lab.compare.cluster` uses, in this process: calls happen at once, machines can be lost."""
+"""As much of Ray as `cegm.lab.compare.cluster` uses, in this process: a task runs when it is first looked at, unless it waits or is lost."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,69 +13,56 @@ class RayError(Exception):
 
 
 class RayTaskError(RayError):
-    """What a method of an actor raised."""
+    """What a task raised."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__(f"remote: {cause}")
         self.cause = cause
 
 
-class ActorDiedError(RayError):
-    """The worker of an actor is gone."""
+class NodeDiedError(RayError):
+    """The machines of a task were lost as often as it may be repeated."""
 
 
-class Actor:
-    """An actor; `lose` does to it what a lost machine does."""
+class Task:
+    """A function and what it was given."""
 
-    def __init__(self, held: Any, queued: bool) -> None:
-        self.held, self.queued, self.lost, self.calls = held, queued, False, []
+    def __init__(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.work, self.arguments = work, pickle.loads(pickle.dumps(arguments))
+        self.outcome: Any = None
 
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=lambda *arguments: self._call(name, arguments))
-
-    def _call(self, name: str, arguments: tuple[Any, ...]) -> Callable[[], Any]:
-        self.calls.append(name)
-        if self.lost or self.queued:
-            return self._dead
-        try:
-            value = getattr(self.held, name)(*arguments)
-        except Exception as error:
-            failure = RayTaskError(error)
-            return lambda: self._raise(failure)
-        return lambda: self._dead() if self.lost else value
-
-    def lose(self) -> None:
-        """Its machine is gone, and its run with it."""
-        self.lost = True
-        self.held._process._process.kill()
-
-    def _dead(self) -> Any:
-        raise ActorDiedError("the machine is gone")
-
-    @staticmethod
-    def _raise(error: BaseException) -> Any:
-        raise error
+    def run(self) -> Any:
+        """The task, once."""
+        if self.outcome is None:
+            try:
+                self.outcome = self.work(*self.arguments)
+            except Exception as error:
+                self.outcome = RayTaskError(error)
+        return self.outcome
 
 
 class FakeRay:
-    """Stands for the module; every actor that was made is in `actors`."""
+    """Stands for the module; every task that was made is in `tasks`."""
 
     exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
-    def __init__(self, queued: bool = False, **resources: float) -> None:
+    def __init__(self, queued: bool = False, lost: int = 0, **resources: float) -> None:
         self.resources = {"CPU": 2.0, **resources}
-        self.queued = queued
-        self.actors: list[Actor] = []
+        self.queued, self.lost = queued, lost
+        self.tasks: list[Task] = []
         self.options: list[dict[str, Any]] = []
-        self.killed: list[Actor] = []
+        self.cancelled: list[Task] = []
         self.ended = 0
 
-    def remote(self, kind: Callable[[], Any]) -> Any:
-        """An actor class."""
+    def remote(self, work: Callable[..., Any]) -> Any:
+        """What makes tasks of a function."""
 
-        def make() -> Actor:
-            self.actors.append(Actor(kind(), self.queued))
-            return self.actors[-1]
+        def make(*arguments: Any) -> Task:
+            self.tasks.append(Task(work, arguments))
+            if self.lost:
+                self.lost -= 1
+                self.tasks[-1].outcome = NodeDiedError("the machine is gone")
+            return self.tasks[-1]
 
         def options(**given: Any) -> Any:
             self.options.append(given)
@@ -82,17 +70,20 @@ class FakeRay:
 
         return SimpleNamespace(options=options)
 
-    def wait(self, answers: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+    def wait(self, tasks: list[Task], timeout: float) -> tuple[list[Task], list[Task]]:
         """Everything is there, unless no machine has room."""
-        return ([], answers) if self.queued else (answers, [])
+        return ([], tasks) if self.queued else (tasks, [])
 
-    def get(self, answer: Callable[[], Any], timeout: float | None = None) -> Any:
-        """The answer, or what went wrong."""
-        return answer()
+    def get(self, task: Task, timeout: float | None = None) -> Any:
+        """What the task returned; raises what went wrong."""
+        outcome = RayError("cancelled") if self.queued else task.run()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def kill(self, actor: Actor) -> None:
-        """The end of an actor."""
-        self.killed.append(actor)
+    def cancel(self, task: Task, force: bool = False) -> None:
+        """The end of a task."""
+        self.cancelled.append(task)
 
     def cluster_resources(self) -> dict[str, float]:
         """What all machines have."""

@@ -37,7 +37,7 @@ class PretendedProcess(LocalProcess):
     script = PRETEND
 
     def __init__(
-        self, run_folder: Path, line: dict[str, Any], directory: str | None = None, *, failures: int = 0
+        self, run_folder: Path, line: dict[str, Any], directory: Path | None = None, *, failures: int = 0
     ) -> None:
         run_folder.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, "-S", "-c", self.script, str(run_folder), json.dumps(line), str(failures)]
@@ -54,5 +54,5 @@ class Sleeper(PretendedProcess):
 class DiesOnce(PretendedProcess):
     """Ends without a result the first time."""
 
-    def __init__(self, run_folder: Path, line: dict[str, Any], directory: str | None = None) -> None:
+    def __init__(self, run_folder: Path, line: dict[str, Any], directory: Path | None = None) -> None:
         super().__init__(run_folder, line, directory, failures=1)

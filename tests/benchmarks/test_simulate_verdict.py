@@ -3,7 +3,7 @@
 import pytest
 
 import simulate_verdict as simulation
-from cegm.lab.compare.statistics import smallest_detectable_difference
+from cegm.lab.compare.seed_statistics import smallest_detectable_difference
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
-"""Items within seeds: weights, intervals that cover, and what shared items do to them."""
+"""Items joined one to one and within seeds: weights, intervals that cover, what shared items do to them, and McNemar by seed."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from cegm.lab.compare import item_statistics, statistics
+from cegm.lab.compare import item_statistics, seed_statistics
 
 
 def items_frame(
@@ -74,7 +77,7 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five(
 ) -> None:
     """Found: p at most .05, and an interval without zero, as the verdict asks."""
     monkeypatch.setattr(item_statistics, "ITEM_RESAMPLES", 500)
-    rng, seeds = np.random.default_rng(7), statistics.CLAIM_SEEDS + 1
+    rng, seeds = np.random.default_rng(7), seed_statistics.CLAIM_SEEDS + 1
     stated = [item_statistics.item_difference(items_frame(rng, seeds, shared)).smallest_detectable for _ in range(50)]
     effect = float(np.mean([each for each in stated if each is not None]))
     found = 0
@@ -89,7 +92,7 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five(
 def test_item_interval_without_shared_clusters_is_that_of_the_seeds() -> None:
     items = items_frame(np.random.default_rng(6), 6, shared=False)
     per_seed = items.groupby("seed")["difference"].mean().tolist()
-    expected, result = statistics.paired_difference(per_seed, [0.0] * 6), item_statistics.item_difference(items)
+    expected, result = seed_statistics.paired_difference(per_seed, [0.0] * 6), item_statistics.item_difference(items)
     assert (result.estimate, result.low, result.high) == pytest.approx((expected.estimate, expected.low, expected.high))
 
 
@@ -98,7 +101,7 @@ def test_two_way_interval_of_a_table_without_cluster_effects_by_hand() -> None:
     values = [0.1, 0.2, 0.6, 0.3, 0.4]
     rows = [(seed, 512, cluster, value) for seed, value in enumerate(values) for cluster in "abc"]
     result = item_statistics.item_difference(pd.DataFrame(rows, columns=["seed", "level", "cluster", "difference"]))
-    low, high, _ = statistics.mean_interval(np.array(values))
+    low, high, _ = seed_statistics.mean_interval(np.array(values))
     assert (result.low, result.high) == pytest.approx((low, high))
 
 
@@ -106,7 +109,7 @@ def test_shared_items_widen_the_interval_that_seeds_alone_would_give() -> None:
     """What all seeds' items have in common is invisible to the spread between seeds."""
     items = items_frame(np.random.default_rng(2), 9, shared=True)
     result = item_statistics.item_difference(items)
-    low, high, _ = statistics.mean_interval(items.groupby("seed")["difference"].mean().to_numpy())
+    low, high, _ = seed_statistics.mean_interval(items.groupby("seed")["difference"].mean().to_numpy())
     assert result.low is not None
     assert result.high is not None
     assert result.high - result.low > 1.3 * (high - low)
@@ -124,41 +127,26 @@ def test_no_items_is_an_error() -> None:
         item_statistics.item_difference(pd.DataFrame({"seed": [], "level": [], "cluster": [], "difference": []}))
 
 
-def answers(both: int, only_first: int, only_second: int, neither: int) -> tuple[list[float], list[float]]:
+def mcnemar(both: int, only_first: int, only_second: int, neither: int) -> tuple[int, int, float]:
     first = [1.0] * (both + only_first) + [0.0] * (only_second + neither)
     second = [1.0] * both + [0.0] * only_first + [1.0] * only_second + [0.0] * neither
-    return first, second
+    return item_statistics.mcnemar(np.array(first), np.array(second))
 
 
 def test_mcnemar_of_the_approval_ratings() -> None:
     """Agresti 1990, Categorical Data Analysis, p. 350; chi-square 16.818 and p as R's mcnemar.test prints them."""
-    result = item_statistics.mcnemar(*answers(794, 150, 86, 570))
-    assert (result.only_first, result.only_second, result.items, result.exact) == (150, 86, 1600, False)
-    assert result.p == pytest.approx(4.115e-05, rel=1e-3)
+    assert mcnemar(794, 150, 86, 570) == (150, 86, pytest.approx(4.115e-05, rel=1e-3))
 
 
 def test_exact_mcnemar_of_airway_reactions_before_and_after_transplantation() -> None:
     """Bentur et al. 2009 in Fagerland, Lydersen and Laake 2013 (BMC Med. Res. Methodol. 13:91), table 1: p = .070."""
-    result = item_statistics.mcnemar(*answers(1, 1, 7, 12))
-    assert (result.only_first, result.only_second, result.items, result.exact) == (1, 7, 21, True)
-    assert round(result.p, 3) == 0.070
+    assert mcnemar(1, 1, 7, 12) == (1, 7, pytest.approx(0.070, abs=0.0005))
 
 
 def test_mcnemar_is_exact_below_25_discordant_items_and_certain_of_nothing_without_any() -> None:
-    assert item_statistics.mcnemar(*answers(5, 12, 12, 5)).exact
-    assert not item_statistics.mcnemar(*answers(5, 12, 13, 5)).exact
-    assert item_statistics.mcnemar(*answers(5, 0, 0, 5)).p == 1.0
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "message"),
-    [([], [], "non-zero"), ([1.0], [1.0, 0.0], "equal"), ([0.5], [1.0], "right and wrong")],
-)
-def test_mcnemar_refuses_what_is_not_paired_or_not_right_or_wrong(
-    first: list[float], second: list[float], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        item_statistics.mcnemar(first, second)
+    assert mcnemar(5, 16, 8, 5)[2] == pytest.approx(stats.binomtest(8, 24).pvalue)
+    assert mcnemar(5, 17, 8, 5)[2] == pytest.approx(stats.chi2.sf((17 - 8 - 1) ** 2 / 25, 1))
+    assert mcnemar(5, 0, 0, 5)[2] == 1.0
 
 
 def test_a_lead_on_shared_items_is_no_lead_on_all_such_items() -> None:
@@ -167,7 +155,7 @@ def test_a_lead_on_shared_items_is_no_lead_on_all_such_items() -> None:
     found, alone = [], []
     for _ in range(150):
         differences = rng.normal(0, 0.2, 8) + rng.normal(0, 0.2, (12, 8))
-        alone.append(statistics.sign_flip_p(differences.mean(axis=1)))
+        alone.append(seed_statistics.sign_flip_p(differences.mean(axis=1)))
         rows = [(s, 0, c, differences[s, c]) for s in range(12) for c in range(8)]
         items = pd.DataFrame(rows, columns=["seed", "level", "cluster", "difference"])
         p = item_statistics.item_difference(items).p
@@ -181,4 +169,91 @@ def test_items_without_effects_of_their_own_have_the_p_of_the_seeds_or_a_larger_
     items = items_frame(np.random.default_rng(6), 9, shared=True, effect=0.02)
     p = item_statistics.item_difference(items).p
     assert p is not None
-    assert p >= statistics.sign_flip_p(items.groupby("seed")["difference"].mean().to_numpy())
+    assert p >= seed_statistics.sign_flip_p(items.groupby("seed")["difference"].mean().to_numpy())
+
+
+PAIR = ("cegm", "adamw")
+
+
+def answered(seeds: int, scores: dict[str, float], levels: tuple[int, ...] = (1, 2), count: int = 40) -> pd.DataFrame:
+    """Right or wrong answers of methods that are right with these probabilities; every seed is asked the same."""
+    rng = np.random.default_rng(0)
+    asked = list(itertools.product(levels, range(count)))
+    frames = [
+        pd.DataFrame(asked, columns=["level", "item"]).assign(
+            method=method, seed=seed, score=(rng.random(len(asked)) < chance).astype(float)
+        )
+        for (method, chance), seed in itertools.product(scores.items(), range(seeds))
+    ]
+    whole = pd.concat(frames, ignore_index=True).assign(axis="steps", subset="", chance=0.5, role="main")
+    return whole.assign(cluster=whole["level"].astype(str) + "-" + whole["item"].astype(str))
+
+
+def test_items_are_joined_within_seed_subset_and_level_whatever_their_order() -> None:
+    own = answered(2, {"cegm": 0.9, "adamw": 0.1})
+    shuffled = own.sample(frac=1.0, random_state=1)
+    both = item_statistics.joined(shuffled, PAIR, [0, 1])
+    assert len(both) == 2 * 2 * 40
+    means = own.groupby(["method", "seed", "level"])["score"].mean()
+    by_cell = both.groupby(["seed", "level"])["difference"].mean()
+    assert by_cell.tolist() == pytest.approx((means["cegm"] - means["adamw"]).tolist())
+    assert set(item_statistics.joined(own, PAIR, [1])["seed"]) == {1}
+
+
+def test_a_seed_without_items_leaves_the_axis_unjudged() -> None:
+    own = answered(3, {"cegm": 0.9, "adamw": 0.1})
+    both = item_statistics.joined(own[(own["method"] != "cegm") | (own["seed"] != 2)], PAIR, [0, 1, 2])
+    assert item_statistics.item_effect(both, [0, 1, 2]) is None
+    assert item_statistics.item_effect(both, [0, 1]) is not None
+    assert item_statistics.item_effect(pd.DataFrame(), []) is None
+
+
+def test_mcnemar_by_seed_counts_what_only_one_side_gets_right() -> None:
+    first = [1.0] * 10 + [0.0] * 2
+    second = [1.0] * 2 + [0.0] * 8 + [1.0] * 1 + [0.0] * 1
+    both = pd.DataFrame({"seed": 3, "score": first, "score_other": second})
+    (found,) = item_statistics.item_tests(both)
+    # Exact two-sided binomial: 8 against 1 of 9, 2 * (1 + 9) / 2**9.
+    assert found == {"seed": 3, "first_only": 8, "second_only": 1, "p": pytest.approx(20 / 512)}
+
+
+def test_mcnemar_is_for_right_and_wrong_only() -> None:
+    own = answered(2, {"cegm": 0.9, "adamw": 0.1})
+    assert [test["seed"] for test in item_statistics.item_tests(item_statistics.joined(own, PAIR, [0, 1]))] == [0, 1]
+    bits = own.assign(score=own["score"] + 0.5)
+    assert item_statistics.item_tests(item_statistics.joined(bits, PAIR, [0, 1])) == []
+    assert item_statistics.item_tests(pd.DataFrame()) == []
+
+
+def test_the_value_of_a_run_is_the_mean_over_its_levels() -> None:
+    own = pd.DataFrame({"method": "cegm", "seed": 0, "level": [1, 1, 1, 2], "score": [1.0, 0.0, 1.0, 0.0]})
+    assert item_statistics.axis_values(own) == {("cegm", 0): pytest.approx((2 / 3 + 0) / 2)}
+    assert item_statistics.axis_values(pd.DataFrame()) == {}
+
+
+@pytest.mark.parametrize("seeds", [3, 12])
+def test_every_level_has_the_interval_of_its_own_items(seeds: int) -> None:
+    own = answered(seeds, {"cegm": 0.8, "adamw": 0.4})
+    cells = item_statistics.axis_levels(own, list(PAIR), {PAIR: range(seeds)})["steps"]
+    assert [cell["level"] for cell in cells] == [1, 2]
+    for cell in cells:
+        (difference,) = cell["differences"]
+        of_level = item_statistics.joined(own[own["level"] == cell["level"]], PAIR, range(seeds))
+        alone = item_statistics.item_difference(of_level)
+        ends = {"low": alone.low, "high": alone.high}
+        assert difference == {"pair": list(PAIR), "mean": alone.estimate, **ends, "points": list(alone.points)}
+        assert len(difference["points"]) == seeds
+        if seeds == 3:
+            assert (difference["low"], difference["high"]) == (None, None)
+        else:
+            assert 0 < difference["low"] < difference["mean"] < difference["high"]
+        assert difference["mean"] == pytest.approx(cell["methods"]["cegm"]["mean"] - cell["methods"]["adamw"]["mean"])
+
+
+def test_one_seed_has_a_difference_and_no_interval_and_none_has_neither() -> None:
+    own = answered(2, {"cegm": 0.8, "adamw": 0.4})
+    cell = item_statistics.axis_levels(own, list(PAIR), {PAIR: [1]})["steps"][0]
+    (difference,) = cell["differences"]
+    assert (difference["low"], difference["high"]) == (None, None)
+    assert difference["mean"] != 0
+    assert item_statistics.axis_levels(own, list(PAIR), {PAIR: []})["steps"][0]["differences"] == []

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cegm.lab.compare.points import Point, attempt, measure_points, read_points
+from cegm.lab.compare.points import Point, measure_points, read_points
 
 
 def test_points_are_read_by_id_without_those_that_failed(tmp_path):
@@ -22,27 +22,6 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, text):
     with pytest.raises(ValueError, match=r"cost\.json is damaged; delete it to measure the cost again") as error:
         read_points(path, "cost")
     assert "\n" not in str(error.value)
-
-
-def test_an_attempt_counts_its_advance_and_tells_why_it_failed():
-    calls = []
-    assert attempt(lambda advance: advance() or {"value": 2}, lambda: calls.append(1)) == {"value": 2}
-    assert calls == [1]
-
-    def fail(advance):
-        raise RuntimeError("not enough\nmemory " + 300 * "x")
-
-    found = attempt(fail, lambda: None)
-    assert found["error"].startswith("not enough memory xxx")
-    assert len(found["error"]) == 200
-
-
-def test_an_interruption_is_no_failure():
-    def stop(advance):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        attempt(stop, lambda: None)
 
 
 class Bench:
@@ -79,8 +58,9 @@ def test_what_is_measured_is_written_in_the_planned_order_and_not_measured_again
 
 def test_a_point_that_failed_says_why_and_is_tried_again(tmp_path):
     bench = Bench(tmp_path / "cost.json")
-    bench.failing = {"b": RuntimeError("no memory")}
-    assert [point.get("error") for point in bench.run()["points"]] == [None, "no memory", None]
+    bench.failing = {"b": RuntimeError("not enough\nmemory " + 300 * "x")}
+    told = ("not enough memory " + 300 * "x")[:200]
+    assert [point.get("error") for point in bench.run()["points"]] == [None, told, None]
     bench.failing = {}
     assert [point.get("value") for point in bench.run()["points"]] == [1, 4, 3]
     assert bench.measured == ["a", "b", "c", "b"]

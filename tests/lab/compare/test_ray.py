@@ -1,4 +1,4 @@
-"""Comparisons through Ray itself: the table of local processes, whatever is killed on the way."""
+"""Ray itself: runs that only pretend on a cluster of this machine, and the table of local processes, whatever is killed on the way."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -20,6 +21,10 @@ for extra in ("trl", "altair", "statsmodels"):
     pytest.importorskip(extra)
 
 from cegm.lab.cli import main  # noqa: E402
+from cegm.lab.compare import cluster  # noqa: E402
+from cegm.lab.compare.cluster import Cluster  # noqa: E402
+from cegm.lab.compare.compare_config import CompareConfig, from_names  # noqa: E402
+from cegm.lab.compare.plan import plan_main  # noqa: E402
 from cegm.lab.train import verification  # noqa: E402
 from cegm.lab.train.audit import read  # noqa: E402
 
@@ -28,11 +33,88 @@ CLOCKS = ("seconds", "median_step_seconds", "memory_bytes")
 
 METHODS = ("muon", "cegm")
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(1200),
-    pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed"),
-]
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
+
+PRETEND = """
+import json, os, pathlib, sys, threading, time
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(3)), daemon=True).start()  # as a run does
+folder, line = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+print("begun", os.getpid(), flush=True)
+while not (folder / "go").exists():
+    time.sleep(0.05)
+(folder / "result.json").write_text(json.dumps({"id": line["id"], "status": "finished"}))
+"""
+
+
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster of this machine whose runs wait for a file `go` in their folder."""
+
+    def pretend(*given: Any) -> Any:
+        from cegm.lab.compare import cluster, launch
+
+        launch.WORKER = ["-c", PRETEND_HERE]
+        return cluster.run_here(*given)
+
+    PRETEND_HERE = PRETEND  # travels with the function, this module does not
+    monkeypatch.setattr(cluster, "run_here", pretend)
+    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+    for name in before:
+        del os.environ[name]
+    started = Cluster(2)
+    yield started
+    started.close()
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def until(happened: Callable[[], Any], seconds: float = 300) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.1)
+    return found
+
+
+def test_a_lost_worker_is_repeated_an_interruption_ends_a_run_and_nobody_else_is_let_in(
+    launcher: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "book.txt").write_text("the miller counted his sacks. " * 200)
+    values = {"data": str(tmp_path / "book.txt"), "max_steps": 3, "seeds": "1", "methods": "adamw,muon", "axes": "none"}
+    runs = plan_main(from_names(CompareConfig, values))
+    held = [launcher.start(tmp_path, run) for run in runs]
+    folders = [tmp_path / "runs" / run.name for run in runs]
+
+    def begun(folder: Path, times: int) -> psutil.Process | None:
+        """The process of a try, once it has begun so often."""
+        text = (folder / "log.txt").read_text() if (folder / "log.txt").exists() else ""
+        ids = [int(line.split()[1]) for line in text.splitlines() if line.startswith("begun")]
+        return psutil.Process(ids[-1]) if len(ids) == times else None
+
+    first, other = (until(lambda folder=folder: begun(folder, 1)) for folder in folders)
+    addresses = {
+        c.laddr.ip
+        for process in psutil.Process().children(recursive=True)
+        for c in process.net_connections()
+        if c.status == psutil.CONN_LISTEN
+    }
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    first.parent().kill()
+    until(lambda: begun(folders[0], 2))
+    assert not first.is_running()
+    (folders[0] / "go").touch()
+    until(lambda: held[0].poll() is not None)
+    assert held[0].poll() == 0
+    assert json.loads((folders[0] / "result.json").read_text())["id"] == runs[0].id
+    assert "or Ray's worker on it, was lost; trying again" in (folders[0] / "log.txt").read_text()
+    assert held[1].poll() is None
+    held[1].stop()
+    for process in held:
+        process.close()
+    assert not other.is_running()
+    assert not list(tmp_path.rglob(".mark"))
 
 
 def words(root: Path, name: str) -> list[str]:
@@ -129,25 +211,9 @@ def same(root: Path, name: str, but: tuple[str, ...] = ()) -> None:
         assert {finding.state for finding in verification.verify(run)} == {"whole"}
 
 
-def test_the_table_is_that_of_local_processes_and_nobody_else_is_let_in(local: Path) -> None:
-    command = Command(local, "ray")
-    addresses: set[str] = set()
-    command.until_a_checkpoint_of("muon")
-    for process in command.look():
-        try:
-            connections = process.net_connections()
-        except psutil.Error:
-            continue
-        addresses |= {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
-    assert command.ended() == 0, command.errors()
-    assert addresses
-    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
-    assert command.left() == []
-    same(local, "ray")
-    assert json.loads((local / "ray" / "verdict.json").read_text())["measures"]
-
-
-def test_a_killed_run_and_a_killed_ray_worker_are_tried_again_and_change_nothing(local: Path) -> None:
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_the_table_is_that_of_local_processes_whatever_is_killed(local: Path) -> None:
     command = Command(local, "killed")
     command.until_a_checkpoint_of("muon")
     command.worker("muon").kill()
@@ -156,17 +222,21 @@ def test_a_killed_run_and_a_killed_ray_worker_are_tried_again_and_change_nothing
     assert "ray::" in command_line(holder)
     holder.kill()
     assert command.ended() == 0, command.errors()
-    told = command.errors()
-    assert "try 1 of muon seed 0 ended without a result (exit code -9); trying again" in told
-    assert "try 1 of cegm seed 0 ended without a result (its machine or worker was lost); trying again" in told
+    assert "try 1 of muon seed 0 ended without a result (exit code -9); trying again" in command.errors()
+    assert command.left() == []
     same(local, "killed", but=("attempts",))
-    assert list(pd.read_parquet(local / "killed" / "results.parquet")["attempts"]) == [2, 2]
+    attempts = pd.read_parquet(local / "killed" / "results.parquet").set_index("method")["attempts"]
+    assert attempts.to_dict() == {"muon": 2, "cegm": 1}
+    (log,) = (local / "killed").glob("runs/cegm-*/log.txt")
+    assert "or Ray's worker on it, was lost; trying again" in log.read_text()
     for folder in (local / "killed" / "runs").iterdir():
         (resume,) = [event for event in read(folder / "audit.jsonl")[0] if event["event"] == "resume"]
         assert resume["step"] >= 20
-    assert command.left() == []
+    assert json.loads((local / "killed" / "verdict.json").read_text())["measures"]
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interruption_leaves_no_process_and_local_processes_can_go_on(local: Path, number: int) -> None:
     name = f"interrupted-{number}"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cegm.lab.compare import secondary
-from cegm.lab.compare.equivalence import LOSS_MARGIN
+from cegm.lab.compare.secondary import LOSS_MARGIN
 
 NAN = math.nan
 

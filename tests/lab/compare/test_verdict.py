@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cegm.lab.compare import verdict
+from cegm.lab.compare import seed_statistics, verdict
 
 EMPTY_CURVES = pd.DataFrame(columns=["id", "step", "tokens", "seconds", "loss", "bits_per_byte"])
 GAINS = {"adamw": 0.0, "muon": 0.10, "cegm": 0.15}
@@ -163,12 +163,12 @@ def test_words_turn_with_the_direction_of_the_measure_and_the_pair() -> None:
 @pytest.mark.parametrize(("seeds", "allowed"), [(3, 0.09), (8, 0.07)])
 def test_false_alarms_under_the_null(seeds: int, allowed: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Per comparison 5 % in a screening; in a claim 5 % for the family of all three pairs (plus two standard errors)."""
-    monkeypatch.setattr(verdict.statistics, "RESAMPLES", 200)
-    monkeypatch.setattr(verdict.statistics, "smallest_detectable_difference", lambda *_: 0.0)  # slow, and not at stake
+    monkeypatch.setattr(seed_statistics, "RESAMPLES", 200)
+    monkeypatch.setattr(seed_statistics, "smallest_detectable_difference", lambda *_: 0.0)  # slow, and not at stake
     rng, alarms = np.random.default_rng(7), []
     for _ in range(300):
         values = rng.normal(size=(3, seeds)).tolist()
-        effects = [verdict.statistics.paired_difference(*pair) for pair in itertools.combinations(values, 2)]
+        effects = [seed_statistics.paired_difference(*pair) for pair in itertools.combinations(values, 2)]
         entries = [
             {
                 "pair": ["a", "b"],
@@ -180,7 +180,7 @@ def test_false_alarms_under_the_null(seeds: int, allowed: float, monkeypatch: py
             }
             for e in effects
         ]
-        for one, adjusted in zip(entries, verdict.statistics.holm([e.p for e in effects]), strict=True):
+        for one, adjusted in zip(entries, seed_statistics.holm([e.p for e in effects]), strict=True):
             one["p_holm"] = adjusted
         words = [verdict._word(verdict.MEASURES[0], one, seeds >= 8) != "no evidence" for one in entries]
         alarms.append(any(words) if seeds >= verdict.CLAIM_SEEDS else words[0])

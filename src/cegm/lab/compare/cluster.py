@@ -1,4 +1,4 @@
-"""Runs on the machines of a Ray cluster: one actor holds one run (`agent`), and its files come back when it has ended.
+"""Runs on the machines of a Ray cluster that see the comparison folder: one task holds one run, and Ray repeats it when it is lost.
 
 With `RAY_ADDRESS` set, that cluster is used. Otherwise one is started for this command on this machine, which listens on
 127.0.0.1 only, wants a token, shows no dashboard and tells nobody that it is used.
@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
+import socket
 import threading
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cegm.durable import move_whole, write_whole
-from cegm.lab.compare.agent import MARK, Agent, News, identity
-from cegm.lab.compare.launch import GRACE_SECONDS, LOG, LOST, Process
+import cegm
+from cegm.durable import sole_writer, write_whole
+from cegm.lab.compare.launch import AGAIN, GRACE_SECONDS, LOG, LocalProcess, Process
 from cegm.lab.compare.plan import PlannedRun
+from cegm.lab.train.provenance import code_hash, versions
 
-ARRIVING = ".arriving"
-RESULT = "result.json"
-AGENT_FAILED = 1
-LOOPBACK = "127.0.0.1"
+LOSSES = 3
+"""Times that Ray begins a try anew because its machine or worker is gone, which is no fault of the run."""
+
+MARK = ".mark"
+"""File with a random word in a run folder: a machine that reads it there sees that folder. Behind it, machines that began."""
+
+TASK_FAILED = 1
 OBJECT_STORE_BYTES = 256 << 20
+FREE_SECONDS = 30.0
+SHARE = "put it where every machine of the cluster sees it, under the same path"
 
 
 class Cluster:
@@ -51,8 +59,8 @@ class Cluster:
     def start(self, folder: Path, planned: PlannedRun) -> Process:
         """Starts a run of the comparison in `folder`, as soon as a machine has room for it."""
         ray = self._connected()
-        actor = self._agents.options(num_cpus=planned.config["threads"], num_gpus=self._gpus, max_restarts=0).remote()
-        return RemoteProcess(ray, actor, folder, planned)
+        needs = {"num_cpus": planned.config["threads"], "num_gpus": self._gpus, "max_retries": LOSSES}
+        return RemoteProcess(ray, ray.remote(run_here).options(**needs).remote, folder, planned)
 
     def close(self) -> None:
         """Leaves the cluster; one that was started here ends."""
@@ -66,7 +74,6 @@ class Cluster:
             self._ray, self._ours = connect(self._processes)
             if handler is not None and threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word
-            self._agents = self._ray.remote(Agent)
             # All runs on GPUs or none: what is compared must not differ in what computed it.
             self._gpus = int(self._ray.cluster_resources().get("GPU", 0) >= 1)
         return self._ray
@@ -79,6 +86,7 @@ def connect(processes: int) -> tuple[Any, bool]:
         ValueError: No cluster answers at `RAY_ADDRESS`, or one of this machine's own does not start or would be open to others.
     """
     address = os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_task_oom_retries", str(LOSSES))  # Ray would repeat what takes too much memory for ever
     if not address:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # despite its name: stay on loopback
@@ -89,21 +97,26 @@ def connect(processes: int) -> tuple[Any, bool]:
 
     if ray.is_initialized():  # by the program that calls cegm
         return ray, False
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError) as error:
-            raise ValueError(f"no Ray cluster can be used at RAY_ADDRESS={address}: {error}") from error
-        return ray, True
-    cores = max(processes, os.cpu_count() or 1)
-    own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    own: dict[str, Any] = {
+        "num_cpus": max(processes, os.cpu_count() or 1),
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+    code = {"py_modules": [str(Path(cegm.__file__).parent)]}  # what compares here is what runs everywhere
     try:
-        ray.init(address="local", **own, **quiet)
+        ray.init(
+            address=address or "local",
+            runtime_env=code,
+            log_to_driver=False,
+            logging_level="ERROR",
+            **({} if address else own),
+        )
     except Exception as error:  # Ray raises nothing narrower when its processes take more than 30 s to start
         ray.shutdown()
-        raise ValueError(f"Ray did not start on this machine; try again, or use --launcher local: {error}") from error
-    if ray.util.get_node_ip_address() != LOOPBACK:
+        what = "Ray did not start on this machine; try again, or use --launcher local"
+        what = f"no Ray cluster can be used at RAY_ADDRESS={address}" if address else what
+        raise ValueError(f"{what}: {error}") from error
+    if not address and ray.util.get_node_ip_address() != "127.0.0.1":
         ray.shutdown()
         raise ValueError(
             "ray was imported before cegm could keep it on 127.0.0.1; call ray.init() yourself, or set RAY_ADDRESS"
@@ -112,105 +125,102 @@ def connect(processes: int) -> tuple[Any, bool]:
 
 
 class RemoteProcess:
-    """A run that an actor holds somewhere in the cluster."""
+    """A run that a task holds somewhere in the cluster."""
 
-    def __init__(self, ray: Any, actor: Any, folder: Path, planned: PlannedRun) -> None:
-        self._ray, self._actor = ray, actor
-        self._run_folder = folder / "runs" / planned.name
-        self._arriving = folder / ARRIVING / planned.name
+    def __init__(self, ray: Any, begin: Callable[..., Any], folder: Path, planned: PlannedRun) -> None:
+        self._ray, self._run_folder = ray, folder.absolute() / "runs" / planned.name
         self._code: int | None = None
-        self._shared: bool | None = None  # known once a machine has started it
-        self._continued = {LOG}
         self._run_folder.mkdir(parents=True, exist_ok=True)
-        place = (str(folder.absolute()), mark(folder), planned.name, planned.line(), str(Path.cwd()), identity())
-        self._answer = actor.start.remote(*place)
+        word = secrets.token_hex(16)
+        write_whole(self._run_folder / MARK, word)
+        self._ending = begin(self._run_folder, word, planned.line(), Path.cwd(), identity())
 
     def poll(self) -> int | None:
-        """Its exit code, `LOST`, or None while it runs or waits for a machine.
+        """Its exit code, or None while it runs or waits for a machine.
 
         Raises:
-            ValueError: The machine has other code or packages.
+            ValueError: A machine has other packages, or does not see what the run reads or where it writes.
         """
-        if self._code is None and self._ray.wait([self._answer], timeout=0)[0]:
+        if self._code is None and self._ray.wait([self._ending], timeout=0)[0]:
             try:
-                self._code = self._heard()
-            except self._ray.exceptions.RayTaskError as error:  # what the agent raised
-                if isinstance(error.cause, ValueError):
-                    raise ValueError(str(error.cause)) from error
-                self._code = self._noted(error.cause, AGENT_FAILED)
+                self._code, result = self._ray.get(self._ending)
             except self._ray.exceptions.RayError as error:
-                self._code = self._noted(error, LOST)
+                raised = getattr(error, "cause", None) or error
+                if isinstance(raised, ValueError):
+                    raise ValueError(str(raised)) from error
+                with (self._run_folder / LOG).open("a", encoding="utf-8") as log:
+                    log.write(f"{type(raised).__name__}: {' '.join(str(raised).split())}\n")
+                self._code = TASK_FAILED
+            else:
+                if result is not None:  # network file systems may show it here some seconds late
+                    write_whole(self._run_folder / "result.json", result)
         return self._code
-
-    def _heard(self) -> int | None:
-        """Takes an answer of the agent and asks again; once the run has ended, until all that it wrote is here."""
-        answer: bool | News = self._ray.get(self._answer)
-        if isinstance(answer, bool):
-            self._shared = answer
-            self._answer = self._actor.news.remote()
-            return None
-        self._write(answer.written)
-        if answer.code is None or any(answer.written.values()):
-            self._answer = self._actor.news.remote()
-            return None
-        if answer.code == 0:
-            self._fetch()
-        return answer.code
-
-    def _write(self, written: dict[str, bytes]) -> None:
-        """Continues files that are told as they are written; all but the log begin anew with each try."""
-        for name, text in written.items():
-            with (self._run_folder / name).open("ab" if name in self._continued else "wb") as file:
-                file.write(text)
-            self._continued.add(name)
-
-    def _fetch(self) -> None:
-        """Brings the files of a finished run, and puts them into the place of its folder in one move.
-
-        Where the folder is shared, only the result is brought: network file systems may show it here some seconds late.
-        """
-        if self._shared:
-            write_whole(self._run_folder / RESULT, self._ray.get(self._actor.read.remote(RESULT, 0)).decode("utf-8"))
-            return
-        shutil.rmtree(self._arriving, ignore_errors=True)
-        self._arriving.mkdir(parents=True)
-        names: dict[str, int] = self._ray.get(self._actor.files.remote())
-        for name, size in names.items():
-            path = self._arriving / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                while file.tell() < size:
-                    file.write(self._ray.get(self._actor.read.remote(name, file.tell())))
-        with suppress(FileNotFoundError):
-            shutil.copy(self._run_folder / LOG, self._arriving / LOG)
-        move_whole(self._arriving, self._run_folder)
-        with suppress(OSError):  # another run arrives as well
-            self._arriving.parent.rmdir()
-
-    def _noted(self, error: BaseException, code: int) -> int:
-        """The code, once the log says what happened."""
-        with (self._run_folder / LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
-        return code
 
     def stop(self) -> None:
         """Asks it to end; one that still waits for a machine waits no longer."""
-        if self._shared is not None:
-            self._answer = self._actor.close.remote()
-        else:
-            self._ray.kill(self._actor)
+        self._ray.cancel(self._ending)
 
     def close(self) -> None:
-        """Waits until it has ended, and gives its core back. Should the actor not answer, killing it ends the run as well."""
-        if self._shared is not None and self._code != LOST:
+        """Waits until it has ended, which the end of Ray's worker makes it when it takes too long."""
+        if self._code is None:
             with suppress(self._ray.exceptions.RayError):
-                self._ray.get(self._actor.close.remote(), timeout=2 * GRACE_SECONDS)
-        self._ray.kill(self._actor)
+                self._ray.get(self._ending, timeout=2 * GRACE_SECONDS)
+            self._ray.cancel(self._ending, force=True)
+        (self._run_folder / MARK).unlink(missing_ok=True)
 
 
-def mark(folder: Path) -> str:
-    """The word by which other machines recognise the folder; written when it is first asked for."""
-    path = folder / MARK
-    if not path.exists():
-        write_whole(path, secrets.token_hex(16))
-    return path.read_text(encoding="utf-8")
+def identity() -> dict[str, str]:
+    """Versions of what a result depends on, and the hash of cegm's code; the same on every machine of a comparison."""
+    return {**versions(), "code": code_hash()}
+
+
+def run_here(
+    run_folder: Path, word: str, line: Mapping[str, Any], directory: Path, expected: Mapping[str, str]
+) -> tuple[int, str | None]:
+    """One run on the machine that calls this, until it has ended or Ray interrupts it: its exit code, and its `result.json` if it has one.
+
+    Relative paths of the line begin in `directory`. A machine that is not as `expected` by `identity()`, or does not see
+    what the run reads or the `word` where it writes, is a ValueError.
+    """
+    machine = socket.gethostname()
+    for name, value in identity().items():
+        if value != expected[name]:
+            raise ValueError(
+                f"machine {machine} has {name} {value} instead of {expected[name]}; install the same on every machine"
+            )
+    _require_seen(run_folder, word, line, directory, machine)
+    _wait_until_free(run_folder)
+    process = LocalProcess(run_folder, line, directory if directory.is_dir() else None)
+    try:
+        while (code := process.wait(1.0)) is None:  # only between two waits can Ray interrupt
+            pass
+    finally:
+        process.stop()
+        process.close()
+    return code, (run_folder / "result.json").read_text(encoding="utf-8") if code == 0 else None
+
+
+def _require_seen(run_folder: Path, word: str, line: Mapping[str, Any], directory: Path, machine: str) -> None:
+    """Refuses a machine without the run folder or a text or model of the run; tells in the log which one was lost before."""
+    mark = run_folder / MARK
+    found = mark.read_text(encoding="utf-8").split() if mark.is_file() else []
+    if found[:1] != [word]:
+        raise ValueError(f"machine {machine} does not see {run_folder.parents[1]}, the output_dir; {SHARE}")
+    given = {**line["config"], "axes_data": line["evaluation"].get("source")}
+    for name in (name for name in line["inputs"] if name in given):
+        path = directory / Path(given[name]).expanduser()
+        if not path.exists():
+            raise ValueError(f"machine {machine} does not see {path}, the {name}; {SHARE}")
+    if before := found[1:]:
+        with (run_folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(f"cegm: warning: machine {before[-1]}, or Ray's worker on it, was lost; {AGAIN}\n")
+    write_whole(mark, " ".join([*found, machine]))
+
+
+def _wait_until_free(run_folder: Path) -> None:
+    """Gives the process of a lost task, which ends a moment after it, time to let go of the folder."""
+    end = time.monotonic() + FREE_SECONDS
+    while time.monotonic() < end:
+        with suppress(ValueError), sole_writer(run_folder):
+            return
+        time.sleep(0.1)

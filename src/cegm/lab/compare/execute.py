@@ -10,40 +10,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cegm.durable import write_whole
-from cegm.lab.compare.launch import CHANGED, LOG, LOST, Launcher, LocalLauncher, Process
+from cegm.lab.compare.launch import AGAIN, CHANGED, LOG, Launcher, LocalLauncher, Process
 from cegm.lab.compare.plan import PlannedRun
 from cegm.lab.compare.progress import StepReader
 from cegm.lab.strict import json_object
 
 ATTEMPTS = 2
-"""Tries of a run that end by what happens in it."""
-LOSSES = 3
-"""Tries beyond those that end because a machine is gone, which is no fault of the run."""
-AGAIN = "trying again"
+"""Tries of a run."""
 POLL_SECONDS = 0.2
 
 Watcher = Callable[[list[tuple[PlannedRun, int]], Mapping[str, Mapping[str, Any]]], None]
 """Called while runs execute with the runs in flight and their current step, and the ids of those that ended."""
-
-
-@dataclass(frozen=True)
-class _Try:
-    planned: PlannedRun
-    attempt: int = 1
-    lost: int = 0
-
-    def after(self, code: int) -> _Try:
-        """The next one, when this one ended with an exit code."""
-        return _Try(self.planned, self.attempt + 1, self.lost + (code == LOST))
-
-    @property
-    def is_allowed(self) -> bool:
-        return self.lost <= LOSSES and self.attempt - self.lost <= ATTEMPTS
 
 
 @contextmanager
@@ -78,72 +59,65 @@ def execute(folder: Path, runs: list[PlannedRun], launcher: Launcher, watch: Wat
     """
     runs = list({run.id: run for run in runs}.values())  # a change of nothing is the run of its base
     results = {run.id: found for run in runs if (found := result_of(folder, run))}
-    waiting = [_Try(run) for run in runs if run.id not in results]
-    running: list[tuple[_Try, Process]] = []
+    waiting = [(run, 1) for run in runs if run.id not in results]
+    running: list[tuple[PlannedRun, int, Process]] = []
     logs = {run.id: StepReader(folder / "runs" / run.name / "metrics.jsonl") for run in runs}
     try:
         while waiting or running:
             while waiting and len(running) < launcher.slots():
-                trying = waiting.pop(0)
-                running.append((trying, launcher.start(folder, trying.planned)))
+                planned, attempt = waiting.pop(0)
+                running.append((planned, attempt, launcher.start(folder, planned)))
             time.sleep(POLL_SECONDS)
             for each in list(running):
-                trying, process = each
+                planned, attempt, process = each
                 if (code := process.poll()) is None:
                     continue
                 running.remove(each)
                 process.close()
-                result = _settle(folder, trying, code)
+                result = _settle(folder, planned, attempt, code)
                 if result is None:
-                    waiting.insert(0, trying.after(code))
+                    waiting.insert(0, (planned, attempt + 1))
                 else:
-                    results[trying.planned.id] = result
-            watch([(trying.planned, logs[trying.planned.id].step()) for trying, _ in running], results)
+                    results[planned.id] = result
+            watch([(planned, logs[planned.id].step()) for planned, _, _ in running], results)
     finally:
-        for _, process in running:  # interrupted: leave no process behind; the plan goes on from here next time
+        for _, _, process in running:  # interrupted: leave no process behind; the plan goes on from here next time
             process.stop()
-        for _, process in running:
+        for _, _, process in running:
             process.close()
     return results
 
 
-def _settle(folder: Path, ended: _Try, code: int) -> dict[str, Any] | None:
+def _settle(folder: Path, planned: PlannedRun, attempt: int, code: int) -> dict[str, Any] | None:
     """The result of a process that ended, or None when it is to be tried again."""
-    result = result_of(folder, ended.planned)
-    run_folder = folder / "runs" / ended.planned.name
+    result = result_of(folder, planned)
+    run_folder = folder / "runs" / planned.name
     if code == CHANGED:
         raise ValueError(_last_words(run_folder))
-    if result is None and ended.after(code).is_allowed:
-        _tell(run_folder, ended, code)
+    if result is None and attempt < ATTEMPTS:
+        line = (
+            f"cegm: warning: try {attempt} of {planned.arm} seed {planned.seed} ended without a result "
+            f"(exit code {code}); {AGAIN}"
+        )
+        print(line, file=sys.stderr)
+        with (run_folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
         return None
     if result is None:
         result = {
-            "id": ended.planned.id,
-            "method": ended.planned.method,
-            "seed": ended.planned.seed,
-            "role": ended.planned.role,
+            "id": planned.id,
+            "method": planned.method,
+            "seed": planned.seed,
+            "role": planned.role,
             "status": "failed",
-            "error": f"{_last_words(run_folder)} ({_how(code)})",
+            "error": f"{_last_words(run_folder)} (exit code {code})",
         }
-    result["attempts"] = ended.attempt
+    result["attempts"] = attempt
     write_whole(run_folder / "result.json", json.dumps(result, indent=1))
     return result
-
-
-def _tell(run_folder: Path, ended: _Try, code: int) -> None:
-    """Says, in the log of the run and to the user, that it is tried again."""
-    run = f"{ended.planned.arm} seed {ended.planned.seed}"
-    line = f"cegm: warning: try {ended.attempt} of {run} ended without a result ({_how(code)}); {AGAIN}"
-    print(line, file=sys.stderr)
-    with (run_folder / LOG).open("a", encoding="utf-8") as log:
-        log.write(line + "\n")
 
 
 def _last_words(run_folder: Path) -> str:
     lines = (run_folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     own = [line for line in lines if not line.endswith(AGAIN)]
     return own[-1] if own else "no output"
-
-
-def _how(code: int) -> str:
-    return "its machine or worker was lost" if code == LOST else f"exit code {code}"

@@ -1,15 +1,14 @@
-"""Paired statistics over items: of two methods over seeds, and of one checkpoint against another.
+"""Scored items of all runs, axis by axis: joined one to one, paired effects over seeds and of checkpoints, values and levels.
 
-Items of both sides are already joined one to one (`axis_items.py` does that). The two-level bootstrap of items is the only
-resampling written here.
+The two-level bootstrap of items is the only resampling written here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,20 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats import contingency_tables
 
-from cegm.lab.compare import statistics
-from cegm.lab.compare.statistics import Array, Difference
+from cegm.lab.compare.measures import primary_subsets
+from cegm.lab.compare.pairing import Pair
+from cegm.lab.compare.seed_statistics import (
+    CLAIM_SEEDS,
+    CONFIDENCE,
+    POWER,
+    Array,
+    Difference,
+    expanded_tail,
+    paired_difference,
+    sign_flip_p,
+    smallest_detectable_difference,
+    summed_up,
+)
 
 ITEM_RESAMPLES = 2000
 
@@ -26,51 +37,136 @@ EXACT_DISCORDANT = 25
 """From so many items on that only one side gets right, McNemar's test is by chi-square instead of exact."""
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """One checkpoint against another on the same items.
+CELL = ["subset", "level"]
+"""What names a level of an axis."""
 
-    Attributes:
-        only_first: Items that only the first gets right.
-        only_second: Items that only the second gets right.
-        items: All items.
-        p: Two-sided p of "both are right equally often".
-        exact: Whether it is the exact binomial p, else chi-square with continuity correction.
+
+def primary_items(items: pd.DataFrame) -> pd.DataFrame:
+    """Items of the main runs that count in the primary measure of their axis; `level` then names subset and level."""
+    if items.empty:
+        return items
+    main = items[items["role"] == "main"]
+    counted = [_counted(str(axis), own) for axis, own in main.groupby("axis")]
+    return pd.concat(counted) if counted else main
+
+
+def _counted(axis: str, items: pd.DataFrame) -> pd.DataFrame:
+    subsets = primary_subsets(axis)
+    own = items[items["subset"].isin(subsets)] if subsets else items
+    return own.assign(level=own["subset"] + "/" + own["level"].astype(str))
+
+
+def joined(items: pd.DataFrame, pair: Pair, seeds: Sequence[int]) -> pd.DataFrame:
+    """Items of one axis that both methods have, joined one to one within seed, subset and level.
+
+    Returns:
+        The columns of the first method, `score_other` and `difference` (first minus second).
     """
+    own = items[items["seed"].isin(seeds)]
+    keys = ["seed", "subset", "level", "item"]
+    first, second = (own[own["method"] == method] for method in pair)
+    both = first.merge(second[[*keys, "score"]], on=keys, suffixes=("", "_other"), validate="one_to_one")
+    return both.assign(difference=both["score"].astype(float) - both["score_other"].astype(float))
 
-    only_first: int
-    only_second: int
-    items: int
-    p: float
-    exact: bool
+
+def item_effect(both: pd.DataFrame, seeds: Sequence[int]) -> Difference | None:
+    """Paired effect of one axis over its `joined` items; None unless every seed has some."""
+    if both.empty or both["seed"].nunique() < len(seeds):
+        return None
+    return item_difference(both)
 
 
-def mcnemar(first: Sequence[float], second: Sequence[float]) -> McNemar:
+def item_tests(both: pd.DataFrame) -> list[dict[str, Any]]:
+    """McNemar's test of the two checkpoints of each seed over their `joined` items; none where scores are not right or wrong.
+
+    Returns:
+        By seed: items that only the first (`first_only`) or only the second (`second_only`) got right, and `p`.
+    """
+    if both.empty or not both[["score", "score_other"]].isin([0, 1]).all(axis=None):
+        return []
+    found = []
+    for seed, own in both.groupby("seed"):
+        first, second = (own[side].to_numpy(dtype=np.float64) for side in ("score", "score_other"))
+        only_first, only_second, p = mcnemar(first, second)
+        found.append({"seed": int(str(seed)), "first_only": only_first, "second_only": only_second, "p": p})
+    return found
+
+
+def axis_values(items: pd.DataFrame) -> dict[tuple[str, int], float]:
+    """Score of each run on one axis, by method and seed: the mean over levels."""
+    if items.empty:
+        return {}
+    levels = items.groupby(["method", "seed", "level"])["score"].mean()
+    values = levels.groupby(["method", "seed"]).mean().reset_index()
+    return {(row["method"], row["seed"]): row["score"] for row in values.to_dict("records")}
+
+
+def axis_levels(
+    items: pd.DataFrame, methods: Sequence[str], paired: Mapping[Pair, Sequence[int]]
+) -> dict[str, list[dict[str, Any]]]:
+    """How every subset and level of every axis came out in the main runs; exploratory, without tests.
+
+    Returns:
+        By axis, in order: `subset`, `level`, `chance` (None where guessing has no meaning), `items` of a run, `methods`
+        with the mean, lowest and highest score over seeds, and `differences` of each pair with the mean over seeds of the
+        first minus the second, the difference of each seed, and the ends of its 95 % interval (None where the seeds are too
+        few for one), over seeds and clusters as in `item_difference` and not adjusted for the number of levels.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    if items.empty:
+        return found
+    for axis, own in items[items["role"] == "main"].groupby("axis"):
+        both = {pair: dict(list(joined(own, pair, seeds).groupby(CELL))) for pair, seeds in paired.items()}
+        found[str(axis)] = [
+            {
+                "subset": str(subset),
+                "level": float(str(level)),
+                **_level(scored, methods),
+                "differences": [
+                    _difference(pair, cells[subset, level]) for pair, cells in both.items() if (subset, level) in cells
+                ],
+            }
+            for (subset, level), scored in own.groupby(CELL)
+        ]
+    return found
+
+
+def _level(items: pd.DataFrame, methods: Sequence[str]) -> dict[str, Any]:
+    runs = items.groupby(["method", "seed"])["score"]
+    scores, chance = runs.mean(), float(items["chance"].mean())
+    return {
+        "chance": chance if math.isfinite(chance) else None,
+        "items": int(runs.size().max()),
+        "methods": {
+            m: {"mean": float(own.mean()), "low": float(own.min()), "high": float(own.max())}
+            for m, own in ((m, scores[m]) for m in methods if m in scores.index)
+        },
+    }
+
+
+def _difference(pair: Pair, both: pd.DataFrame) -> dict[str, Any]:
+    effect = item_difference(both)
+    ends = {"low": effect.low, "high": effect.high}
+    return {"pair": list(pair), "mean": effect.estimate, **ends, "points": list(effect.points)}
+
+
+def mcnemar(first: Array, second: Array) -> tuple[int, int, float]:
     """McNemar's test of two checkpoints that answered the same items (McNemar 1947; Edwards' correction of 1948).
 
     It says whether these two checkpoints differ on items like these. It says nothing of the methods that made them:
     that is a question over seeds, for `item_difference`. Items of one cluster count as independent, which they are not.
 
     Args:
-        first: 0 or 1 for each item.
-        second: 0 or 1 for each item, in the same order.
+        first: (items,), 1 for right and 0 for wrong.
+        second: (items,), of the same items.
 
     Returns:
-        Discordant counts and p, exact below `EXACT_DISCORDANT` discordant items.
-
-    Raises:
-        ValueError: If the two differ in length, are empty or hold anything but 0 and 1.
+        How many only the first and only the second got right, and the two-sided p of "both are right equally often".
     """
-    own, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if own.shape != other.shape or own.size == 0:
-        raise ValueError(f"paired items must come in equal, non-zero numbers, got {own.size} and {other.size}")
-    if not np.isin([own, other], (0.0, 1.0)).all():
-        raise ValueError("McNemar's test takes right and wrong (1 and 0) only; use item_difference for other scores")
-    table = np.array([[np.sum((own == a) & (other == b)) for b in (1.0, 0.0)] for a in (1.0, 0.0)])
-    only_first, only_second = int(table[0, 1]), int(table[1, 0])
+    only_first, only_second = int(np.sum(first > second)), int(np.sum(first < second))
     exact = only_first + only_second < EXACT_DISCORDANT
-    p = contingency_tables.mcnemar(table, exact=exact, correction=True).pvalue
-    return McNemar(only_first, only_second, own.size, float(p), exact)
+    table = [[0, only_first], [only_second, 0]]  # on what both get right or wrong it does not depend
+    return only_first, only_second, float(contingency_tables.mcnemar(table, exact=exact, correction=True).pvalue)
 
 
 def item_difference(items: pd.DataFrame) -> Difference:
@@ -78,7 +174,7 @@ def item_difference(items: pd.DataFrame) -> Difference:
 
     Items come in clusters that stand or fall together (a story, a document). Where every seed has clusters of its own,
     the spread between seeds already contains them and the interval is that of the per-seed differences
-    (`statistics.mean_interval`). Where all seeds answer the same clusters, what the clusters have in common does not
+    (`seed_statistics.mean_interval`). Where all seeds answer the same clusters, what the clusters have in common does not
     show between seeds (t over seeds then covers .54 to .90 instead of .95), so both are accounted for:
 
     - below `CLAIM_SEEDS` seeds by the two-way random-effects variance of the seed x cluster table,
@@ -91,7 +187,7 @@ def item_difference(items: pd.DataFrame) -> Difference:
         items: One row per paired item with columns `seed`, `level`, `cluster` and `difference` (first minus second).
 
     Returns:
-        The effect in the unit of `difference`, as `statistics.summed_up` shows it. The p is the sign-flip over the
+        The effect in the unit of `difference`, as `seed_statistics.summed_up` shows it. The p is the sign-flip over the
         per-seed differences. Where all seeds answer the same clusters, that p alone would take a lead on these very items
         for a lead on all such items (simulated false positives at 8 and 12 seeds, with differences between clusters of
         standard deviation .2: .28 and .40 with 20 clusters of 8 items, .42 and .53 with 8 of 16), so the p is the larger
@@ -106,25 +202,25 @@ def item_difference(items: pd.DataFrame) -> Difference:
     seeds, estimate = len(per_seed), float(per_seed.mean())
     clusters = items.groupby("seed")["cluster"].agg(frozenset)
     if seeds < 2 or clusters.nunique() > 1 or len(clusters.iloc[0]) < 2:
-        return statistics.paired_difference(per_seed.tolist(), [0.0] * seeds)
+        return paired_difference(per_seed.tolist(), [0.0] * seeds)
     sums, counts = _cluster_tables(items)
     error, freedom = _two_way(sums, counts)
-    if seeds < statistics.CLAIM_SEEDS:
-        half = float(stats.t.ppf(0.5 + statistics.CONFIDENCE / 2, freedom)) * error
+    if seeds < CLAIM_SEEDS:
+        half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
         low, high = estimate - half, estimate + half
         method = "t over seeds and shared item clusters (two-way random effects)"
     else:
-        draws, tail = _multi_bootstrap(sums, counts), statistics.expanded_tail(seeds)
+        draws, tail = _multi_bootstrap(sums, counts), expanded_tail(seeds)
         low, high = (float(bound) for bound in np.quantile(draws, [tail, 1 - tail]))
         method = "multi-bootstrap over seeds and item clusters, expanded percentiles"
     # The spread over seeds that would give the same error: what can be detected follows what p is made of,
     # and the interval, which has to exclude zero, too, and errs on the wide side.
     detectable = max(
-        statistics.smallest_detectable_difference(error * math.sqrt(seeds), seeds),
-        (high - low) / 2 + float(stats.t.ppf(statistics.POWER, freedom)) * error,
+        smallest_detectable_difference(error * math.sqrt(seeds), seeds),
+        (high - low) / 2 + float(stats.t.ppf(POWER, freedom)) * error,
     )
-    p = max(statistics.sign_flip_p(per_seed), 2 * float(stats.t.sf(abs(estimate) / error, freedom)) if error else 0.0)
-    return statistics.summed_up(per_seed, (low, high), p, detectable, method)
+    p = max(sign_flip_p(per_seed), 2 * float(stats.t.sf(abs(estimate) / error, freedom)) if error else 0.0)
+    return summed_up(per_seed, (low, high), p, detectable, method)
 
 
 def _cluster_tables(items: pd.DataFrame) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +14,8 @@ from cegm.lab.compare.plan import PlannedRun
 
 LOG = "log.txt"
 
-LOST = 75
-"""What stands for an exit code when a run did not end by itself: its machine, or what held it there, is gone."""
+AGAIN = "trying again"
+"""Ends every line of the log that tells of another try."""
 
 CHANGED = 76
 """Exit code of a run whose text or model is not what it was when the run was planned: no other try, and no other run, would help."""
@@ -36,7 +37,7 @@ class Process(Protocol):
     """A run that was started somewhere."""
 
     def poll(self) -> int | None:
-        """Its exit code, `LOST`, or None while it runs. When this is 0, its files are in the comparison folder."""
+        """Its exit code, or None while it runs. When this is 0, its files are in the comparison folder."""
 
     def stop(self) -> None:
         """Asks it to end."""
@@ -64,7 +65,7 @@ class LocalProcess:
         directory: Where relative paths of the plan begin; None: where this process is.
     """
 
-    def __init__(self, run_folder: Path, line: dict[str, Any], directory: str | None = None) -> None:
+    def __init__(self, run_folder: Path, line: Mapping[str, Any], directory: Path | None = None) -> None:
         run_folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **ENVIRONMENT}
         command = [sys.executable, *WORKER, str(run_folder), json.dumps(line)]
@@ -73,11 +74,6 @@ class LocalProcess:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, cwd=directory
             )
-
-    @property
-    def pid(self) -> int:
-        """Id of the process."""
-        return self._process.pid
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
@@ -104,11 +100,7 @@ class LocalProcess:
 
 
 class LocalLauncher:
-    """Processes of this machine.
-
-    Args:
-        processes: How many at a time; 0 for one per core.
-    """
+    """Processes of this machine, so many at a time; 0 for one per core."""
 
     def __init__(self, processes: int = 0) -> None:
         self._processes = processes

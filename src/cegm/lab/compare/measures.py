@@ -32,32 +32,14 @@ class Measure:
 
 
 MEASURES = (
-    Measure(
-        "bits_per_byte",
-        "Validation loss at equal steps",
-        "bits per byte",
-        "lower",
-        "difference",
-        "primary",
-        "bits_per_byte",
-    ),
+    Measure("bits_per_byte", "Validation loss at equal steps", "bits per byte", "lower", "difference", "primary", "bits_per_byte"),
     Measure("retention", "Context retention, mean over lengths", "accuracy", "higher", "items", "primary", "retention"),
-    Measure(
-        "equal_seconds",
-        "Validation loss at equal seconds",
-        "bits per byte",
-        "lower",
-        "difference",
-        "exploratory",
-        "bits_per_byte",
-    ),
-    Measure(
-        "steps_to_target", "Steps to AdamW's final loss", "steps", "lower", "time", "exploratory", "steps_to_target"
-    ),
+    Measure("equal_seconds", "Validation loss at equal seconds", "bits per byte", "lower", "difference", "exploratory", "bits_per_byte"),
+    Measure("steps_to_target", "Steps to AdamW's final loss", "steps", "lower", "time", "exploratory", "steps_to_target"),
     Measure("step_time", "Time per step", "seconds", "lower", "ratio", "exploratory", "median_step_seconds"),
     Measure("memory", "Peak memory", "bytes", "lower", "ratio", "exploratory", "memory_bytes"),
     Measure("optimizer_state", "Optimizer state", "bytes", "lower", "count", "exploratory", "optimizer_state_bytes"),
-)
+)  # fmt: skip
 
 
 def with_axes(declared: Iterable[Measure], examined: Iterable[str]) -> list[Measure]:

@@ -32,10 +32,10 @@ from transformers import PreTrainedTokenizerBase
 
 from cegm.lab.baselines import ordered
 from cegm.lab.compare.compare_config import CompareConfig
+from cegm.lab.compare.learner import BLOCK, Timed, in_turns, peak_bytes
 from cegm.lab.compare.plan import inputs_of_training, plan_run
 from cegm.lab.compare.points import Advance, Point, measure_points, read_points
-from cegm.lab.compare.statistics import paired_ratio
-from cegm.lab.compare.timing import BLOCK, Timed, in_turns, peak_bytes
+from cegm.lab.compare.seed_statistics import paired_ratio
 from cegm.lab.report.runs import OVERHEAD
 from cegm.lab.train.folder import hardware
 from cegm.lab.train.meter import tensor_bytes

@@ -17,12 +17,7 @@ def finished(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_seeds(runs: pd.DataFrame, pair: Pair) -> list[int]:
-    """Seeds on which both methods finished with the same initial weights and, at equal steps, the same batches.
-
-    Args:
-        runs: One run per method and seed at most.
-        pair: The two methods.
-    """
+    """Seeds on which both methods finished with the same initial weights and, at equal steps, the same batches."""
     first, second = _by_seed(runs, pair)
     return sorted(seed for seed in first.keys() & second.keys() if _refusal(first[seed], second[seed]) is None)
 

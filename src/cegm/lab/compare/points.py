@@ -50,7 +50,11 @@ def measure_points(path: Path, what: str, planned: Mapping[str, Point], head: di
         for identity in missing:
             point = planned[identity]
             bar.update(task, description=f"{what}: {point.title}")
-            found[identity] = {"id": identity, **point.facts, **attempt(point.measure, partial(bar.advance, task))}
+            try:
+                measured = point.measure(partial(bar.advance, task))
+            except (ValueError, RuntimeError) as error:  # no such width, not enough memory
+                measured = {"error": " ".join(str(error).split())[:200]}
+            found[identity] = {"id": identity, **point.facts, **measured}
             points = [found[each] for each in planned if each in found]
             write_whole(path, json.dumps({**head, "points": points}, allow_nan=False))
     return path
@@ -65,11 +69,3 @@ def read_points(path: Path, what: str) -> dict[str, dict[str, Any]]:
         return {point["id"]: point for point in points if "error" not in point}
     except (ValueError, KeyError):
         raise ValueError(f"{path} is damaged; delete it to measure the {what} again") from None
-
-
-def attempt(measure: Callable[[Advance], dict[str, Any]], advance: Advance) -> dict[str, Any]:
-    """What `measure` finds, or under `error` why it could not: no such width, not enough memory."""
-    try:
-        return measure(advance)
-    except (ValueError, RuntimeError) as error:
-        return {"error": " ".join(str(error).split())[:200]}

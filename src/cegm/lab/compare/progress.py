@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,10 +16,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cegm.lab.compare.plan import PlannedRun
 from cegm.lab.train.run_config import DEFAULT_STEPS
 
-PIECE_BYTES = 1 << 20
-
-KNOWN_BYTES = 64
-"""Last bytes of what was read, by which a file is known again; a line ends with the hash of its batches."""
+TAIL_BYTES = 1 << 18
+"""How much of the end of a file is read for its last line, which for a large model takes 75 kB and more; more where need be."""
 
 
 class _Logged(msgspec.Struct):
@@ -28,16 +27,13 @@ class _Logged(msgspec.Struct):
 class StepReader:
     """The step that a run has logged last, from a file of metrics that grows, is cut by a resumption or replaced by another try.
 
-    It is asked several times a second, and a line of a large model takes 75 kB and more: only what is new is read.
+    It is asked several times a second; only a file that has changed is read, and of that only its end.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, ...] = ()
-        self._start()
-
-    def _start(self) -> None:
-        self._read, self._known, self._unfinished, self._step = 0, b"", b"", 0
+        self._step = 0
 
     def step(self) -> int:
         """That of the last whole line; 0 before the first, and where there is no file."""
@@ -45,30 +41,24 @@ class StepReader:
             state = self._path.stat()
             seen = (state.st_ino, state.st_size, state.st_mtime_ns)
             if seen != self._seen:
-                self._look(state.st_size)
-                self._seen = seen
+                self._step, self._seen = _last_step(self._path), seen
         except OSError:
-            self._seen = ()
-            self._start()
+            self._step, self._seen = 0, ()
         return self._step
 
-    def _look(self, size: int) -> None:
-        with self._path.open("rb", buffering=0) as file:
-            file.seek(self._read - len(self._known))
-            if size < self._read or file.read(len(self._known)) != self._known:
-                self._start()
-                file.seek(0)
-            while piece := file.read(PIECE_BYTES):
-                self._take(piece)
 
-    def _take(self, piece: bytes) -> None:
-        self._read += len(piece)
-        self._known = (self._known + piece)[-KNOWN_BYTES:]
-        *lines, self._unfinished = (self._unfinished + piece).split(b"\n")
-        for line in reversed(lines):
-            with suppress(ValueError):  # of another kind, or damaged
-                self._step = msgspec.json.decode(line, type=_Logged).step
-                return
+def _last_step(path: Path) -> int:
+    with path.open("rb") as file:
+        size, reach = file.seek(0, os.SEEK_END), TAIL_BYTES
+        while True:
+            file.seek(max(0, size - reach))
+            _, *lines = (b"\n" * (reach >= size) + file.read()).split(b"\n")  # the first may have begun before
+            for line in reversed(lines[:-1]):
+                with suppress(ValueError):  # of another kind, or damaged
+                    return msgspec.json.decode(line, type=_Logged).step
+            if reach >= size:
+                return 0
+            reach *= 4
 
 
 A_LINE = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from cegm.lab.compare.statistics import CLAIM_SEEDS, INTERVAL_SEEDS
+from cegm.lab.compare.seed_statistics import CLAIM_SEEDS, INTERVAL_SEEDS
 
 LEVEL = 0.05
 

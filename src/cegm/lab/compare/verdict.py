@@ -32,14 +32,14 @@ import pandas as pd
 
 from cegm.durable import write_whole
 from cegm.lab.baselines import BASE, REFERENCE, SUBJECT, ordered
-from cegm.lab.compare import secondary, statistics
+from cegm.lab.compare import secondary
 from cegm.lab.compare.arms import Part
-from cegm.lab.compare.axis_items import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
+from cegm.lab.compare.item_statistics import axis_levels, axis_values, item_effect, item_tests, joined, primary_items
 from cegm.lab.compare.measures import MEASURES, Measure, about, with_axes
 from cegm.lab.compare.pairing import Pair, failed, finished, paired_seeds, refused
 from cegm.lab.compare.plan import SAME_SECONDS
+from cegm.lab.compare.seed_statistics import CLAIM_SEEDS, Difference, holm, paired_difference, paired_ratio
 from cegm.lab.compare.standing import LEVEL, standing
-from cegm.lab.compare.statistics import CLAIM_SEEDS, Difference
 from cegm.lab.strict import json_lines, parquet_table
 
 REQUIRED = (
@@ -82,7 +82,7 @@ def judge(
         items: One row per scored item: `method`, `seed`, `role` and the fields of `cegm.lab.tasks.items.Record`; may be empty.
         curves: Validation curves as `read_curves` gives them; may be empty.
         equal_seconds: Whether equal training time was asked for; if not, nothing is judged by it.
-        parts: Of an ablation, its changes by the question that they belong to.
+        parts: Of an ablation, its changes.
 
     Returns:
         The content of `verdict.json`: plain values only, no NaN.
@@ -144,9 +144,7 @@ def _relevant(measure: Measure, results: pd.DataFrame) -> pd.DataFrame:
     if measure.name != "equal_seconds":
         return main
     equal = results[results["role"] == "equal_seconds"]
-    if BASE in set(
-        main["method"]
-    ):  # its changes were given time by steps that were timed in turns, not by those of runs
+    if BASE in set(main["method"]):  # its changes were given time by steps timed in turns, not by those of runs
         return pd.concat([main[main["method"] == BASE], equal])
     seconds = finished(main).groupby("method")["median_step_seconds"].median()
     if SUBJECT not in seconds.index:
@@ -191,12 +189,12 @@ def _effect(measure: Measure, runs: pd.DataFrame, pair: Pair, seeds: list[int]) 
     if measure.kind == "time":
         # Every run is followed to the horizon, so that the area under its Kaplan-Meier curve is the mean of min(time, horizon).
         horizon = float(max(first["steps"].max(), second["steps"].max()))
-        return statistics.paired_difference(*(np.fmin(side, horizon).tolist() for side in (own, other)))
+        return paired_difference(*(np.fmin(side, horizon).tolist() for side in (own, other)))
     if not all(math.isfinite(value) for value in own + other):
         return None
     if measure.kind == "difference":
-        return statistics.paired_difference(own, other)
-    return statistics.paired_ratio(own, other) if min(own + other) > 0 else None
+        return paired_difference(own, other)
+    return paired_ratio(own, other) if min(own + other) > 0 else None
 
 
 def _target(results: pd.DataFrame) -> float | None:
@@ -236,7 +234,7 @@ def _adjust(measures: list[dict[str, Any]]) -> None:
     primary = [entry for measure in measures if measure["family"] == "primary" for entry in measure["pairs"]]
     families = [primary, *(measure["pairs"] for measure in measures if measure["family"] == "exploratory")]
     for family in families:
-        for entry, adjusted in zip(family, statistics.holm([entry["p"] for entry in family]), strict=True):
+        for entry, adjusted in zip(family, holm([entry["p"] for entry in family]), strict=True):
             entry["p_holm"] = adjusted
 
 

@@ -1,8 +1,8 @@
 """Paired statistics over seeds: differences, intervals, sign-flip p-values and what a design can detect at all.
 
 Everything here takes numbers that are already paired, seed by seed, and knows nothing of methods, folders or measures;
-`verdict.py` does the pairing. Items within seeds are in `item_statistics.py`, "no loss" is in `equivalence.py`. What scipy
-and statsmodels offer is used, but for Holm and for exact sign flips, where tests hold ours against theirs.
+`verdict.py` does the pairing. Items within seeds are in `item_statistics.py`. What scipy and statsmodels offer is used, but
+for Holm and for exact sign flips, where tests hold ours against theirs.
 
 Which interval, and why (coverage of nominal 95 % intervals, 3000 simulated experiments each, normal / Student-t(3)
 differences):
@@ -30,13 +30,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
 
 CLAIM_SEEDS = 8
 """Seeds from which on a comparison may be called a claim (a two-sided sign-flip test over 8 seeds reaches .0078)."""
@@ -87,15 +88,7 @@ def summed_up(
 ) -> Difference:
     """A difference over two seeds or more as it is shown; the one place that decides between interval and points.
 
-    Args:
-        points: The difference on each seed.
-        interval: Ends of the 95 % interval of their mean.
-        p: Of the mean.
-        smallest_detectable: As `Difference` has it.
-        method: How the interval was made, in words.
-
-    Returns:
-        The mean with all of it, or, with fewer than `INTERVAL_SEEDS` seeds, with its points and p alone.
+    With fewer than `INTERVAL_SEEDS` seeds the mean comes with its points and p alone.
     """
     estimate, seeds = float(points.mean()), len(points)
     each, beyond_chance = tuple(points.tolist()), interval[0] > 0 or interval[1] < 0
@@ -107,10 +100,6 @@ def summed_up(
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Mean of `first - second` over paired seeds.
-
-    Args:
-        first: One finite value per seed.
-        second: One finite value per seed, in the same order.
 
     Returns:
         The mean difference as `summed_up` shows it, with a 95 % interval by t below `CLAIM_SEEDS` seeds, else by an
@@ -132,10 +121,6 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
 def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Geometric mean of `first / second` over paired seeds, for quantities that differ by a factor (times, memory).
 
-    Args:
-        first: One positive value per seed.
-        second: One positive value per seed, in the same order.
-
     Returns:
         `paired_difference` of the logarithms, carried back by `exp`; `smallest_detectable` is a factor above one.
 
@@ -146,16 +131,17 @@ def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Difference:
     if smallest <= 0:
         raise ValueError(f"a ratio needs positive values, got {smallest}: check the run that reported it")
     logs = paired_difference(np.log(first).tolist(), np.log(second).tolist())
-    return Difference(
+    low, high, detectable = (
+        None if each is None else math.exp(each) for each in (logs.low, logs.high, logs.smallest_detectable)
+    )
+    return replace(
+        logs,
         estimate=math.exp(logs.estimate),
-        low=None if logs.low is None else math.exp(logs.low),
-        high=None if logs.high is None else math.exp(logs.high),
-        p=logs.p,
-        seeds=logs.seeds,
-        smallest_detectable=None if logs.smallest_detectable is None else math.exp(logs.smallest_detectable),
-        interval_method=logs.interval_method if logs.low is None else f"{logs.interval_method}, of log ratios",
+        low=low,
+        high=high,
+        smallest_detectable=detectable,
+        interval_method=logs.interval_method if low is None else f"{logs.interval_method}, of log ratios",
         points=tuple(math.exp(point) for point in logs.points),
-        beyond_chance=logs.beyond_chance,
     )
 
 
@@ -203,6 +189,18 @@ def sign_flip_p(differences: Array) -> float:
     )
 
 
+def equivalence_p(first: Sequence[float], second: Sequence[float], margin: float) -> float:
+    """The larger p of two one-sided paired t-tests (TOST, Schuirmann 1987) of `-margin < mean of first - second < margin`.
+
+    At most .05 exactly if the 90 % t interval lies within the margin, which has to be stated before the runs are seen. No
+    evidence of a difference never shows this; a larger p here is no evidence of a difference.
+    """
+    differences = paired(first, second)
+    if stats.sem(differences) == 0:  # without any spread the difference is what it is
+        return float(abs(differences.mean()) >= margin)
+    return float(ttost_paired(differences, np.zeros(len(differences)), -margin, margin)[0])
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment within one family (1979); a missing p stays missing and does not count.
 
@@ -224,12 +222,7 @@ def smallest_detectable_difference(spread: float, seeds: int) -> float:
     of freedom and noncentrality `d * sqrt(n)` (the power of the paired t-test): d(3) = 3.26, d(5) = 1.68, d(8) = 1.16,
     d(20) = .66.
 
-    Args:
-        spread: Standard deviation of the paired differences over seeds, in the unit of the measure.
-        seeds: Number of paired seeds, at least 2.
-
-    Returns:
-        The difference, in the unit of `spread`.
+    Here `n` is the number of paired seeds, at least 2, and `spread` the standard deviation of the paired differences.
     """
     return _detectable_effect(seeds) * spread
 
