@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from cegm.facts import configurations, fact, number
+from cegm.model_facts import configurations, fact, number
 from cegm.sides import sides
 
 QUERY_KEY_VALUE = {"c_attn", "Wqkv", "qkv_proj", "in_proj_weight"}

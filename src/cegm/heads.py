@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torch import nn
 
-from cegm.facts import configurations, numbers
 from cegm.fused import GATE_UP, QUERY_KEY_VALUE
+from cegm.model_facts import configurations, numbers
 from cegm.sides import gives, is_vector, sides, takes
 from cegm.survey import Holder, Survey, is_like
 

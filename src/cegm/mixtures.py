@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from cegm.facts import configurations, numbers
 from cegm.fused import GATE_UP
+from cegm.model_facts import configurations, numbers
 from cegm.sides import gives, sides
 from cegm.survey import Holder, Survey
 

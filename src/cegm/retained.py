@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cegm.assignment import Assignment, Matrix
 from cegm.context.card import RELATED, ContextCard, Spectrum, bare_name
-from cegm.mapping.retention import HomeMap, at_norm_of, home_map
+from cegm.mapping.home_map import HomeMap, at_norm_of, home_map
 from cegm.sharding import is_sharded, local
 
 Side = tuple[str, Matrix]

@@ -10,7 +10,7 @@ import pytest
 
 from cegm.lab.commands import CONFIGURED
 from cegm.lab.declarations import LARGEST, Declared, convert, declared, option, split
-from cegm.options import check_value
+from cegm.ranges import check_value
 
 
 @dataclass

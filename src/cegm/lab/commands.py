@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cegm.options import OPTIONS, Option
+from cegm.options import OPTIONS
+from cegm.ranges import Option
 
 if TYPE_CHECKING:
     from cegm.lab.compare.ablation import AblationConfig

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cegm.lab import strict
-from cegm.options import Option, check_value
+from cegm.ranges import Option, check_value
 
 LARGEST = 2**63 - 1
 """Of a whole number: torch counts in 64 bits."""

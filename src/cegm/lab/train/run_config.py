@@ -14,7 +14,8 @@ from cegm.lab.baselines import METHODS, REFERENCE, SUBJECT, own_options, require
 from cegm.lab.declarations import LARGEST_SEED, Declared, convert, declared, option, split
 from cegm.lab.train import trackers
 from cegm.loss_options import check as check_loss_options
-from cegm.options import OPTIONS, Option, Preset
+from cegm.options import OPTIONS, Preset
+from cegm.ranges import Option
 from cegm.spelling import nearest
 
 OnNonFinite = Literal["stop", "skip"]

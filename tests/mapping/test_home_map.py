@@ -5,7 +5,7 @@ import torch
 
 import oracle
 from cegm.context.card import Spectrum, spectrum
-from cegm.mapping.retention import at_norm_of, home_map
+from cegm.mapping.home_map import at_norm_of, home_map
 
 
 def moment(width, seed=0):
