@@ -77,9 +77,12 @@ def options() -> str:
     """Every option of `CEGM`, as docs/method.md shows it."""
     rows = []
     for name, option in OPTIONS.items():
-        presets = [f"`{option.presets[preset]}`" if preset in option.presets else "" for preset in ("paper", "lite")]
+        presets = [
+            f"`{option.presets[preset]}`" if preset in option.presets else ""
+            for preset in ("paper", "lite", "finetune")
+        ]
         rows.append([f"`{name}`", f"`{option.default}`", option.range, *presets, option.meaning])
-    return markdown(["option", "default", "range", "`paper`", "`lite`", "meaning"], rows)
+    return markdown(["option", "default", "range", "`paper`", "`lite`", "`finetune`", "meaning"], rows)
 
 
 def renewed(page: str, tables: dict[str, str], numbers: dict[str, str]) -> str:

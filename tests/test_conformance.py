@@ -71,7 +71,7 @@ def errors_of_cegm(device, dtype):
         ([torch.ones(2, 3, dtype=torch.complex64)], {}, ValueError, "is complex"),
         ([{"params": {torch.ones(2, 2)}}], {}, TypeError, "in an order"),
         (["weight"], {}, TypeError, "only optimize Tensors"),
-        (None, {"lr": -1.0}, ValueError, "lr=-1.0 is outside"),
+        (None, {"lr": -1.0}, ValueError, "lr=-1.0 must be at least 0"),
         (None, {"aux_lr": torch.tensor([0.1, 0.1])}, ValueError, "aux_lr has 2"),
         (None, {"foreach": True}, TypeError, "foreach"),
         (None, {"maximize": True}, TypeError, "maximize"),

@@ -23,7 +23,7 @@ def test_presets_fill_in_and_given_options_win():
     [
         ({"lr": -1.0}, "lr=-1.0"),
         ({"scores": "unifrom"}, "did you mean 'uniform'"),
-        ({"normalize": "svd"}, "use one of polar, spectral, frobenius, none"),
+        ({"normalize": "svd"}, "use one of polar, spectral, frobenius, adam, none"),
         ({"hierarchy": "galaxy"}, "hierarchy='galaxy'"),
         ({"entanglement": 0.0}, "Muon's momentum"),
         ({"entanglement": 1.5}, "entanglement=1.5"),
@@ -60,7 +60,7 @@ def test_unknown_preset_suggests_the_nearest():
 
 def test_a_signature_has_every_option_as_a_keyword_and_no_other():
     parameters = dict(inspect.signature(CEGM).parameters)
-    for name in ("params", "lr", "model", "preset", "group_patterns"):
+    for name in ("params", "lr", "model", "preset", "retain", "group_patterns"):
         del parameters[name]
     assert list(parameters) == list(OPTIONS) == list(OptionValues.__annotations__)
     assert all(p.kind is p.KEYWORD_ONLY and p.annotation == OPTIONS[n].kind for n, p in parameters.items())

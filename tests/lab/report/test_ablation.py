@@ -49,7 +49,7 @@ def make_ablation(
     """An ablation folder with these differences to the base by name of the change and seed; None failed."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "changes.yaml").write_text(changes, encoding="utf-8")
-    config = AblationConfig(str(folder), changes=str(folder / "changes.yaml"), seeds=str(seeds)).comparison
+    config = AblationConfig(output_dir=str(folder), changes=str(folder / "changes.yaml"), seeds=str(seeds)).comparison
     plan, rows = plan_main(config), []
     for run in plan:
         place = config.seed_list.index(run.seed)
@@ -240,7 +240,7 @@ def test_controls_in_the_base_s_time_are_told_apart(tmp_path: Path) -> None:
     longer = rows[rows["method"] == "gradient_power=0"].assign(role="equal_seconds", batch_hash="longer")
     longer["bits_per_byte"] -= 0.3
     pd.concat([rows, longer]).to_parquet(folder / "results.parquet")
-    config = AblationConfig(str(folder), changes=str(folder / "changes.yaml"), seeds="5").comparison
+    config = AblationConfig(output_dir=str(folder), changes=str(folder / "changes.yaml"), seeds="5").comparison
     write_verdict(folder, True, config.parts)
     controls, memory = map(plain, told.answers(found(folder)[1]))
     assert "In the base's training time: Better: gradient_power=0 (-0.3000 bits per byte" in controls

@@ -32,6 +32,7 @@ LATER = {
     "beta": (0.0, ("beta", "kernel", "stop_gradient")),
     "on_nonfinite": ("stop", ("on_nonfinite",)),
     "sharding": ("ddp", ("sharding",)),
+    "retain": (None, ("retain",)),
 }
 """Options newer than the first finished runs, which keep their names: what is left out of the hash while one has its default."""
 CONCLUSIONS = ("results.parquet", "items.parquet", "verdict.json", "report.html")
@@ -75,7 +76,9 @@ class PlannedRun(Struct, frozen=True):
         relevant = {name: value for name, value in self.config.items() if name not in left_out}
         relevant["save_steps"] = 0  # not part of it either, but runs were named with it when that was its only value
         if self.method == "cegm":  # an option that was not given means what the preset says today
-            relevant["optimizer_options"] = _resolved(**relevant["optimizer_options"])
+            options = _resolved(**relevant["optimizer_options"])
+            kept = self.config.get("retain") is not None
+            relevant["optimizer_options"] = {n: v for n, v in options.items() if kept or not n.startswith("retain_")}
         relevant |= self.inputs  # hashes in place of paths
         evaluation = {
             name: v for name, v in self.evaluation.items() if name != "source" or "axes_data" not in self.inputs
