@@ -34,14 +34,14 @@ from model import LanguageModel
 ROWS, LENGTH, STEPS, WARMUP = 8, 256, 100, 10
 HOME_STEPS, HOME_ROWS, HOME_RATE = 2400, 16, 0.01
 HELD_OUT_ROWS, HELD_OUT_SEED = 64, 2**31
-CARD_ROWS = 128
+CARD_ROWS = 48
 DOMAINS = {"irc": "chat_irc", "peps": "tech_peps", "legal": "legal_sitepolicy"}
 SUFFIXES = (".txt", ".rst", ".md")
 
 ADAM = {"normalize": "adam", "gradient_power": 0, "row_moment": False, "nesterov": False, "aux_betas": (0.9, 0.999)}
 MUON = {"gradient_power": 0, "row_moment": False, "entanglement": 0.05}
-SLOW, FAST = (3e-4, 6e-4, 1e-3, 2e-3, 3e-3, 6e-3), (1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2)
-SLOW_KEPT, FAST_KEPT = (6e-4, 1e-3, 2e-3, 3e-3, 6e-3, 1.2e-2), (2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 4e-2)
+SLOW, FAST = (3e-4, 1e-3, 3e-3, 6e-3), (1e-3, 3e-3, 1e-2, 2e-2)
+SLOW_KEPT, FAST_KEPT = (1e-3, 3e-3, 6e-3, 1.2e-2), (3e-3, 1e-2, 2e-2, 4e-2)
 
 RULES: dict[str, dict[str, Any]] = {
     "adamw": {"rates": SLOW, "options": ADAM},

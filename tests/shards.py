@@ -19,7 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from cegm import CEGM
+from cegm import CEGM, card
 from cegm.context.scores import DRAWN
 from cegm.options import OPTIONS
 
@@ -50,6 +50,8 @@ FAST = {
     "progress": {"coefficient": "progress", "coefficient_step": 0.5, "recurrence": 0.0},
     "Muon": {"power": 0.0, "gradient_power": 0.0, "row_moment": False, "entanglement": 0.05},
     "NorMuon": {"power": 0.0, "gradient_power": 0.0},
+    "Adam's direction": {"power": 0.0, "gradient_power": 0.0, "normalize": "adam", "row_moment": False},
+    "retained": {"retained": True, "retain_gradient_power": 0.5},
 }
 """Options of CEGM, by name: every score, hierarchy and normalisation once, and what else meets the exchange of gradients."""
 
@@ -61,6 +63,7 @@ PRODUCT = {
     for scores, hierarchy, normalize in itertools.product(
         *(OPTIONS[name].choices for name in ("scores", "hierarchy", "normalize"))
     )
+    if normalize != "adam"  # which goes with no map
 }
 """All of them with each other."""
 
@@ -173,6 +176,10 @@ def train(kind, net, optimizer, steps, part=slice(None)):
 
 
 def optimizer_of(net, options):
+    options = dict(options)
+    if options.pop("retained", False):
+        home = [batch(Words, step)[0] for step in range(100, 106)]
+        options["retain"] = card(model(Words), home, share=1.0, demands=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return CEGM(net, **{**BASE, **options})

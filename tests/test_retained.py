@@ -178,6 +178,32 @@ def test_a_layer_that_the_card_does_not_know_is_refused(home):
     CEGM(twin, retain=made)
 
 
+def test_a_layer_that_home_text_never_met_is_free():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.usual, self.rare = nn.Embedding(9, 8), nn.Linear(8, 12), nn.Linear(8, 12)
+            self.head, self.is_home = nn.Linear(12, 9), True
+
+        def forward(self, tokens):
+            return self.head((self.usual if self.is_home else self.rare)(self.embedding(tokens)).tanh())
+
+    model = Gated()
+    made = card(model, [torch.randint(0, 9, (4, 10))], share=1.0)
+    assert "usual.weight" in made.contexts
+    assert "rare.weight" not in made.contexts
+    moved = {}
+    for power in (0.0, 1.0):
+        twin = copy.deepcopy(model)
+        twin.is_home = False
+        optimizer = CEGM(twin, lr=1e-2, retain=made, retain_power=power)
+        logits = twin(torch.arange(9)[None])
+        nn.functional.cross_entropy(logits[0], torch.arange(9)).backward()
+        optimizer.step()
+        moved[power] = twin.rare.weight.detach()
+    assert torch.equal(moved[0.0], moved[1.0])
+
+
 def test_a_run_goes_on_to_the_bit_and_only_with_its_card(home, tmp_path):
     model, made = home
     path = made.save(tmp_path / "card.safetensors")

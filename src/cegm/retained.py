@@ -50,7 +50,7 @@ class Retention:
         self.card.require_of(weights)
 
     def require_known(self, assignments: Iterable[Assignment]) -> None:
-        """Raises ValueError where a matrix has no entry in the card, or one of another width."""
+        """Raises ValueError where a matrix was not in the card's model, or was of another width; one that home text never met is free."""
         matrices = [a.matrices()[0] for a in assignments if a.role == "matrix" and a.places and a.experts == 1]
         unknown = [m.name for m in matrices if not self._is_known(m)]
         if unknown:
@@ -61,7 +61,7 @@ class Retention:
     def _is_known(self, matrix: Matrix) -> bool:
         name, factor = bare_name(matrix.assignment.name)
         entry = self.card.contexts.get(name)
-        return entry is not None and (factor == "B" or entry.width == matrix.shape[1])
+        return name in self.card.samples and (entry is None or factor == "B" or entry.width == matrix.shape[1])
 
     def turned(self, direction: Tensor, matrices: Sequence[Matrix], group: Mapping[str, Any]) -> Tensor:
         """The directions, (matrices, outputs, inputs), turned away from home contexts, each at the norm it had."""
