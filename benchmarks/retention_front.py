@@ -2,9 +2,9 @@
 
     python benchmarks/retention_front.py benchmarks/results/retention/*.jsonl
 
-A rule's front is its best new loss against what was forgotten, from the model before (nothing learned, nothing forgotten) over
-its rates, made monotone: learning more never counts as forgetting less. It is read at 25, 50, 75 and 90 % of the gain
-of AdamW's best rate on the same seed; a dash where no rate of the rule reaches that.
+A rule's front is new loss against what was forgotten over its rates, made monotone: learning more never counts as
+forgetting more than a rate that learned more still. It is read at 25, 50, 75 and 90 % of the gain of AdamW's best rate
+on the same seed; a dash where the rates of the rule, or AdamW's, do not reach to both sides of that.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Line = dict[str, Any]
 
 
 def front(lines: list[Line], measure: str) -> tuple[np.ndarray, np.ndarray]:
-    """New losses, falling, and what was forgotten at each, from the model before on."""
+    """New losses, falling, and what was forgotten at each."""
     before = lines[0]["before"]
     rise = {"forgotten": 0.0, "general": before["general"], "divergence": 0.0}[measure]
-    points = sorted([(before["new"], 0.0), *((line["new"], line[measure] - rise) for line in lines)], reverse=True)
+    points = sorted(((line["new"], line[measure] - rise) for line in lines), reverse=True)
     best = [points[0]]
     for new, forgotten in points[1:]:
         best = [(n, min(f, forgotten)) for n, f in best]  # whoever reaches a lower loss has passed this one
@@ -40,9 +40,9 @@ def front(lines: list[Line], measure: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at(lines: list[Line], measure: str, new: float) -> float:
-    """What was forgotten at a new loss; NaN where it is not reached."""
+    """What was forgotten at a new loss; NaN outside of the rates that were tried."""
     losses, forgotten = front(lines, measure)
-    return float("nan") if new < losses[-1] else float(np.interp(-new, -losses, forgotten))
+    return float("nan") if not losses[-1] <= new <= losses[0] else float(np.interp(-new, -losses, forgotten))
 
 
 def ratios(lines: list[Line], measure: str) -> dict[str, list[float]]:

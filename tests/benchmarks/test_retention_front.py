@@ -1,4 +1,4 @@
-"""Fronts of retention: read at equal new loss, monotone, and a dash where a rule does not reach."""
+"""Fronts of retention: read at equal new loss, monotone, and a dash where rates do not reach."""
 
 import math
 
@@ -16,34 +16,33 @@ def line(rule, new, forgotten, seed=0):
     }  # fmt: skip
 
 
+def front_of(rule, scale, seed=0):
+    return [line(rule, new, scale * (4.0 - new) ** 2, seed) for new in (3.8, 3.5, 3.0, 2.5, 2.2, 2.0)]
+
+
 def test_a_rule_that_forgets_half_has_half_everywhere():
-    lines = [line("adamw", 3.0, 0.1), line("adamw", 2.0, 0.4)]
-    lines += [line("kept", 3.0, 0.05), line("kept", 2.0, 0.2)]
+    lines = front_of("adamw", 0.1) + front_of("kept", 0.05)
     for measure in retention_front.MEASURES:
         table = retention_front.ratios(lines, measure)
         assert table["kept"] == pytest.approx([0.5] * 4)
         assert table["adamw"] == pytest.approx([1.0] * 4)
 
 
-def test_a_front_is_monotone_and_begins_at_the_model_before():
-    losses, forgotten = retention_front.front([line("a", 3.0, 0.3), line("a", 2.5, 0.1)], "forgotten")
-    assert losses.tolist() == [4.0, 3.0, 2.5]
-    assert forgotten.tolist() == [0.0, 0.1, 0.1]
-    assert retention_front.at([line("a", 3.0, 0.2)], "forgotten", 3.5) == pytest.approx(0.1)
+def test_a_front_is_monotone_and_read_between_its_rates():
+    lines = [line("a", 3.0, 0.3), line("a", 2.5, 0.1), line("a", 2.0, 0.5)]
+    losses, forgotten = retention_front.front(lines, "forgotten")
+    assert losses.tolist() == [3.0, 2.5, 2.0]
+    assert forgotten.tolist() == [0.1, 0.1, 0.5]
+    assert retention_front.at(lines, "forgotten", 2.25) == pytest.approx(0.3)
 
 
-def test_what_a_rule_does_not_reach_is_told_as_such():
-    lines = [line("adamw", 2.0, 0.4), line("slow", 3.0, 0.1)]
-    table = retention_front.ratios(lines, "forgotten")
-    assert table["slow"][:2] == pytest.approx([0.5, 0.5])
-    assert all(math.isnan(value) for value in table["slow"][2:])
+@pytest.mark.parametrize("new", [3.1, 1.9])
+def test_nothing_is_said_beyond_the_rates_that_were_tried(new):
+    assert math.isnan(retention_front.at([line("a", 3.0, 0.3), line("a", 2.0, 0.5)], "forgotten", new))
 
 
 def test_seeds_are_paired():
-    lines = [
-        line("adamw", 2.0, 0.4, 0),
-        line("adamw", 2.0, 0.2, 1),
-        line("kept", 2.0, 0.1, 0),
-        line("kept", 2.0, 0.1, 1),
-    ]
-    assert retention_front.ratios(lines, "forgotten")["kept"][1] == pytest.approx((0.25 + 0.5) / 2)
+    lines = (
+        front_of("adamw", 0.1, 0) + front_of("adamw", 0.2, 1) + front_of("kept", 0.05, 0) + front_of("kept", 0.05, 1)
+    )
+    assert retention_front.ratios(lines, "forgotten")["kept"] == pytest.approx([(0.5 + 0.25) / 2] * 4)
