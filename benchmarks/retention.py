@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ import text
 from cegm import CEGM, card
 from cegm.context.card import ContextCard, Spectrum
 from model import LanguageModel
+from pretrain import factor
 
 ROWS, LENGTH, STEPS, WARMUP = 8, 256, 100, 10
 HOME_STEPS, HOME_ROWS, HOME_RATE = 2400, 16, 0.01
@@ -113,16 +113,12 @@ def own_rows(model: Reader, count: int, seed: int) -> Tensor:
     return tokens
 
 
-def factor(step: int, steps: int, warmup: int) -> float:
-    return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-
-
 def fit(model: Reader, optimizer: CEGM, batches: list[Tensor], warmup: int) -> float:
     """Trains on the batches; seconds."""
     rates, begun = [group["lr"] for group in optimizer.param_groups], time.perf_counter()
     for step, tokens in enumerate(batches):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor(step, len(batches), warmup)
+            group["lr"] = rate * factor(step, len(batches), warmup, constant=False)
         loss_of(model, tokens).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 
 import shards
-from cegm import CEGM, explain
+from cegm import CEGM, card, explain
 from cegm.lab.baselines import build_optimizer
 from cegm.sharding import Travelling
 from shards import FAST, ON_FOUR, PRODUCT, Whole, Words
@@ -148,6 +149,22 @@ def test_rows_are_cut_as_torch_cuts_them(height, ranks):
 def test_a_mesh_of_one_is_one_process_to_the_bit(mesh):
     options = FAST["attention, block, polar"]
     assert deviation(shards.under_fsdp(Words, options, range(5)), shards.alone(Words, options, range(5))) == 0.0
+
+
+def test_adapters_in_shards_begin_away_from_home_as_whole_ones_do(mesh):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5))
+    made = card(base, [torch.randn(40, 6)], share=1.0)
+    alone = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["0", "2"]))
+    before = {name: p.detach().clone() for name, p in alone.named_parameters() if "lora_A" in name}
+    shared = fully_shard(copy.deepcopy(alone), mesh=mesh)
+    for net in (alone, shared):
+        CEGM(net, lr=1e-3, retain=made, group_patterns=[("*lora_A*", "matrix"), ("*lora_B*", "matrix")])
+    theirs = dict(shared.named_parameters())
+    for name, weight in alone.named_parameters():
+        assert torch.equal(theirs[name].full_tensor(), weight)
+        assert name not in before or not torch.equal(before[name], weight)
 
 
 def test_a_whole_state_loads_into_shards_and_back(mesh):

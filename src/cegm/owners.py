@@ -195,7 +195,7 @@ class Owners:
                 if parameter in self._owner and is_sharded(value):
                     own[key] = cast(Any, value).full_tensor()
                 elif parameter not in self._owner and is_sharded(parameter) and not is_sharded(value) and value.ndim:
-                    own[key] = _cut_like(self._assignments[parameter].name, parameter, value)
+                    own[key] = cut_like(self._assignments[parameter].name, parameter, value)
             if parameter in self._owner and not self.owns(parameter):
                 own.clear()
 
@@ -214,7 +214,8 @@ def _described(own: Mapping[str, Any]) -> dict[str, Any]:
     return {**near, **{key: _Described((*own[key].shape,), own[key].dtype) for key in own if key in far}}
 
 
-def _cut_like(name: str, parameter: Tensor, whole: Tensor) -> Tensor:
+def cut_like(name: str, parameter: Tensor, whole: Tensor) -> Tensor:
+    """A whole tensor as a DTensor whose rows lie as those of a parameter."""
     mesh = mesh_of(name, parameter)
     shape = (*whole.shape,)
     first, last = Travelling(0, shape, whole.dtype, None).rows(mesh.rank, mesh.ranks)

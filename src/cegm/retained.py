@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from cegm.assignment import Assignment, Matrix
 from cegm.context.card import RELATED, ContextCard, Spectrum, bare_name
 from cegm.mapping.home_map import HomeMap, at_norm_of, home_map
-from cegm.sharding import is_sharded, local
-
-Side = tuple[str, Matrix]
+from cegm.owners import cut_like
+from cegm.sharding import is_sharded, whole
 
 
 class Retention:
@@ -44,7 +43,7 @@ class Retention:
         for name, parameter in model.named_parameters():
             bare, factor = bare_name(name)
             if not factor and bare in self.card.samples:
-                weights[bare] = cast(Any, parameter).full_tensor() if is_sharded(parameter) else parameter
+                weights[bare] = whole(parameter)
         if not weights:
             raise ValueError(f"the context card knows none of the weights of this model; {RELATED}")
         self.card.require_of(weights)
@@ -112,23 +111,12 @@ class Retention:
         by_name = {a.name: a for a in assignments}
         for name, first in by_name.items():
             second = by_name.get(name.replace(".lora_A.", ".lora_B."))
-            if bare_name(name)[1] != "A" or second is None or bool(_whole(second.parameter).any()):
+            if bare_name(name)[1] != "A" or second is None or bool(whole(second.parameter).any()):
                 continue
-            whole = _whole(first.parameter)
-            matrix = first.matrices()[0]
-            turned = self._turned(matrix.view(whole).float(), matrix, group).reshape(whole.shape)
-            if is_sharded(first.parameter):
-                distributed = cast(Any, first.parameter)
-                turned = torch.distributed.tensor.distribute_tensor(  # type: ignore[attr-defined]
-                    turned.to(whole.dtype), distributed.device_mesh, distributed.placements
-                )
-                local(first.parameter).copy_(local(turned))
-            else:
-                first.parameter.copy_(turned)
-
-
-def _whole(parameter: Tensor) -> Tensor:
-    return cast(Any, parameter).full_tensor() if is_sharded(parameter) else parameter.detach()
+            matrix, weight = first.matrices()[0], whole(first.parameter)
+            turned = self._turned(matrix.view(weight).float(), matrix, group).reshape(weight.shape).to(weight.dtype)
+            sharded = is_sharded(first.parameter)
+            first.parameter.copy_(cut_like(name, first.parameter, turned) if sharded else turned)
 
 
 def _and_more(count: int) -> str:

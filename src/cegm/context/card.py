@@ -107,13 +107,10 @@ class ContextCard:
         Args:
             weights: Whole weights by bare name.
         """
-        known = sorted(self.samples.keys() & weights.keys())
-        mine = [self.samples[name] for name in known]
-        theirs = [sampled(weights[name]) for name in known]
-        fits = bool(known) and all(a.shape == b.shape for a, b in zip(mine, theirs, strict=True))
-        if fits and _correlation(mine, theirs) >= ALIKE:
+        theirs = {name: sampled(weight) for name, weight in weights.items()}
+        if self._is_kin(theirs):
             return
-        hashes = [hash_of(self.samples), hash_of({name: sampled(weight) for name, weight in weights.items()})]
+        hashes = [hash_of(self.samples), hash_of(theirs)]
         raise ValueError(
             f"the context card is of model {hashes[0]}, and this is model {hashes[1]}, which is no offspring of it; {RELATED}"
         )
@@ -128,18 +125,20 @@ class ContextCard:
             raise ValueError(
                 f"cards of models {hash_of(self.samples)} and {hash_of(other.samples)} have other layers and cannot be added"
             )
-        self.require_alike(other)
+        if not self._is_kin(other.samples):
+            raise ValueError(
+                f"cards of models {hash_of(self.samples)} and {hash_of(other.samples)} cannot be added: they are no kin"
+            )
         kinds = ((self.contexts, other.contexts), (self.demands, other.demands))
         contexts, demands = (_added(mine, theirs) for mine, theirs in kinds)
         return ContextCard(contexts, demands, self.samples, (*self.homes, *other.homes))
 
-    def require_alike(self, other: ContextCard) -> None:
-        """Raises ValueError where two cards are of models that are no kin."""
-        pairs = [(self.samples[name], other.samples[name]) for name in sorted(self.samples)]
-        if _correlation(*map(list, zip(*pairs, strict=True))) < ALIKE:
-            raise ValueError(
-                f"cards of models {hash_of(self.samples)} and {hash_of(other.samples)} cannot be added: they are no kin"
-            )
+    def _is_kin(self, samples: Mapping[str, Tensor]) -> bool:
+        """Whether weights with these samples are those of the card's model, or have come of the same ones."""
+        names = sorted(self.samples.keys() & samples.keys())
+        if not names or any(self.samples[name].shape != samples[name].shape for name in names):
+            return False
+        return _correlation([self.samples[name] for name in names], [samples[name] for name in names]) >= ALIKE
 
     def save(self, path: str | Path) -> Path:
         """Writes one safetensors file."""

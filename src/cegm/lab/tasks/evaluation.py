@@ -31,7 +31,6 @@ from cegm.lab.strict import json_object, parquet_table
 from cegm.lab.tasks.axis import Axis
 from cegm.lab.tasks.items import WORLD, NotMeasured, Record, Source, form_of
 from cegm.lab.train.contents import model_hash, sets_hash
-from cegm.lab.train.run_config import RunConfig
 
 if TYPE_CHECKING:
     from cegm.lab.tasks.examinee import Examinee
@@ -98,16 +97,12 @@ def evaluate(config: EvaluateConfig) -> tuple[list[tuple[Axis, Outcome]], Path]:
 
     from cegm.lab.tasks.axes import chosen
     from cegm.lab.tasks.examinee import Examinee
-    from cegm.lab.train.model import load_model, load_tokenizer, weights_hash
+    from cegm.lab.train.model import load_trained, weights_hash
     from cegm.lab.train.prepare import quieten
 
     quieten()
     axes, name = chosen(config.axes), config.model_name_or_path
-    run = RunConfig(model_name_or_path=name, max_length=2, trust_remote_code=config.trust_remote_code)
-    if run.is_fresh:
-        raise ValueError(f"{name!r} has random weights; train it first: cegm train --output_dir runs/mine")
-    tokenizer = load_tokenizer(run)
-    model = load_model(run, tokenizer)
+    model, tokenizer = load_trained(name, config.trust_remote_code)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),

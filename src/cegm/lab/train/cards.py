@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,8 @@ from cegm.context.card import ContextCard
 from cegm.home import card
 from cegm.lab.train.card_options import LENGTH, SUFFIX, TOKENS, CardConfig
 from cegm.lab.train.data import load_corpus
-from cegm.lab.train.model import load_model, load_tokenizer
+from cegm.lab.train.model import load_trained
+from cegm.lab.train.prepare import is_main_process
 from cegm.lab.train.rows import training_rows
 from cegm.lab.train.run_config import OWN_TEXT, RunConfig
 from cegm.options import CARD_SHARE
@@ -28,13 +28,7 @@ ROWS = 16
 
 def write_context_card(config: CardConfig) -> tuple[ContextCard, Path]:
     """Makes a card and writes it: what it holds, and where it lies."""
-    run = RunConfig(
-        model_name_or_path=config.model_name_or_path, max_length=2, trust_remote_code=config.trust_remote_code
-    )
-    if run.is_fresh:
-        raise ValueError(f"{config.model_name_or_path!r} has random weights and knows nothing; give a trained model")
-    tokenizer = load_tokenizer(run)
-    model: Any = load_model(run, tokenizer)
+    model, tokenizer = load_trained(config.model_name_or_path, config.trust_remote_code)
     texts = [each.strip() for each in config.text.split(",") if each.strip()] or [OWN_TEXT]
     options = {name: getattr(config, name) for name in ("tokens", "length", "share", "demands", "seed")}
     made = [make(model, tokenizer, text, **options) for text in texts]
@@ -63,7 +57,7 @@ def card_of(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBase, k
         return Path(config.retain).read_bytes()
     begun = time.monotonic()
     made = make(model, tokenizer, config.retain, seed=config.seed)
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         print(f"cegm: context card of {described(made)} in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     return made.content()
 

@@ -153,6 +153,15 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, has_weight
         return with_adapters(model, config) if config.lora_r else model
 
 
+def load_trained(name: str, trust_remote_code: bool) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A model that knows something, and its tokenizer; ValueError for a fresh one."""
+    run = RunConfig(model_name_or_path=name, max_length=2, trust_remote_code=trust_remote_code)
+    if run.is_fresh:
+        raise ValueError(f"{name!r} has random weights; train it first: cegm train --output_dir runs/mine")
+    tokenizer = load_tokenizer(run)
+    return load_model(run, tokenizer), tokenizer
+
+
 def model_width(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Features between the layers of the configured model."""
     return int(_settings(config, tokenizer).get_text_config().hidden_size)
