@@ -23,7 +23,7 @@ def test_presets_fill_in_and_given_options_win():
     [
         ({"lr": -1.0}, "lr=-1.0"),
         ({"scores": "unifrom"}, "did you mean 'uniform'"),
-        ({"normalize": "svd"}, "use one of polar, spectral, frobenius, adam, none"),
+        ({"normalize": "svd"}, "use one of polar, product, spectral, frobenius, adam, none"),
         ({"hierarchy": "galaxy"}, "hierarchy='galaxy'"),
         ({"entanglement": 0.0}, "Muon's momentum"),
         ({"entanglement": 1.5}, "entanglement=1.5"),

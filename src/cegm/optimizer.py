@@ -21,6 +21,7 @@ from cegm.assignment import Assignment, Matrix, Role, stack
 from cegm.auxiliary import adamw_step, follow_device, require_dense
 from cegm.context.card import ContextCard
 from cegm.diagnostics import diagnose
+from cegm.factors import Factors
 from cegm.grouped import GroupedByRole
 from cegm.mapping.coefficient import FOLLOWS_LOSS, advance, observe
 from cegm.mapping.normalize import adam_direction, balance_rows, layer_scale, normalize, polar_dtype
@@ -36,8 +37,8 @@ from cegm.sharding import is_sharded
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SHAPES_LAYERS = ("power", "gradient_power", "scores", "exclude_sink", "hierarchy", "heads", "retain")
-"""Options that decide what a layer records, and the hash of the context card."""
+SHAPES_LAYERS = ("power", "gradient_power", "scores", "exclude_sink", "hierarchy", "heads", "normalize", "retain")
+"""Options that decide what a layer records, and the hash of the context card; of `normalize` it is `product` that does."""
 
 
 class CEGM(GroupedByRole):
@@ -46,7 +47,7 @@ class CEGM(GroupedByRole):
     Weights of linear layers follow Algorithm 1: momentum `G_t`, context `S_t` from the layer's inputs and `T_t` from
     its output gradients, map `E_t = Phi_q(T_t) G_t Phi_p(S_t)`, normalisation, step. Embeddings, output head, norms and
     biases follow AdamW. With `power = gradient_power = 0`, no row moment and no cautious decay it is
-    `torch.optim.Muon`, bit for bit.
+    `torch.optim.Muon`, bit for bit. With `normalize="product"` steps of LoRA factors depend on their product alone.
 
     Args:
         params: A model, then grouping and contexts are automatic; or anything torch accepts, with `model` supplying the
@@ -67,7 +68,7 @@ class CEGM(GroupedByRole):
 
     Raises:
         ValueError: A value outside its range, a card of another model, a model without any matrix, a complex parameter, one that is sharded in
-            another way than `fully_shard` does, or patterns that match nothing.
+            another way than `fully_shard` does, patterns that match nothing, or `normalize="product"` without adapters.
         TypeError: `params` is not what torch accepts.
     """
 
@@ -91,7 +92,13 @@ class CEGM(GroupedByRole):
         self._assignments: dict[Tensor, Assignment] = {}
         self._owners = Owners(self._assignments)
         self._contexts = Contexts(self._assignments, self._owners)
+        self._factors = Factors()
         super().__init__(params, model, options, group_patterns)
+        if options["normalize"] == "product" and not self._factors:
+            raise ValueError(
+                "normalize='product' is for LoRA adapters, and no matrix here is one; pass model=, for rank 1 also "
+                "group_patterns=[('*lora_*', 'matrix')], or use normalize='polar'"
+            )
         if self._model is None:
             warnings.warn(
                 "CEGM was given no model, so it cannot see contexts and works as its base optimizer; pass model=model",
@@ -106,13 +113,17 @@ class CEGM(GroupedByRole):
         self._owners.add(parameters)
         if self._retention is not None:
             self._retention.require_known(self._assignments[p] for p in parameters)
+        model = None if self._model is None else self._model.model()
+        if group["normalize"] == "product" and model is not None:
+            self._factors.add(model, parameters)
         if group["power"] or group["gradient_power"]:
             for parameter in parameters:
-                self._contexts.watch(parameter, group)
+                self._contexts.watch(parameter, self._factors.outer(parameter, group))
             self._contexts.arm(self.state, self.param_groups)
 
     def _end_watching(self, parameter: Tensor) -> None:
         self._contexts.forget(parameter)
+        self._factors.forget(parameter)
 
     def _join(self, parameters: Sequence[Tensor]) -> None:
         super()._join(parameters)
@@ -138,6 +149,7 @@ class CEGM(GroupedByRole):
         self._contexts.learn(self.state)
         if self.refreshing:
             self._contexts.refresh(self.state, self.param_groups)  # line 8
+        self._factors.measure(self.param_groups)
         for group in self.param_groups:
             if group["role"] == "adamw":
                 adamw_step(group, self.state, self._assignments)
@@ -153,8 +165,10 @@ class CEGM(GroupedByRole):
                 else:
                     entangled = self._entangle(gradient, matrices, group)  # line 7
                     mapped = self._map(entangled, matrices)  # line 9
+                mapped = self._factors.into(mapped, matrices)  # so that line 10 normalises a step of the product
                 direction = self._normalize(mapped, matrices, group, group["aux_betas"][1])  # line 10
                 direction = self._retain(direction, matrices, group)  # away from home contexts
+                direction = self._factors.back(direction, matrices)
                 if not self._owners.keep(direction, matrices):
                     weights = [m.view(m.assignment.parameter) for m in matrices]
                     self._update(weights, list(direction), matrices[0].shape, group)  # line 11
@@ -199,7 +213,8 @@ class CEGM(GroupedByRole):
             for matrix in assignment.matrices():
                 if reached[matrix.expert]:
                     maps = tuple(state[key].shape[-1] if key in state else 0 for key in ("context_map", "demand_map"))
-                    batches[(*matrix.shape, *maps, parameter.dtype, parameter.device)].append(matrix)
+                    side = self._factors.side(parameter)
+                    batches[(*matrix.shape, *maps, side, parameter.dtype, parameter.device)].append(matrix)
         return list(batches.values())
 
     def _entangle(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
@@ -229,7 +244,9 @@ class CEGM(GroupedByRole):
             direction = self._adam_direction(mapped, matrices, group)
         else:
             direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device))
-        if group["row_moment"]:
+        if (
+            group["row_moment"] and self._factors.side(matrices[0].assignment.parameter) != "A"
+        ):  # whose rows are the rank
             moments = [self._row_moment(matrix) for matrix in matrices]
             stacked = torch.stack(moments)  # (matrices, outputs, 1)
             direction = balance_rows(direction.float(), stacked, decay, group["eps"])
@@ -372,7 +389,7 @@ class CEGM(GroupedByRole):
         for group, saved in zip(self.param_groups, saved_groups, strict=False):
             for name in SHAPES_LAYERS if group["role"] == "matrix" else ():
                 before = saved.get(name, RECOMMENDED.get(name, ""))
-                if before != group[name]:
+                if before != group[name] and (name != "normalize" or "product" in (before, group[name])):
                     raise ValueError(
                         f"the checkpoint was made with {name}={before!r}, this optimizer has "
                         f"{name}={group[name]!r}; build it with the same option"

@@ -26,7 +26,7 @@ CARD_SHARE = 0.25
 Preset = Literal["recommended", "paper", "lite", "finetune"]
 Scores = Literal["uniform", "attention", "gradient", "alignment", "random", "shuffled"]
 Hierarchy = Literal["layer", "block", "model"]
-Normalize = Literal["polar", "spectral", "frobenius", "adam", "none"]
+Normalize = Literal["polar", "product", "spectral", "frobenius", "adam", "none"]
 LayerScale = Literal["match_adamw", "spectral", "none"]
 Coefficient = Literal["constant", "progress", "plateau", "cosine", "hypergradient"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -104,7 +104,14 @@ class OptionValues(TypedDict, total=False):
     ]
     flow_gain: Annotated[float, Option(0.09, "g of the flow, how strongly the context feeds it", 0)]
     flow_decay: Annotated[float, Option(1.0, "d of the flow, how fast it fades; refused where g rho(Phi) >= d", 0)]
-    normalize: Annotated[Normalize, Option("polar", "line 10", presets={"paper": "spectral", "finetune": "adam"})]
+    normalize: Annotated[
+        Normalize,
+        Option(
+            "polar",
+            "line 10; product is polar, of LoRA's factors so that only their product counts",
+            presets={"paper": "spectral", "finetune": "adam"},
+        ),
+    ]
     row_moment: Annotated[
         bool,
         Option(
@@ -226,6 +233,13 @@ def _check_together(options: Mapping[str, Any]) -> None:
             "normalize='adam' keeps moments of the raw gradient, whose size a map over contexts changes; set power=0 and"
             " gradient_power=0, as preset='finetune' does"
         )
+    if options["normalize"] == "product":
+        entrywise = {"cautious": (True,), "scores": get_args(Scores)[1:], "coefficient": ("hypergradient",)}
+        for name in (name for name, values in entrywise.items() if options[name] in values):
+            raise ValueError(
+                f"{name}={options[name]!r} depends on how a product is factored, which normalize='product' is free of; set "
+                f"{name}={RECOMMENDED[name]!r}"
+            )
     if options["flow_time"] and not (options["power"] or options["gradient_power"]):
         raise ValueError(
             f"flow_time={options['flow_time']:g} has no map to flow through; set power or gradient_power, or flow_time=0"

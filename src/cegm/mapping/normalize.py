@@ -27,8 +27,9 @@ SQUARINGS = 20
 
 
 def normalize(mapped: Tensor, kind: Normalize, eps: float, dtype: torch.dtype) -> Tensor:
-    """`E` scaled to the norm that `kind` names; `dtype` is the precision of the polar iteration."""
-    if kind == "polar":
+    """`E` scaled to the norm that `kind` names; `dtype` is the precision of the polar iteration, which `product` takes in its own."""
+    if kind in ("polar", "product"):
+        dtype = dtype if kind == "polar" else torch.promote_types(mapped.dtype, torch.float32)
         gram = prefers_gram(mapped.shape[-2], mapped.shape[-1], dtype)
         return gram_polar(mapped.float(), eps) if gram else polar(mapped, eps, dtype)
     if kind == "spectral":

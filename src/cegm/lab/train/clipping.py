@@ -92,7 +92,7 @@ def _least_norm(group: dict[str, Any], parameter: Tensor) -> float:
     if normalize == "none":
         return 0.0
     if normalize is not None:
-        return float(group["eps"]) / (POLAR_LIFT if normalize == "polar" else 1.0)
+        return float(group["eps"]) / (POLAR_LIFT if normalize in ("polar", "product") else 1.0)
     # The groups that CEGM leaves to AdamW carry the `eps` of its matrices, which is not the one in use there.
     entry = ADAMW_EPS if "normalize" in group else float(group.get("eps", ADAMW_EPS))
     return entry * math.sqrt(parameter.numel())
