@@ -9,7 +9,7 @@ pytest.importorskip("trl")
 import models
 from cegm.lab.compare import worker
 from cegm.lab.compare.compare_config import CompareConfig, from_names
-from cegm.lab.compare.launch import CHANGED
+from cegm.lab.compare.inputs import CHANGED
 from cegm.lab.compare.plan import plan_main
 from cegm.lab.tasks import efficiency
 

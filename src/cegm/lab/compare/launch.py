@@ -20,9 +20,6 @@ LOG = "log.txt"
 AGAIN = "trying again"
 """Ends every line of the log that tells of another try."""
 
-CHANGED = 76
-"""Exit code of a run whose text or model is not what it was when the run was planned: no other try, and no other run, would help."""
-
 ORPHANED = 3
 """Exit code of a run whose comparison is gone."""
 

@@ -19,8 +19,7 @@ import torch
 from cegm.durable import write_whole
 from cegm.lab import streams
 from cegm.lab.compare.compare_config import HELD_OUT
-from cegm.lab.compare.inputs import ChangedError, require_same
-from cegm.lab.compare.launch import CHANGED
+from cegm.lab.compare.inputs import CHANGED, ChangedError, require_same
 from cegm.lab.compare.plan import PlannedRun
 from cegm.lab.records import Final, facts
 from cegm.lab.train.checkpoints import numbered
