@@ -63,7 +63,7 @@ PRODUCT = {
     for scores, hierarchy, normalize in itertools.product(
         *(OPTIONS[name].choices for name in ("scores", "hierarchy", "normalize"))
     )
-    if normalize != "adam"  # which goes with no map
+    if normalize not in ("adam", "product")  # which goes with no map, which goes with adapters alone
 }
 """All of them with each other."""
 

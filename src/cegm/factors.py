@@ -15,8 +15,12 @@ from cegm.mapping.normalize import layer_scale
 from cegm.mapping.product_metric import product_roots
 from cegm.sharding import is_sharded
 
-RANK_SIDED = {"A": "gradient_power", "B": "power"}
-"""Which contexts of a factor are over its rank. They change with the factoring, and the metric of the product takes their place."""
+WITHOUT_RANK: dict[str, dict[str, Any]] = {
+    "A": {"gradient_power": 0.0, "row_moment": False},
+    "B": {"power": 0.0},
+    "": {},
+}
+"""Options of a factor without contexts and moments over its rank. They change with the factoring; the metric of the product stands in."""
 
 
 class Pair(NamedTuple):
@@ -63,10 +67,9 @@ class Factors:
             return ""
         return "A" if pair.first is parameter else "B"
 
-    def outer(self, parameter: Tensor, group: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A weight's options without contexts over the rank of its adapter."""
-        side = self.side(parameter)
-        return {**group, RANK_SIDED[side]: 0.0} if side else group
+    def options(self, parameter: Tensor, group: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Options of a group as they hold for one of its weights."""
+        return {**group, **WITHOUT_RANK[self.side(parameter)]}
 
     # ------------------------------------------------------------------ a step
 

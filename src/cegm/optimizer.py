@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -118,7 +118,7 @@ class CEGM(GroupedByRole):
             self._factors.add(model, parameters)
         if group["power"] or group["gradient_power"]:
             for parameter in parameters:
-                self._contexts.watch(parameter, self._factors.outer(parameter, group))
+                self._contexts.watch(parameter, self.options_of(parameter, group))
             self._contexts.arm(self.state, self.param_groups)
 
     def _end_watching(self, parameter: Tensor) -> None:
@@ -396,6 +396,10 @@ class CEGM(GroupedByRole):
                     )
 
     # ------------------------------------------------------------------ what a person sees
+
+    def options_of(self, parameter: Tensor, group: Group) -> Mapping[str, Any]:
+        """Options of a group as they hold for one of its weights: a LoRA factor may do without some (`normalize="product"`)."""
+        return self._factors.options(parameter, group)
 
     def diagnostics(self) -> dict[str, dict[str, float]]:
         """Per layer, how its context shaped its last gradient; changes nothing. See `cegm.diagnostics.diagnose`."""

@@ -59,6 +59,23 @@ def test_state_is_that_of_a_real_optimizer_to_the_byte_for_every_weight(method, 
     assert {w.name: w.state for w in planned(llama, method, options)} == real
 
 
+def adapters():
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(llama(), peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # begun, so that contexts are seen at once
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.mark.parametrize("normalize", ["polar", "product"])
+def test_factors_of_adapters_keep_what_their_rule_needs(normalize):
+    options = {"normalize": normalize, "power": -0.5}
+    model, optimizer = measured(adapters, "cegm", options)
+    real = {name: tensor_bytes(optimizer.state[p]) for name, p in model.named_parameters() if p.requires_grad}
+    assert {w.name: w.state for w in planned(adapters, "cegm", options)} == real
+
+
 @pytest.mark.parametrize(("method", "options"), [("adamw", {}), ("muon", {}), ("cegm", {}), ("cegm", {"power": -1.0})])
 def test_transposed_and_fused_weights_too(method, options):
     _, optimizer = measured(gpt2, method, options)

@@ -107,7 +107,7 @@ def weights_of(run: RunConfig, model: nn.Module, device: str, bfloat16: bool) ->
         for p in group["params"]:
             size = p.numel() * p.element_size()
             found.append(
-                _matrix(matrices[p], group, device, precision)
+                _matrix(matrices[p], optimizer.options_of(p, group), device, precision)
                 if p in matrices
                 else _element_wise(names[p], p, 2 * size + SCALAR)
             )
