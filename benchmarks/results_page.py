@@ -1,4 +1,4 @@
-"""Writes what the committed logs say into README.md and docs/results.md, and the options into docs/method.md: `make results`.
+"""Writes what the committed logs say into README.md and pages of docs, and the options into docs/method.md: `make results`.
 
     python benchmarks/results_page.py
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import lora_table
 import part_tables
 import peer_tables
 from cegm.options import OPTIONS
@@ -19,7 +20,7 @@ from logs import MINUS, estimate, markdown, pair, verdict
 
 ROOT = Path(__file__).parents[1]
 RESULTS = (ROOT / "README.md", ROOT / "docs/results.md")
-PAGES = (*RESULTS, ROOT / "docs/method.md")
+PAGES = (*RESULTS, ROOT / "docs/method.md", ROOT / "docs/finetuning.md")
 TABLE = re.compile(r"<!-- (?P<name>\w+): begin -->\n(?P<made>.*?)<!-- (?P=name): end -->", re.DOTALL)
 NAME = r"<!-- (?P<name>[\w.]+) -->"
 NUMBER = re.compile(rf"(?P<made>(?:≤ )?[+{MINUS}]?\d[\d.,]*(?:\s\[[^\]]*\])?){NAME}")
@@ -44,6 +45,7 @@ def made_tables() -> dict[str, str]:
         "controls": part_tables.controls(),
         "coefficient": part_tables.coefficient(),
         "options": options(),
+        "lora": lora_table.adapters(),
     }
 
 

@@ -113,14 +113,14 @@ def own_rows(model: Reader, count: int, seed: int) -> Tensor:
     return tokens
 
 
-def fit(model: Reader, optimizer: CEGM, batches: list[Tensor], warmup: int) -> float:
-    """Trains on the batches; seconds."""
+def fit(model: Reader, optimizer: CEGM, batches: list[Tensor], warmup: int, clip: float = 1.0) -> float:
+    """Trains on the batches, with gradients clipped to a norm; seconds."""
     rates, begun = [group["lr"] for group in optimizer.param_groups], time.perf_counter()
     for step, tokens in enumerate(batches):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor(step, len(batches), warmup, constant=False)
         loss_of(model, tokens).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         optimizer.zero_grad()
     return time.perf_counter() - begun
