@@ -12,6 +12,7 @@ from cegm.options import OPTIONS
 from cegm.ranges import Option
 
 if TYPE_CHECKING:
+    from cegm.lab.chat import ChatConfig
     from cegm.lab.compare.ablation import AblationConfig
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
@@ -111,6 +112,14 @@ def interpolate(config: InterpolateConfig) -> int:
     return 0
 
 
+def chat(config: ChatConfig) -> int:
+    """Talks until the input ends."""
+    from cegm.lab.chat import chat
+
+    chat(config)
+    return 0
+
+
 def report(folder: Path) -> int:
     """Draws the page of a folder again."""
     from cegm.lab import report
@@ -140,6 +149,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
     "card": ("cegm.lab.train.card_options:CardConfig", card),
     "interpolate": ("cegm.lab.train.interpolate_options:InterpolateConfig", interpolate),
+    "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
@@ -165,7 +175,7 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
     own = dict(declared(kind))
-    if command in ("evaluate", "card", "interpolate"):
+    if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
     else:
         parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
