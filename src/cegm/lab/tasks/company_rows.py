@@ -131,6 +131,11 @@ def read_rows(task: Task, source: str) -> Rows:
     return rows
 
 
+def plain_rows(path: Path, task: Task) -> list[Row]:
+    """The rows of a file that was written from usable ones."""
+    return [row for _, row in _own(path, task, Rows())]
+
+
 def _own(path: Path, task: Task, rows: Rows) -> Iterator[tuple[int, Row]]:
     """Whole rows of a file, each after its number."""
     asked_field, answer_field = FIELDS[task]
