@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special, stats
 
-from cegm.lab.pilot.decision import Money, decide
+from cegm.lab.pilot.decision import decide
 from cegm.lab.pilot.design import TIMES, power, proposed_seeds
+from cegm.lab.pilot.money import Money
 
 ITEMS = 400
 SMALLEST_WORTHWHILE = 0.01

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from statsmodels.stats.power import TTestPower
 
-from cegm.lab.pilot.decision import Money, decide
+from cegm.lab.pilot.decision import decide
 from cegm.lab.pilot.design import POWER, power, proposed_seeds
+from cegm.lab.pilot.money import Money
 
 
 def test_power_is_that_of_a_one_sided_t_test_where_break_even_is_far_away() -> None:

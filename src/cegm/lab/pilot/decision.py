@@ -21,43 +21,14 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from cegm.lab.pilot.money import Money
+
 Word = Literal["GO", "HOLD", "STOP"]
 
 SURE = 0.95
 """Probability of profit that GO takes."""
 
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Money:
-    """What turns an effect into money, all in one currency.
-
-    Attributes:
-        value: Of a right answer in place of a wrong one, above 0.
-        requests: Over the whole horizon.
-        per_request: What a request costs more than it does today.
-        once: What is paid once, computing included.
-    """
-
-    value: float
-    requests: float
-    per_request: float = 0.0
-    once: float = 0.0
-
-    def net(self, effect: float) -> float:
-        """What an effect earns over all requests, costs paid."""
-        return self.requests * (self.value * effect - self.per_request) - self.once
-
-    def break_even_requests(self, effect: float) -> float:
-        """Requests after which an effect has earned what was paid once; infinite where no request earns anything."""
-        gain = self.value * effect - self.per_request
-        return self.once / gain if gain > 0 else math.inf
-
-    @property
-    def break_even_effect(self) -> float:
-        """The effect that earns exactly what it costs."""
-        return (self.per_request + self.once / self.requests) / self.value
 
 
 @dataclass(frozen=True)
@@ -73,7 +44,7 @@ class Decision:
         net_low: What `low` earns.
         net_high: What `high` earns.
         probability: Of a profit.
-        break_even_requests: Requests until it has paid for itself; infinite if never.
+        break_even_requests: Requests until it has paid for itself; None if never.
         perfect_information: The most that knowing the effect exactly would be worth.
         more_information: The most that as many differences again would be worth.
         count: Differences.
@@ -87,7 +58,7 @@ class Decision:
     net_low: float
     net_high: float
     probability: float
-    break_even_requests: float
+    break_even_requests: float | None
     perfect_information: float
     more_information: float
     count: int

@@ -33,7 +33,7 @@ from cegm.lab.tasks.faq import COVERAGE, similarities
 from cegm.lab.tasks.items import Choice, NotMeasured, Record, Source, shuffled
 from cegm.lab.tasks.minilm import minilm
 from cegm.lab.tasks.public.reading import json_rows, public, text_of
-from cegm.lab.tasks.search import B, K1, cosine_scores, gain, ranks
+from cegm.lab.tasks.search import K1, B, cosine_scores, gain, ranks
 from cegm.lab.tasks.search import Query as Searched
 from cegm.lab.tasks.summaries import A_LINE, copied, rouge
 
