@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cegm.lab.tasks.company_rows import Row, read_rows
+from trials import DATA, with_data
 
 
 def write(path: Path, rows: list[object]) -> None:
@@ -63,11 +64,15 @@ def test_whole_rows_are_all_used(folder: Path) -> None:
         (faq("Something else of the same", "refund", id="11"), "its id is in the test, too"),
         (faq("カードはいつ届きますか。", "card arrival"), "in another language than most"),
         (faq("Ich habe die Karte nicht und wie kann ich sie sperren", "refund"), "in another language than most"),
-        (faq("I chose close account but it does not", "close account"), "its answer stands in it"),
+        (faq("Which article is FAQ_0042 about?", "FAQ_0042"), "the id of its answer stands in it"),
     ],
 )
 def test_each_fault_of_a_training_row_is_told_once(folder: Path, bad: object, reason: str) -> None:
     assert told(folder, train=[bad]) == [f"1 of train.jsonl left out: {reason} (row 4)"]
+
+
+def test_a_question_may_have_the_words_of_its_answer(folder: Path) -> None:
+    assert told(folder, train=[faq("I chose close account but it does not", "close account")]) == []
 
 
 def test_a_test_whose_answer_nobody_taught_cannot_be_chosen(folder: Path) -> None:
@@ -126,6 +131,19 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path) -> None:
     assert time.process_time() - start < 20
     assert len(found.train) + len(found.test) == 100_000
     assert sum(map(len, found.left_out.values())) == 100
+
+
+@with_data
+@pytest.mark.parametrize(
+    ("task", "train", "test"), [("faq", 10_003, 3_080), ("search", 1_992, 618), ("summaries", 1_992, 618)]
+)
+def test_public_sets_pass_the_same_checks(task, train, test) -> None:
+    rows = read_rows(task, str(DATA))
+    left_out = {file: sum(len(n) for (f, _), n in rows.left_out.items() if f == file) for file, _ in rows.left_out}
+    name = "faq_banking77" if task == "faq" else "sci_scitldr"
+    assert len(rows.train) == train - left_out.get(f"train of {name}", 0)
+    assert len(rows.test) == test - left_out.get(f"test of {name}", 0)
+    assert len(rows.train) > 0.97 * train
 
 
 def test_what_holds_nothing_for_the_task_is_refused(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ Control: BM25's own first candidate, or the first sentence of a text (`control`)
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import bm25s
@@ -141,7 +143,7 @@ def _passages(examinee: Examinee, train: Sequence[Row], asked: Sequence[Row]) ->
 
 
 def _summaries(examinee: Examinee, train: Sequence[Row], asked: Sequence[Row]) -> list[Record]:
-    texts = examinee.write([row.asked + CUES["summaries"] for row in asked], SUMMARY_TOKENS, A_LINE.search)
+    texts = examinee.write([row.asked + CUES["summaries"] for row in asked], SUMMARY_TOKENS, partial(re.search, A_LINE))
     written = [next(iter(text.strip().splitlines()), "") for text in texts]
     records, judge = [], minilm()
     for row, summary in zip(asked, written, strict=True):

@@ -46,8 +46,8 @@ ONE_IN = 5
 NAMED = 3
 """Of rows left out for one reason, as many are named."""
 
-TELLING = 8
-"""Letters from which on an answer that stands in its question gives it away."""
+IDENTIFIER = re.compile(r"(?=\S*[\d_])\S{4,}")
+"""An answer that is no word of a language, so that a question which holds it was given it."""
 
 FUNCTION_WORDS = {
     "en": "the and of is are my to what how do does can for with it not was i you this that have",
@@ -118,7 +118,8 @@ def read_rows(task: Task, source: str) -> Rows:
         files = "train.jsonl", "test.jsonl"
         train, test = (list(_own(path / name, task, rows)) for name in files)
     elif (path / SETS[task]).is_dir():
-        return Rows(*_public(task, source))
+        files = f"train of {SETS[task]}", f"test of {SETS[task]}"
+        train, test = (list(enumerate(split, start=1)) for split in _public(task, source))
     else:
         raise ValueError(
             f"data {source} holds nothing for {task}; give a .jsonl file with {' and '.join(FIELDS[task])}, a folder with train.jsonl "
@@ -205,8 +206,8 @@ def _fault(row: Row, usual: str, names: set[str], asked: set[str]) -> str:
     key = _key(row.asked)
     if _language(row.asked, usual) != usual:
         return "in another language than most"
-    if len(row.answer) >= TELLING and row.answer.lower() in key:
-        return "its answer stands in it"
+    if IDENTIFIER.fullmatch(row.answer) and row.answer.lower() in key:
+        return "the id of its answer stands in it"
     if key in asked:
         return "a duplicate"
     if row.name in names:
