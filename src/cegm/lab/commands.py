@@ -12,6 +12,7 @@ from cegm.options import OPTIONS
 from cegm.ranges import Option
 
 if TYPE_CHECKING:
+    from cegm.lab.chat import ChatConfig
     from cegm.lab.compare.ablation import AblationConfig
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
@@ -128,6 +129,14 @@ def pilot_page(config: PilotConfig) -> int:
 PILOT_STEPS: Mapping[str, Callable[[PilotConfig], int]] = {"fix": pilot_fix, "run": pilot_run, "page": pilot_page}
 
 
+def chat(config: ChatConfig) -> int:
+    """Talks until the input ends."""
+    from cegm.lab.chat import chat
+
+    chat(config)
+    return 0
+
+
 def report(folder: Path) -> int:
     """Draws the page of a folder again."""
     from cegm.lab import report
@@ -156,6 +165,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "ablate": ("cegm.lab.compare.ablation:AblationConfig", ablate),
     "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
     "card": ("cegm.lab.train.card_options:CardConfig", card),
+    "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
     "pilot": ("cegm.lab.pilot.pilot_config:PilotConfig", pilot_run),
 }
@@ -182,7 +192,7 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
     own = dict(declared(kind))
-    if command in ("evaluate", "card"):
+    if command in ("evaluate", "card", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
     elif command == "pilot":
         steps = "fix the criteria, run what was fixed, or draw its page again"
