@@ -123,6 +123,12 @@ def test_a_row_reads_back_from_the_line_that_it_is_written_as(tmp_path: Path, ta
     assert (again.train, again.test) == (rows.train, rows.test)
 
 
+def test_rows_without_an_id_are_named_by_their_words(tmp_path: Path) -> None:
+    write(tmp_path / "all.jsonl", [faq(f"Question number {n} of them", "yes", id=None) for n in range(40)])
+    rows = read_rows("faq", str(tmp_path / "all.jsonl"))
+    assert len({row.name for row in (*rows.train, *rows.test)}) == 40
+
+
 def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path) -> None:
     rows = [faq(f"How do I change the setting number {n} of my account?", f"answer {n % 50}") for n in range(100_000)]
     write(tmp_path / "all.jsonl", [*rows, *rows[:100]])

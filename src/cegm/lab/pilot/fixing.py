@@ -21,6 +21,7 @@ from msgspec import Struct
 from cegm.durable import sha256, write_whole
 from cegm.lab.pilot.design import TIMES, power
 from cegm.lab.pilot.pilot_config import NOT_FIXED, PilotConfig
+from cegm.lab.pilot.planned_costs import planned_costs
 from cegm.lab.records import checked
 from cegm.lab.strict import yaml_text
 from cegm.lab.tasks.company import NAME, TEST, TRAIN, lesson
@@ -154,6 +155,7 @@ def _told(config: PilotConfig, folder: PilotFolder, asked: int, learned: int) ->
         f"{asked:,} questions, {learned:,} rows to learn from; break-even at {100 * even:.2f} points",
         f"an effect of {100 * TIMES * smallest:g} points ends in GO with a probability of {found:.2f}, "
         f"at a spread of {100 * config.spread:g} points",
+        planned_costs(config),
         f"fixed {hashed(config.criteria)[:16]}; next: cegm pilot run {folder.root / 'pilot.yaml'}",
     ]
 

@@ -9,7 +9,7 @@ from cegm.lab.baselines import REFERENCE, SUBJECT, require_method
 from cegm.lab.compare.compare_config import ManyRuns, listed, seeds_of
 from cegm.lab.declarations import option
 from cegm.lab.pilot.money import Money
-from cegm.lab.train.run_config import from_mapping
+from cegm.lab.train.run_config import RunConfig, from_mapping
 from cegm.spelling import nearest
 
 BASE_MODEL = "base"
@@ -100,7 +100,7 @@ class PilotConfig(ManyRuns):
         self.shared = {**usual, **self.shared}
         for method in self.method_list:
             require_method(method)
-            from_mapping({**self.shared, **self.own.get(method, {}), "method": method}, "cegm pilot")
+            self.run(method)
         for name in (self.method, *([] if self.against == BASE_MODEL else [self.against])):
             if name not in self.method_list:
                 raise ValueError(f"{name!r} is judged but not trained; add it to methods={self.methods!r}")
@@ -124,6 +124,11 @@ class PilotConfig(ManyRuns):
     def seed_list(self) -> list[int]:
         """Seeds, a single number without a comma counts them from 0."""
         return seeds_of(self.seeds)
+
+    def run(self, method: str) -> RunConfig:
+        """The configuration of a run of one method, up to its seed and folder."""
+        values = {**self.shared, **self.own.get(method, {}), "method": method, "data": self.data}
+        return from_mapping(values, "cegm pilot")
 
     @property
     def requests(self) -> float:

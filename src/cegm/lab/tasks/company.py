@@ -111,16 +111,19 @@ def _answers(examinee: Examinee, train: Sequence[Row], asked: Sequence[Row]) -> 
         for row, candidates in zip(asked, found, strict=True)
     ]
     records = _chosen(asked, found, examinee.choose(choices), 1 / len(classes))
-    known = [row for each in classes for row in [r for r in train if r.answer == each][:QUESTIONS_OF_AN_ANSWER]]
+    by_answer: dict[str, list[Row]] = {answer: [] for answer in classes}
+    for row in train:
+        by_answer[row.answer].append(row)
+    known = [row for own in by_answer.values() for row in own[:QUESTIONS_OF_AN_ANSWER]]
     scores = similarities(
         examinee.embed([row.asked for row in known]),
         [row.answer for row in known],
         examinee.embed([row.asked for row in asked]),
         classes,
     )
-    for row, own in zip(asked, scores, strict=True):
+    for row, likeness in zip(asked, scores, strict=True):
         right = classes.index(row.answer)
-        margin = float(own[right] - np.delete(own, right).max(initial=-1.0))
+        margin = float(likeness[right] - np.delete(likeness, right).max(initial=-1.0))
         records.append(_record("embedded", row, float(margin > 0), margin, 1 / len(classes)))
     return records
 

@@ -156,7 +156,8 @@ def _own(path: Path, task: Task, rows: Rows) -> Iterator[tuple[int, Row]]:
         if not asked or not answers:
             rows.left_out[path.name, f"no {answer_field if asked else asked_field}"].append(number)
             continue
-        yield number, Row(str(found.get("id", f"{stable_seed(asked, *answers):016x}")), asked, answers)
+        name = found.get("id")
+        yield number, Row(f"{stable_seed(asked, *answers):016x}" if name is None else str(name), asked, answers)
 
 
 def _clean(text: object) -> str:
