@@ -54,6 +54,14 @@ def test_each_verdict_has_its_word_and_its_sentence(shift: float, ja: str, en: s
     assert f'<span class="word {en}">{en}</span>' in found["en"]
 
 
+def test_weights_that_are_a_stop_by_themselves_do_not_ship_even_where_the_method_is_a_go() -> None:
+    found = verdict([point + 0.03 for point in POINTS])
+    assert "Shadow, then 5, 25 and 50 %" in sheets(page(found=found))["en"]
+    found.checkpoint.decision = verdict([point - 0.03 for point in POINTS]).decision
+    assert "These weights do not ship" in sheets(page(found=found))["en"]
+    assert "この重みは導入せず" in sheets(page(found=found))["ja"]
+
+
 def test_what_is_not_given_is_said_not_to_be_provided() -> None:
     found = sheets(page(example(applicant="", owner="", data_licence="")))
     assert found["ja"].count("記載なし") == 3

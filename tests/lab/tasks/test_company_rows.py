@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cegm.lab.tasks.company_rows import Row, read_rows
+from cegm.lab.tasks.company_rows import Row, plain_rows, read_rows
 from trials import DATA, with_data
 
 
@@ -143,13 +143,15 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "train", "test"), [("faq", 10_003, 3_080), ("search", 1_992, 618), ("summaries", 1_992, 618)]
 )
-def test_public_sets_pass_the_same_checks(task, train, test) -> None:
+def test_public_sets_pass_the_same_checks_and_read_back_as_they_are(task, train, test, tmp_path) -> None:
     rows = read_rows(task, str(DATA))
     left_out = {file: sum(len(n) for (f, _), n in rows.left_out.items() if f == file) for file, _ in rows.left_out}
     name = "faq_banking77" if task == "faq" else "sci_scitldr"
     assert len(rows.train) == train - left_out.get(f"train of {name}", 0)
     assert len(rows.test) == test - left_out.get(f"test of {name}", 0)
     assert len(rows.train) > 0.97 * train
+    (tmp_path / "test.jsonl").write_text("".join(row.line(task) for row in rows.test), "utf-8")
+    assert plain_rows(tmp_path / "test.jsonl", task) == rows.test
 
 
 def test_what_holds_nothing_for_the_task_is_refused(tmp_path: Path) -> None:

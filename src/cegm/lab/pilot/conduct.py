@@ -28,8 +28,8 @@ def run(config: PilotConfig) -> PilotVerdict:
         ValueError: Something is not as it was fixed, or a run failed; the line names it.
     """
     before, folder = require_as_fixed(config), PilotFolder(Path(config.output_dir))
-    _examine_base(config, before, folder)
     compare(comparison_of(config, folder))
+    _examine_base(config, before, folder)
     return conclude(config, before)
 
 
@@ -103,8 +103,8 @@ def told(verdict: PilotVerdict, config: PilotConfig) -> str:
     found, ship = verdict.decision, verdict.checkpoint.decision
     return (
         f"{found.word}: {verdict.method} against {verdict.against}, {100 * found.effect:+.2f} points "
-        f"[{100 * found.low:.2f}, {100 * found.high:.2f}] over {found.count} seeds; net {found.net:,.0f} {config.currency} "
-        f"[{found.net_low:,.0f}, {found.net_high:,.0f}], probability of profit {found.probability:.2f}\n"
+        f"[{100 * found.low:.2f}, {100 * found.high:.2f}] over {found.count} seeds; net {round(found.net):,} {config.currency} "
+        f"[{round(found.net_low):,}, {round(found.net_high):,}], probability of profit {found.probability:.2f}\n"
         f"checkpoint of seed {verdict.checkpoint.seed}: {ship.word}, {100 * ship.effect:+.2f} points "
         f"[{100 * ship.low:.2f}, {100 * ship.high:.2f}] over {ship.count} items"
     )

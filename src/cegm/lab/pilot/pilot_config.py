@@ -28,10 +28,13 @@ OF_PRESETS: dict[str, dict[str, Any]] = {
 }
 """What is taken where nothing is given: `lite` is meant to end within an hour on two cores, and says what it cannot see."""
 
+USUAL: dict[str, Any] = {"model_name_or_path": "smollm2", "lora_r": 16, "eval_steps": 0}
+"""How runs train where nothing is given, for every task; validations on the way would cost as much as the training."""
+
 ROWS: dict[str, dict[str, int]] = {
-    "faq": {"max_length": 64, "per_device_train_batch_size": 8},
-    "search": {"max_length": 384, "per_device_train_batch_size": 2},
-    "summaries": {"max_length": 384, "per_device_train_batch_size": 2},
+    "faq": {"max_length": 64, "per_device_train_batch_size": 8, "eval_rows": 64},
+    "search": {"max_length": 384, "per_device_train_batch_size": 2, "eval_rows": 16},
+    "summaries": {"max_length": 384, "per_device_train_batch_size": 2, "eval_rows": 16},
 }
 
 NOT_FIXED = ("output_dir", "data", "processes", "launcher", "title", "applicant", "approver", "preset")
@@ -94,7 +97,7 @@ class PilotConfig(ManyRuns):
         if self.kpi not in KPIS[self.task]:
             raise ValueError(f"kpi={self.kpi!r} is no measure of {self.task}; use one of {', '.join(KPIS[self.task])}")
         super().__post_init__()
-        usual = {"model_name_or_path": "smollm2", "lora_r": 16, "max_steps": preset["max_steps"], **ROWS[self.task]}
+        usual = {**USUAL, "max_steps": preset["max_steps"], **ROWS[self.task]}
         if "num_train_epochs" in self.shared:
             del usual["max_steps"]
         self.shared = {**usual, **self.shared}

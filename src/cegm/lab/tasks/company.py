@@ -6,7 +6,7 @@ from a public set (`cegm.lab.tasks.company_rows`). What is asked depends on thei
 - answers (`faq`): `chosen`, the model's own choice among the ten answers that word search (BM25 over the training questions) finds, by the
   likelihood of an answer after the question; `embedded`, the answer with the nearest centroid, from ten questions of each.
 - passages (`search`): `chosen`, the one of five passages that BM25 finds after which the question is likeliest; `embedded`, the nearest of all
-  passages, which are those of the test and others up to 500.
+  passages, which are those of the test and others up to 200.
 - summaries: `rouge`, ROUGE-1 against the reference that fits best; `copied`, as in `cegm.lab.tasks.summaries`; `likeness`, the cosine of
   MiniLM's embeddings, where that is installed.
 
@@ -48,7 +48,7 @@ CANDIDATES = {"faq": 10, "search": 5}
 """Of word search, among which the model chooses."""
 
 QUESTIONS_OF_AN_ANSWER = 10
-PASSAGES = 500
+PASSAGES = 200
 SUMMARY_TOKENS = 60
 SENTENCE_ENDS = (". ", "。", "? ", "! ")
 

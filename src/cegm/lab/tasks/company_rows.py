@@ -256,13 +256,17 @@ def _public(task: Task, source: str) -> tuple[list[Row], list[Row]]:
     """Rows of the public set of a task: Banking77, or SciTLDR, whose readers' summaries are what is searched with."""
     if task == "faq":
         splits = (queries(source, "train"), queries(source, "test"))
-        train, test = ([Row(q.name, q.text, (q.intent.replace("_", " "),)) for q in split] for split in splits)
+        train, test = ([_row(q.name, q.text, q.intent.replace("_", " ")) for q in split] for split in splits)
         return train, test
     train_papers, test_papers = papers(source, "train"), papers(source, "test")
     if task == "summaries":
-        train, test = ([Row(p.name, p.abstract, p.summaries) for p in split] for split in (train_papers, test_papers))
+        train, test = ([_row(p.name, p.abstract, *p.summaries) for p in each] for each in (train_papers, test_papers))
         return train, test
     return (
-        [Row(p.name, p.summaries[0], (p.abstract,)) for p in train_papers],
-        [Row(p.name, p.summaries[1], (p.abstract,)) for p in test_papers if len(p.summaries) > 1],
+        [_row(p.name, p.summaries[0], p.abstract) for p in train_papers],
+        [_row(p.name, p.summaries[1], p.abstract) for p in test_papers if len(p.summaries) > 1],
     )
+
+
+def _row(name: str, asked: str, *answers: str) -> Row:
+    return Row(name, _clean(asked), tuple(map(_clean, answers)))
