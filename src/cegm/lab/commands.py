@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
+    from cegm.lab.pilot.pilot_config import PilotConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
     from cegm.lab.train.interpolate_options import InterpolateConfig
@@ -112,6 +113,33 @@ def interpolate(config: InterpolateConfig) -> int:
     return 0
 
 
+def pilot_fix(config: PilotConfig) -> int:
+    """Fixes a pilot, and prints every criterion."""
+    from cegm.lab.pilot.fixing import fix
+
+    print("\n".join(fix(config)))
+    return 0
+
+
+def pilot_run(config: PilotConfig) -> int:
+    """Runs a pilot, draws its page, and prints its verdict."""
+    from cegm.lab.pilot.conduct import run, told
+
+    print(told(run(config), config))
+    return pilot_page(config)
+
+
+def pilot_page(config: PilotConfig) -> int:
+    """Draws the page of a pilot again."""
+    from cegm.lab.pilot.sheet import write
+
+    print(f"page: {write(config)}")
+    return 0
+
+
+PILOT_STEPS: Mapping[str, Callable[[PilotConfig], int]] = {"fix": pilot_fix, "run": pilot_run, "page": pilot_page}
+
+
 def chat(config: ChatConfig) -> int:
     """Talks until the input ends."""
     from cegm.lab.chat import chat
@@ -151,6 +179,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "interpolate": ("cegm.lab.train.interpolate_options:InterpolateConfig", interpolate),
     "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
+    "pilot": ("cegm.lab.pilot.pilot_config:PilotConfig", pilot_run),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
@@ -177,6 +206,10 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     own = dict(declared(kind))
     if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    elif command == "pilot":
+        steps = "fix the criteria, run what was fixed, or draw its page again"
+        parser.add_argument("step", choices=tuple(PILOT_STEPS), help=steps)
+        parser.add_argument("config", metavar="FILE", help="YAML file with the names below; flags win")
     else:
         parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
     _add_flags(parser.add_argument_group(command), own)
@@ -184,13 +217,15 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     if shared:
         _add_flags(parser.add_argument_group("every run"), shared)
     if shared or kind is RunConfig:
-        _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), OPTIMIZER_OPTIONS)
+        of_all = {name: each for name, each in OPTIMIZER_OPTIONS.items() if name not in own}
+        _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), of_all)
     if "own" in kind.__dataclass_fields__:
         purpose = "any option of a run or its optimizer for one method only, such as --cegm.heads 4"
         group = parser.add_argument_group("one method", purpose)
         for method in METHODS:
             _add_flags(group, {**shared, **OPTIMIZER_OPTIONS}, f"{method}.")
-    parser.set_defaults(run=lambda known: work(_configured(kind, known)))
+    by_step: Mapping[str, Callable[[Any], int]] = PILOT_STEPS if command == "pilot" else {}
+    parser.set_defaults(run=lambda known: by_step.get(getattr(known, "step", ""), work)(_configured(kind, known)))
 
 
 def _add_flags(group: Any, options: Mapping[str, Option], method: str = "") -> None:
@@ -208,7 +243,7 @@ def _configured(kind: type[Any], known: argparse.Namespace) -> Any:
     from cegm.lab.declarations import read_yaml
     from cegm.lab.train.run_config import RunConfig, from_mapping
 
-    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
+    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config", "step")}
     file = getattr(known, "config", None)
     values = {**(read_yaml(file) if file else {}), **flags}
     if kind is not RunConfig:
