@@ -96,7 +96,7 @@ def test_metrics(finished: dict[str, RunSummary], method: str) -> None:
         assert record["clipped_share"] == (record["gradient_norm"] > 1.0)
         assert (record["spikes"], record["skipped_steps"], record["spike_score"]) == (0, 0, None)
         for layer in record.get("layers", {}).values():
-            assert set(layer) == (ADAMW_KEYS if method == "adamw" else LAYER_KEYS)
+            assert set(layer) == (ADAMW_KEYS if method in ("adamw", "l2_sp", "ewc") else LAYER_KEYS)
     assert trained[-1]["lr_matrix"] < trained[2]["lr_matrix"] or method == "schedule_free"  # decayed
     seconds = [record["seconds"] for record in trained]
     assert seconds == sorted(seconds)
@@ -150,7 +150,7 @@ def test_another_seed_is_another_run(run_config: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_accumulation_changes_nothing_but_rounding(run_config: Make, tmp_path: Path, method: str) -> None:
-    given = {**own(method), "max_steps": 30, "learning_rate": 3e-3}
+    given = {**own(method), "max_steps": 20, "learning_rate": 3e-3}
     if "precision" in option_names(method):
         given["optimizer_options"] = {
             "precision": "float32"
@@ -170,7 +170,7 @@ def test_accumulation_changes_nothing_but_rounding(run_config: Make, tmp_path: P
         assert other == pytest.approx(one, rel=1e-5)
     differences = [other - one for one, other in pairs if other != one]
     above = sum(difference > 0 for difference in differences)
-    # A drift puts all 30 on one side, which has a p of 2e-9; every method, on every kind of machine, draws signs of its own.
+    # A drift puts all 20 on one side, which has a p of 2e-6; every method, on every kind of machine, draws signs of its own.
     assert binomtest(above, len(differences)).pvalue > 1e-5, f"drift: {above} of {len(differences)} losses are above"
 
 
