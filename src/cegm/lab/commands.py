@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pkgutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,11 @@ def train(config: RunConfig) -> int:
 
         print(describe(config))
         return 0
+    begun = time.perf_counter()
     from cegm.lab.train.prepare import is_main_process
     from cegm.lab.train.run import train
 
+    libraries = time.perf_counter() - begun
     summary = train(config)
     if is_main_process():
         print(
@@ -44,7 +47,15 @@ def train(config: RunConfig) -> int:
             f"after {summary.steps} steps ({summary.tokens:,} tokens, {summary.seconds:.0f} s). "
             f"Run folder: {config.output_dir}"
         )
+        print(told_in_parts(time.perf_counter() - begun, {"libraries": libraries, **summary.spent}))
     return 0
+
+
+def told_in_parts(wall: float, spent: Mapping[str, float]) -> str:
+    """Where the seconds of a command went; together with the rest they are those on the wall."""
+    parts = {**spent, "the rest": wall - sum(spent.values())}
+    shown = ", ".join(f"{what} {seconds:.0f}" for what, seconds in parts.items() if seconds >= 0.5)
+    return f"{wall:.0f} s on the wall: {shown}"
 
 
 def compare(config: CompareConfig) -> int:
