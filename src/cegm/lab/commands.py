@@ -164,10 +164,12 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     if shared or kind is RunConfig:
         _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), OPTIMIZER_OPTIONS)
     if "own" in kind.__dataclass_fields__:
+        from cegm.lab.compare.compare_config import RATES
+
         purpose = "any option of a run or its optimizer for one method only, such as --cegm.heads 4"
         group = parser.add_argument_group("one method", purpose)
         for method in METHODS:
-            _add_flags(group, {**shared, **OPTIMIZER_OPTIONS}, f"{method}.")
+            _add_flags(group, {**shared, **OPTIMIZER_OPTIONS, RATES: own[RATES]}, f"{method}.")
     parser.set_defaults(run=lambda known: work(_configured(kind, known)))
 
 
