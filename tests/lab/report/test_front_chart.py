@@ -13,7 +13,7 @@ from cegm.lab import report
 from cegm.lab.compare.front_verdict import judge_fronts
 from cegm.lab.report import front_chart
 from cegm.lab.report.runs import read
-from cegm.lab.report.words import NONE, TIMES
+from cegm.lab.report.words import MINUS, NONE, TIMES
 from fronts import BEFORE, RATES, endings
 from pages import Page
 
@@ -54,21 +54,25 @@ def test_nothing_on_the_page_sets_one_rate_beside_one_but_the_table_that_says_so
 
 
 def test_terminal_and_page_have_the_same_numbers(folder: Path) -> None:
-    front = made()
-    rows = front_chart.rows(front, spread=False)
-    assert rows[0] == ["the model's own text", "CEGM", *[f"0.500 {TIMES}"] * 4]
-    assert rows[1][0] == "novels (in the card of CEGM)"
-    assert [cell.split(" (")[0] for row in front_chart.rows(front, spread=True) for cell in row[2:]] == [
-        cell for row in rows for cell in row[2:]
-    ]
-    assert front_chart.rows(front, spread=True)[0][2] == f"0.500 {TIMES} (0.500, 0.500)"
+    first, second, third, fourth = front_chart.rows(made())
+    assert (first["title"], first["method"]) == ("the model's own text", "CEGM")
+    assert first["cells"] == [(f"0.500 {TIMES}", "0.500, 0.500")] * 4
+    assert second["title"] == "novels (in the card of CEGM)"
+    assert third["cells"][1][0].startswith(MINUS)
+    assert fourth["unit"] == "percentage points"
     lines = report.table(folder).splitlines()
     assert lines[0].split("  ")[0] == "method"
     assert max(map(len, lines[: lines.index("")])) <= 110
+    page = Page(report.write(folder))
+    for row in front_chart.rows(read(folder).front or {}):
+        for size, spread in row["cells"]:
+            assert size in page.words
+            assert spread in page.words
+            assert size in "\n".join(lines)
 
 
 def test_an_interval_takes_the_place_of_seeds_from_five_on() -> None:
-    assert front_chart.rows(made(seeds=5), spread=True)[0][2] == f"0.500 {TIMES} (0.500 to 0.500)"
+    assert front_chart.rows(made(seeds=5))[0]["cells"][0] == (f"0.500 {TIMES}", "0.500 to 0.500")
 
 
 def test_a_rate_that_failed_everywhere_is_dashes_and_a_share_beyond_the_rates_is_one(folder: Path) -> None:
@@ -77,7 +81,7 @@ def test_a_rate_that_failed_everywhere_is_dashes_and_a_share_beyond_the_rates_is
     rates = {(row[0], row[1]): row[2:] for row in front_chart.rate_rows(front)}
     assert rates["CEGM", "1e-05"] == [NONE] * 5
     assert rates["CEGM", "3e-05"][0] == "3.2000"
-    assert front_chart.rows(front, spread=False)[0][2:] == [NONE, f"0.500 {TIMES}", f"0.500 {TIMES}", f"0.500 {TIMES}"]
+    assert [size for size, _ in front_chart.rows(front)[0]["cells"]] == [NONE, *[f"0.500 {TIMES}"] * 3]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def test_where_nothing_can_be_read_one_sentence_says_so_and_names_the_remedy() -
 def test_the_reference_alone_has_a_front_and_nobody_beside_it() -> None:
     alone = judge_fronts([end for end in endings() if end["method"] == "adamw"], {0: BEFORE, 1: BEFORE})
     assert front_chart.headline(alone).startswith("AdamW has nobody beside it")
-    assert front_chart.rows(alone, spread=True) == []
+    assert front_chart.rows(alone) == []
 
 
 def test_a_damaged_front_is_named_with_its_remedy(folder: Path, tmp_path: Path) -> None:

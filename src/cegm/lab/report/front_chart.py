@@ -58,10 +58,17 @@ def chart(front: Record, measure: Record) -> style.Drawing | None:
     return alt.layer(*style.lines(base, y, names, tooltip, 70))
 
 
-def rows(front: Record, spread: bool) -> list[list[str]]:
-    """Of every measure and method but the reference, its effect at every share, with its spread or without."""
+def rows(front: Record) -> list[Record]:
+    """Of every measure and method but the reference: `title`, `unit` of differences, `method`, and `cells`, size and spread at every share."""
     return [
-        [_measured(measure), style.name(method), *(_cell(measure, pair, spread) for pair in _pairs(measure, method))]
+        {
+            "title": told(
+                "sentences", "front_measure", title=measure["title"], seen=words.names(measure.get("seen", ()))
+            ),
+            "unit": words.effect_unit({**measure, "effect": "difference"}),
+            "method": style.name(method),
+            "cells": [_cell(measure, pair) for pair in _pairs(measure, method)],
+        }
         for measure in front["measures"]
         for method in methods(front)[:-1]
     ]
@@ -136,14 +143,8 @@ def _pairs(measure: Record, method: str) -> list[Record]:
     return [pair for pair in measure["pairs"] if pair["pair"][0] == method]
 
 
-def _measured(measure: Record) -> str:
-    """What was known before, and whose cards have seen it."""
-    return told("sentences", "front_measure", title=measure["title"], seen=words.names(measure.get("seen", ())))
-
-
-def _cell(measure: Record, pair: Record, spread: bool) -> str:
+def _cell(measure: Record, pair: Record) -> tuple[str, str]:
     if pair["effect"] is None:
-        return words.NONE
+        return words.NONE, ""
     own = {**measure, "effect": pair["kind"]}
-    size, ends = words.effect(own, pair["effect"]), words.spread(own, pair)
-    return f"{size} ({ends})" if spread and ends != words.NONE else size
+    return words.effect(own, pair["effect"]), words.spread(own, pair).removeprefix(words.NONE)

@@ -67,7 +67,7 @@ def render(folder: Folder) -> str:
         overhead_rows=overhead_chart.rows(folder.overhead) if folder.overhead else [],
         drill_rows=drill_chart.rows(folder.drill) if folder.drill else [],
         drill_seeds=drill_chart.seeds(folder.drill) if folder.drill else 0,
-        front_rows=front_chart.rows(folder.front, spread=True) if folder.front else [],
+        front_rows=front_chart.rows(folder.front) if folder.front else [],
         front_headings=front_chart.headings(folder.front) if folder.front else [],
         front_rates=front_chart.rate_rows(folder.front) if folder.front else [],
         method_rows=tables.method_rows(folder),

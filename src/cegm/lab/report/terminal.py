@@ -40,7 +40,11 @@ def table(folder: Path) -> str:
         front_heads=[", ".join(filter(None, heading)) for heading in front_chart.headings(front)] if front else [],
         front_rates=front_chart.rate_rows(front) if front else [],
         front_shares=[f"{share:.0%}" for share in front["shares"]] if front else [],
-        front_rows=front_chart.rows(front, spread=False) if front else [],
+        front_rows=[
+            [row["title"], row["method"], *(size for size, _ in row["cells"])] for row in front_chart.rows(front)
+        ]
+        if front
+        else [],
         changes=changes.rows(verdict, content.overhead) if verdict and verdict.parts else [],
         columns=words.names(verdict.columns) if verdict else [],
         intervals=any(entry["interval"] for entry in verdict.entries(axes, [verdict.baseline])) if verdict else False,
