@@ -16,7 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 from cegm.lab.tasks.examinee import Examinee
 from cegm.lab.tasks.forgetting import AXIS, OWN, write_before
 from cegm.lab.tasks.items import NotMeasured
-from cegm.lab.train.cards import make, own_rows
+from cegm.lab.train.cards import make
+from cegm.lab.train.home_text import own_rows
 from cegm.lab.train.model import byte_tokenizer, load_trained
 from cegm.lab.train.run_config import RunConfig
 

@@ -9,6 +9,7 @@ from typing import Any
 READ = (
     "data", "validation_data", "validation_fraction", "model_name_or_path", "max_length", "per_device_train_batch_size",
     "gradient_accumulation_steps", "max_steps", "num_train_epochs", "lora_r", "lora_alpha", "lora_target_modules",
+    "lora_init", "replay", "replay_data",
 )  # fmt: skip
 """Options of a run that decide its initial weights and its batches."""
 

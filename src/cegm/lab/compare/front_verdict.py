@@ -22,6 +22,7 @@ import msgspec
 
 from cegm.durable import write_whole
 from cegm.lab.baselines import REFERENCE, ordered
+from cegm.lab.compare.arms import READ
 from cegm.lab.compare.compare_config import FORGETTING
 from cegm.lab.compare.fronts import SHARES, Ending, entry
 from cegm.lab.compare.measures import Measure, about
@@ -106,19 +107,20 @@ def _entries(
 
 
 def _endings(folder: Path, runs: list[PlannedRun]) -> list[dict[str, Any]]:
-    """How every run ended; one that began otherwise than the reference did, or saw other batches, counts as failed."""
+    """How every run ended; one that began or read otherwise than the reference, and was not meant to, counts as failed."""
     results = {row["id"]: row for row in parquet_table(folder / "results.parquet").to_dict("records")}
     items = parquet_table(folder / "items.parquet")
     own = items[items["axis"] == FORGETTING] if len(items) else items
     means = own.groupby(["id", "subset"])["score"].mean().reset_index().to_dict("records") if len(own) else []
-    references = {run.seed: results[run.id] for run in runs if run.method == REFERENCE and _finished(results[run.id])}
+    references = {run.seed: run for run in runs if run.method == REFERENCE and _finished(results[run.id])}
     endings = []
     for run in runs:
         result = results[run.id]
         facts = {"method": run.method, "rate": run.config["learning_rate"], "seed": run.seed}
         reason = None if _finished(result) else str(result["error"])
-        if reason is None and run.seed in references:
-            reason = refusal(result, references[run.seed])
+        if reason is None and (other := references.get(run.seed)) is not None:
+            meant = any(run.config.get(name) != other.config.get(name) for name in READ)
+            reason = refusal({**result, "reads_otherwise": meant}, results[other.id])
         if reason is not None:
             endings.append({**facts, "error": reason})
             continue

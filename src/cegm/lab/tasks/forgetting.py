@@ -38,8 +38,9 @@ from cegm.lab.tasks.complexity import minimal_pairs
 from cegm.lab.tasks.disambiguation import lambada
 from cegm.lab.tasks.items import NotMeasured, Record, Source, available, stable_seed
 from cegm.lab.train.card_options import LENGTH
-from cegm.lab.train.cards import homes, own_rows
+from cegm.lab.train.cards import homes
 from cegm.lab.train.data import load_corpus
+from cegm.lab.train.home_text import own_rows
 from cegm.lab.train.model import load_trained
 from cegm.lab.train.rows import validation_rows
 from cegm.lab.train.run_config import RunConfig
