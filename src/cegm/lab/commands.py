@@ -231,10 +231,13 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
         of_all = {name: each for name, each in OPTIMIZER_OPTIONS.items() if name not in own}
         _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), of_all)
     if "own" in kind.__dataclass_fields__:
+        from cegm.lab.compare.compare_config import RATES
+
         purpose = "any option of a run or its optimizer for one method only, such as --cegm.heads 4"
         group = parser.add_argument_group("one method", purpose)
+        rates = {RATES: own[RATES]} if RATES in own else {}
         for method in METHODS:
-            _add_flags(group, {**shared, **OPTIMIZER_OPTIONS}, f"{method}.")
+            _add_flags(group, {**shared, **OPTIMIZER_OPTIONS, **rates}, f"{method}.")
     by_step: Mapping[str, Callable[[Any], int]] = PILOT_STEPS if command == "pilot" else {}
     parser.set_defaults(run=lambda known: by_step.get(getattr(known, "step", ""), work)(_configured(kind, known)))
 

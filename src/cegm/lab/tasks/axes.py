@@ -24,6 +24,7 @@ MODULES = (
     "faq",
     "summaries",
     "company",
+    "forgetting",
 )
 """Each of these modules states one axis of its name as `AXIS`; a new axis is a file and a line here."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -95,6 +97,13 @@ def _rows(
 ) -> tuple[Tensor, dict[str, Any]]:
     length = min(length, int(getattr(model.config, "max_position_embeddings", None) or length))
     return home_rows(model, tokenizer, text, math.ceil(tokens / length), length, seed)
+
+
+def homes(path: Path) -> list[dict[str, Any]]:
+    """What the file of a card says of its homes, without reading its directions."""
+    with safe_open(path, framework="pt") as file:
+        found: list[dict[str, Any]] = json.loads(file.metadata()["homes"])
+    return found
 
 
 def described(made: ContextCard) -> str:
