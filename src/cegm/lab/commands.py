@@ -133,9 +133,12 @@ def pilot_fix(config: PilotConfig) -> int:
 
 
 def pilot_run(config: PilotConfig) -> int:
-    """Runs a pilot, draws its page, and prints its verdict."""
+    """Runs a pilot, draws its page, and prints its verdict; a light one is fixed on the way, so that one command is enough."""
     from cegm.lab.pilot.conduct import run, told
+    from cegm.lab.pilot.fixing import PilotFolder
 
+    if config.preset == "lite" and not PilotFolder(Path(config.output_dir)).audit.exists():
+        pilot_fix(config)
     print(told(run(config), config))
     return pilot_page(config)
 

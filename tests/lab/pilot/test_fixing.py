@@ -44,6 +44,25 @@ def test_three_lines_suffice_and_every_default_is_printed(questions, tmp_path, c
     assert "ends in GO with a probability of 0.8" in printed
 
 
+def test_a_light_pilot_is_smaller_and_what_the_file_says_wins(three_lines, capsys):
+    path = three_lines(preset="lite")
+    lines = [line for line in path.read_text().splitlines() if line.split(":")[0] not in ("seeds", "max_steps")]
+    path.write_text("\n".join(lines) + "\n")
+    assert main(["pilot", "fix", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "seeds: 0,1,2,3,4" in printed
+    assert "max_steps: 40" in printed
+    assert "items: 10\n" in printed
+
+
+def test_a_light_pilot_is_fixed_by_its_first_run(three_lines, monkeypatch, capsys):
+    monkeypatch.setattr("cegm.lab.pilot.conduct.compare", lambda planned: pytest.fail(f"{planned.seeds} ran"))
+    path = three_lines(preset="lite")
+    with pytest.raises(pytest.fail.Exception, match="0,1 ran"):
+        main(["pilot", "run", str(path)])
+    assert [event["event"] for event in read(path.parent / "pilot" / "audit.jsonl")[0]] == ["fix"]
+
+
 def test_the_chain_holds_criteria_their_hash_and_the_ids_of_all_items(file: Path) -> None:
     events, _ = read(file.parent / "pilot" / "audit.jsonl")
     assert [event["event"] for event in events] == ["fix"]

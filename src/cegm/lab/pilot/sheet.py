@@ -107,6 +107,7 @@ def render(config: PilotConfig, verdict: PilotVerdict, before: Fix, end: str, ve
         "worth_buying": verdict.decision.more_information > verdict.more_cost,
         "wrong": {arm: 1 - own["answered"] for arm, own in verdict.means.items() if "answered" in own},
         "copied": {arm: own["copied"] for arm, own in verdict.means.items() if "copied" in own},
+        "answering": verdict.answering[verdict.method],
         "names": {method: METHODS[method].title for method in config.method_list},
         "picture": picture(verdict, config.smallest_worthwhile),
     }
