@@ -20,17 +20,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import nn
 
 import text
 from cegm import CEGM
 from lora_table import SCALED_SEED, SCALES, TEST_SEEDS, TUNING_SEED, Line, best
-from retention import ADAM, DOMAINS, HELD_OUT_SEED, MUON, STEPS, WARMUP, Reader, fit, folder_text, loss_of
+from retention import (
+    ADAM,
+    DOMAINS,
+    HELD_OUT_SEED,
+    MUON,
+    RANK,
+    STEPS,
+    WARMUP,
+    Reader,
+    adapted,
+    fit,
+    folder_text,
+    loss_of,
+)
 
 ROWS, LENGTH, HELD_OUT_ROWS = 4, 128, 128
-RANK, ALPHA = 8, 16
-LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SCALED = ("adamw", "product")
 DECAY = {"weight_decay": 0.0}
 ADAMS_SHARE = 0.3
@@ -70,9 +80,7 @@ class Bench:
         self.held_out = torch.from_numpy(rows_of(held_out, HELD_OUT_ROWS, HELD_OUT_SEED))
 
     def run(self, rule: str, rate: float, scale: float, seed: int, clip: float) -> Line:
-        torch.manual_seed(seed)
-        config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=LAYERS)
-        model = get_peft_model(copy.deepcopy(self.model), config).train()
+        model = adapted(copy.deepcopy(self.model), RANK, seed).train()
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.mul_(scale if "lora_A" in name else 1.0)

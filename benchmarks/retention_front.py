@@ -1,10 +1,9 @@
-"""Reads logs of retention.py: what every rule forgot at equal new loss, over what AdamW forgot.
+"""Reads logs of retention.py: what every rule forgot at equal new loss, beside what AdamW forgot.
 
     python benchmarks/retention_front.py benchmarks/results/retention/*.jsonl
 
-A rule's front is new loss against what was forgotten over its rates, made monotone: learning more never counts as
-forgetting more than a rate that learned more still. It is read at 25, 50, 75 and 90 % of the gain of AdamW's best rate
-on the same seed; a dash where the rates of the rule, or AdamW's, do not reach to both sides of that.
+Ratios are over AdamW's, read and paired as `cegm compare --front` does (`cegm.lab.compare.fronts`); where one of both forgot
+nothing there is no ratio, and the difference stands with its sign, in nats. A dash where rates do not reach to both sides.
 """
 
 from __future__ import annotations
@@ -13,56 +12,33 @@ import json
 import sys
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from cegm.columns import aligned
+from cegm.lab.compare.fronts import SHARES, Ending, entry
 
 REFERENCE = "adamw"
-SHARES = (0.25, 0.5, 0.75, 0.9)
 MEASURES = ("forgotten", "general", "divergence")
 
 Line = dict[str, Any]
 
 
-def front(lines: list[Line], measure: str) -> tuple[np.ndarray, np.ndarray]:
-    """New losses, falling, and what was forgotten at each."""
-    before = lines[0]["before"]
-    rise = {"forgotten": 0.0, "general": before["general"], "divergence": 0.0}[measure]
-    points = sorted(((line["new"], line[measure] - rise) for line in lines), reverse=True)
-    best = [points[0]]
-    for new, forgotten in points[1:]:
-        best = [(n, min(f, forgotten)) for n, f in best]  # whoever reaches a lower loss has passed this one
-        best.append((new, forgotten))
-    return np.array([n for n, _ in best]), np.array([f for _, f in best])
-
-
-def at(lines: list[Line], measure: str, new: float) -> float:
-    """What was forgotten at a new loss; NaN outside of the rates that were tried."""
-    losses, forgotten = front(lines, measure)
-    return float("nan") if not losses[-1] <= new <= losses[0] else float(np.interp(-new, -losses, forgotten))
-
-
-def ratios(lines: list[Line], measure: str) -> dict[str, list[float]]:
-    """By rule, its mean ratio to AdamW over seeds at every share of AdamW's gain."""
-    runs: dict[tuple[str, int], list[Line]] = defaultdict(list)
+def entries(lines: list[Line], measure: str) -> dict[str, list[dict[str, Any]]]:
+    """By rule, its readings against AdamW at every share of AdamW's gain, over the seeds that both have."""
+    fronts: dict[tuple[str, int], list[Ending]] = defaultdict(list)
     for line in lines:
-        runs[line["rule"], line["seed"]].append(line)
-    table: dict[str, list[float]] = {}
-    for rule in dict.fromkeys(line["rule"] for line in lines):
-        seeds = [seed for name, seed in runs if name == rule and (REFERENCE, seed) in runs]
-        table[rule] = []
-        for share in SHARES:
-            found = []
-            for seed in seeds:
-                reference = runs[REFERENCE, seed]
-                before = reference[0]["before"]["new"]
-                target = before - share * (before - min(line["new"] for line in reference))
-                found.append(at(runs[rule, seed], measure, target) / at(reference, measure, target))
-            table[rule].append(mean(found) if found else float("nan"))
-    return table
+        level = line["before"]["general"] if measure == "general" else 0.0
+        fronts[line["rule"], line["seed"]].append(Ending(line["rate"], line["new"], line[measure] - level))
+    before = {line["seed"]: line["before"]["new"] for line in lines}
+    rules = dict.fromkeys(line["rule"] for line in lines)
+    return {rule: [entry(fronts, before, (rule, REFERENCE), share, True) for share in SHARES] for rule in rules}
+
+
+def cell(found: dict[str, Any]) -> str:
+    """A ratio as a number, a difference with its sign."""
+    if found["effect"] is None:
+        return "-"
+    return f"{found['effect']:.2f}" if found["kind"] == "ratio" else f"{found['effect']:+.3f}"
 
 
 def main() -> None:
@@ -73,8 +49,7 @@ def main() -> None:
         for measure in MEASURES:
             print(f"{domain}, {measure} over AdamW's at equal new loss, seeds {seeds}")
             rows = [["rule", *(f"{share:.0%}" for share in SHARES)]]
-            for rule, values in ratios(mine, measure).items():
-                rows.append([rule, *("-" if np.isnan(value) else f"{value:.2f}" for value in values)])
+            rows += [[rule, *map(cell, found)] for rule, found in entries(mine, measure).items()]
             print("\n".join(aligned(rows, {0})) + "\n")
 
 

@@ -217,8 +217,9 @@ def test_one_frozen_factor_is_still_the_metric_of_the_other():
     assert difference(*results) < 1e-9
 
 
+@pytest.mark.parametrize("pull", [0.0, 1.0])
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "B is zero"])
-def test_a_context_card_turns_steps_of_the_product(begun):
+def test_a_context_card_turns_steps_of_the_product(begun, pull):
     model, moments = adapted(begun=begun), {}
     other = refactored(model, CHANGES["any matrix"])
     for name, layer in zip(("0", "2"), layers(model), strict=True):
@@ -229,7 +230,7 @@ def test_a_context_card_turns_steps_of_the_product(begun):
     }
     made = ContextCard({name: spectrum(moment, 4) for name, moment in moments.items()}, {}, samples, ())
     for each in (model, other):
-        train(each, retain=made, **PLAIN)
+        train(each, retain=made, retain_pull=pull, **PLAIN)
     assert difference(model, other) < 1e-4  # cards are in float32
     free = adapted(begun=begun)
     train(free, **PLAIN)

@@ -1,4 +1,4 @@
-"""The command line: `cegm train | compare | evaluate | ablate | tune | card | chat | plan | report | verify`.
+"""The command line: one command for each step from training to production; `COMMANDS` names them.
 
 Parses, calls, and turns every user error into one line and exit code 2.
 """
@@ -26,8 +26,10 @@ COMMANDS = {
     "ablate": "change one part of the method at a time and say which part matters",
     "tune": "search learning rate, weight decay and momentum with equal trials for every method",
     "card": "note what a model knows, so that fine-tuning forgets less of it",
+    "interpolate": "give some of a model's training up for what it knew before",
     "chat": "talk with a model in the terminal",
     "plan": "say what a run would take on a machine: memory, time, communication, money",
+    "pilot": "fix what decides, run, and say GO, HOLD or STOP on a page for who decides",
     "report": "draw the page of a comparison, an ablation or a run again from its folder",
     "verify": "say whether a run folder, or every run of a comparison, is what was written",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pkgutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
+    from cegm.lab.pilot.pilot_config import PilotConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
+    from cegm.lab.train.interpolate_options import InterpolateConfig
     from cegm.lab.train.run_config import RunConfig
 
 SOME_RUNS_FAILED = 1
@@ -32,9 +35,11 @@ def train(config: RunConfig) -> int:
 
         print(describe(config))
         return 0
+    begun = time.perf_counter()
     from cegm.lab.train.prepare import is_main_process
     from cegm.lab.train.run import train
 
+    libraries = time.perf_counter() - begun
     summary = train(config)
     if is_main_process():
         print(
@@ -42,7 +47,15 @@ def train(config: RunConfig) -> int:
             f"after {summary.steps} steps ({summary.tokens:,} tokens, {summary.seconds:.0f} s). "
             f"Run folder: {config.output_dir}"
         )
+        print(told_in_parts(time.perf_counter() - begun, {"libraries": libraries, **summary.spent}))
     return 0
+
+
+def told_in_parts(wall: float, spent: Mapping[str, float]) -> str:
+    """Where the seconds of a command went; together with the rest they are those on the wall."""
+    parts = {**spent, "the rest": wall - sum(spent.values())}
+    shown = ", ".join(f"{what} {seconds:.0f}" for what, seconds in parts.items() if seconds >= 0.5)
+    return f"{wall:.0f} s on the wall: {shown}"
 
 
 def compare(config: CompareConfig) -> int:
@@ -101,6 +114,46 @@ def card(config: CardConfig) -> int:
     return 0
 
 
+def interpolate(config: InterpolateConfig) -> int:
+    """Writes a model between before and after training."""
+    from cegm.lab.train.interpolate import write_interpolated
+    from cegm.lab.train.prepare import quieten
+
+    quieten()
+    print(f"model with {config.share:.0%} of its training: {write_interpolated(config)}")
+    return 0
+
+
+def pilot_fix(config: PilotConfig) -> int:
+    """Fixes a pilot, and prints every criterion."""
+    from cegm.lab.pilot.fixing import fix
+
+    print("\n".join(fix(config)))
+    return 0
+
+
+def pilot_run(config: PilotConfig) -> int:
+    """Runs a pilot, draws its page, and prints its verdict; a light one is fixed on the way, so that one command is enough."""
+    from cegm.lab.pilot.conduct import run, told
+    from cegm.lab.pilot.fixing import PilotFolder
+
+    if config.preset == "lite" and not PilotFolder(Path(config.output_dir)).audit.exists():
+        pilot_fix(config)
+    print(told(run(config), config))
+    return pilot_page(config)
+
+
+def pilot_page(config: PilotConfig) -> int:
+    """Draws the page of a pilot again."""
+    from cegm.lab.pilot.sheet import write
+
+    print(f"page: {write(config)}")
+    return 0
+
+
+PILOT_STEPS: Mapping[str, Callable[[PilotConfig], int]] = {"fix": pilot_fix, "run": pilot_run, "page": pilot_page}
+
+
 def chat(config: ChatConfig) -> int:
     """Talks until the input ends."""
     from cegm.lab.chat import chat
@@ -137,8 +190,10 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "ablate": ("cegm.lab.compare.ablation:AblationConfig", ablate),
     "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
     "card": ("cegm.lab.train.card_options:CardConfig", card),
+    "interpolate": ("cegm.lab.train.interpolate_options:InterpolateConfig", interpolate),
     "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
+    "pilot": ("cegm.lab.pilot.pilot_config:PilotConfig", pilot_run),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
@@ -163,8 +218,12 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
     own = dict(declared(kind))
-    if command in ("evaluate", "card", "chat"):
+    if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    elif command == "pilot":
+        steps = "fix the criteria, run what was fixed, or draw its page again"
+        parser.add_argument("step", choices=tuple(PILOT_STEPS), help=steps)
+        parser.add_argument("config", metavar="FILE", help="YAML file with the names below; flags win")
     else:
         parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
     _add_flags(parser.add_argument_group(command), own)
@@ -172,13 +231,18 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     if shared:
         _add_flags(parser.add_argument_group("every run"), shared)
     if shared or kind is RunConfig:
-        _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), OPTIMIZER_OPTIONS)
+        of_all = {name: each for name, each in OPTIMIZER_OPTIONS.items() if name not in own}
+        _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), of_all)
     if "own" in kind.__dataclass_fields__:
+        from cegm.lab.compare.compare_config import RATES
+
         purpose = "any option of a run or its optimizer for one method only, such as --cegm.heads 4"
         group = parser.add_argument_group("one method", purpose)
+        rates = {RATES: own[RATES]} if RATES in own else {}
         for method in METHODS:
-            _add_flags(group, {**shared, **OPTIMIZER_OPTIONS}, f"{method}.")
-    parser.set_defaults(run=lambda known: work(_configured(kind, known)))
+            _add_flags(group, {**shared, **OPTIMIZER_OPTIONS, **rates}, f"{method}.")
+    by_step: Mapping[str, Callable[[Any], int]] = PILOT_STEPS if command == "pilot" else {}
+    parser.set_defaults(run=lambda known: by_step.get(getattr(known, "step", ""), work)(_configured(kind, known)))
 
 
 def _add_flags(group: Any, options: Mapping[str, Option], method: str = "") -> None:
@@ -196,7 +260,7 @@ def _configured(kind: type[Any], known: argparse.Namespace) -> Any:
     from cegm.lab.declarations import read_yaml
     from cegm.lab.train.run_config import RunConfig, from_mapping
 
-    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
+    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config", "step")}
     file = getattr(known, "config", None)
     values = {**(read_yaml(file) if file else {}), **flags}
     if kind is not RunConfig:

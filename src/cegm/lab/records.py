@@ -249,6 +249,27 @@ class Evaluation(Struct):
     axes: dict[str, Examined]
 
 
+class General(Struct):
+    """A general corpus of `Before`: its hash, by which cards name it, and the token ids of its held-out rows."""
+
+    sha256: str
+    rows: list[list[int]]
+
+
+class Before(Struct):
+    """`before.json` of a comparison: what the model that all runs begin with wrote and scored.
+
+    `settings` are hashes of what the file follows from, `own` rows of token ids that it wrote, `scores` those of items by subset.
+    """
+
+    settings: dict[str, Any]
+    model: str
+    trust_remote_code: bool
+    own: list[list[int]]
+    general: dict[str, General]
+    scores: dict[str, dict[str, float]]
+
+
 def facts(record: Struct, kind: type[Struct]) -> dict[str, Any]:
     """The fields of a kind of record, as one of them has them."""
     return {name: getattr(record, name) for name in kind.__struct_fields__}

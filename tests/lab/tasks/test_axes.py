@@ -19,6 +19,9 @@ from cegm.lab.train.model import byte_tokenizer
 from examinees import Guesser
 from trials import batches_change_nothing, on_trial
 
+BESIDE = {"forgetting"}
+"""Axes that are told beside a model before, which comparisons alone know (`test_forgetting.py`)."""
+
 ALONE = {"retention"}
 """Axes that a guesser without a model cannot answer: contexts are read as tokens (`test_retention.py`)."""
 
@@ -60,7 +63,7 @@ def test_sets_are_those_that_the_code_can_ask_for(name):
     assert askable(f"cegm.lab.tasks.{name}", "AXIS", set()) == set(AXES[name].sets)
 
 
-@pytest.mark.parametrize("name", [name for name, axis in AXES.items() if axis.sets])
+@pytest.mark.parametrize("name", [name for name, axis in AXES.items() if axis.sets and name not in BESIDE])
 def test_whatever_is_asked_for_is_among_them(name, tmp_path):
     guesser = Guesser()
     guesser.tokenizer = byte_tokenizer()
@@ -112,4 +115,4 @@ def test_modules_are_called_as_their_axes_and_these_say_what_they_are():
     assert [axis.name for axis in AXES.values()] == list(MODULES)
     for axis in AXES.values():
         assert all((axis.title, axis.paper, axis.measure, axis.control, axis.no_task))
-        assert axis.better == ("lower" if axis.unit == "bits per byte" else "higher")
+        assert axis.better == ("lower" if axis.unit in ("bits per byte", "nats per token") else "higher")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 READ = (
     "data", "validation_data", "validation_fraction", "model_name_or_path", "max_length", "per_device_train_batch_size",
     "gradient_accumulation_steps", "max_steps", "num_train_epochs", "lora_r", "lora_alpha", "lora_target_modules",
+    "lora_init", "replay", "replay_data",
 )  # fmt: skip
 """Options of a run that decide its initial weights and its batches."""
+
+DECADES = 1.0
+"""How far the learning rates of a front reach from a method's own, to both sides."""
 
 CONTROLS = "controls"
 """The part of an ablation whose arms are given the base's training time, too."""
@@ -47,6 +52,29 @@ class Part:
 def changed(method: str, changes: dict[str, Any]) -> Arm:
     """An arm that is named by its changes: `option=value`, several joined by commas."""
     return Arm(", ".join(f"{name}={_shown(value)}" for name, value in changes.items()), method, changes)
+
+
+def read_rates(text: str, own: float, name: str) -> list[float]:
+    """Learning rates of a front, rising.
+
+    Args:
+        text: How many, log spaced and `DECADES` to both sides of the method's own, or which ones, comma-separated.
+        own: The rate that the method has where no front is asked for.
+        name: Of the option, for the error.
+
+    Raises:
+        ValueError: Fewer than two, two that are the same, or what is no rate.
+    """
+    try:
+        rates = sorted(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        rates = []
+    if len(rates) == 1 and rates[0] >= 2 and rates[0].is_integer():
+        last = int(rates[0]) - 1
+        rates = [float(f"{own * 10 ** (DECADES * (2 * place / last - 1)):.3g}") for place in range(last + 1)]
+    if len(rates) < 2 or len(set(rates)) < len(rates) or not 0 < rates[0] <= rates[-1] < math.inf:
+        raise ValueError(f"{name}={text!r} must be a count from 2 on, such as 5, or different rates such as 1e-5,1e-4")
+    return rates
 
 
 def _shown(value: Any) -> str:

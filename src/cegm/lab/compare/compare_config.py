@@ -13,8 +13,8 @@ import msgspec
 
 from cegm.lab import strict
 from cegm.lab.baselines import BASE, METHODS, REFERENCE, SUBJECT, require_method
-from cegm.lab.compare.arms import CONTROLS, Arm, Part
-from cegm.lab.declarations import Declared, declared, option, split
+from cegm.lab.compare.arms import CONTROLS, Arm, Part, read_rates
+from cegm.lab.declarations import Declared, convert, declared, option, split
 from cegm.lab.train.run_config import FRESH_MODELS, WORLD, RunConfig, from_mapping
 
 Config = TypeVar("Config", bound=Declared)
@@ -23,6 +23,12 @@ HELD_OUT = "held_out"
 """Source of an examination: the text that the runs held out for validation."""
 
 HELD_OUT_AXES = ("retention",)
+
+RATES = "rates"
+"""The option of a comparison that a method may have of its own."""
+
+FORGETTING = "forgetting"
+"""The axis that is measured beside the model before, whatever the source of the others."""
 
 OWNED_BY_COMPARE = (
     "method", "seed", "output_dir", "threads", "resume_from_checkpoint", "resume_without_optimizer", "dry_run", "progress", "sharding",
@@ -60,6 +66,16 @@ class CompareConfig(ManyRuns):
         "",
         "folder of public sets for their real forms (default: generated forms for the world, else recall of held-out text)",
     )
+    front: bool = option(
+        False, "compare what methods forget at equal new loss, over several learning rates of each (docs/retention.md)"
+    )
+    rates: str = option(
+        "5",
+        "with front, learning rates of each method: how many, log spaced around its own, or which ones, comma-separated; METHOD.rates for one",
+    )
+    general: str = option(
+        "", "text that should not be forgotten: files or folders, comma-separated (default: novels of axes_data)"
+    )
     tuned: str = option(
         "", "file of `cegm tune` with each method's settings (default: those that come with the package)"
     )
@@ -90,7 +106,21 @@ class CompareConfig(ManyRuns):
             self.settings = self._tuned_settings()
         for arm in self.arms:
             self.run(arm, self.seed_list[0])
-        _ = self.examination
+        if FORGETTING in self.examination["axes"] and begins_at_random(self.shared):
+            raise ValueError(
+                "runs from random weights have no model before to forget; give one with model_name_or_path"
+            )
+        if self.front:
+            self._check_front()
+
+    def _check_front(self) -> None:
+        """Time is not what fronts are about: nobody is given more of it."""
+        self.equal_seconds = False
+        if REFERENCE not in self.method_list:
+            raise ValueError(f"a front is read beside {REFERENCE}'s; add it to --methods")
+        counts = {method: len(self.rates_of(method)) for method in self.method_list}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"every method gets as many rates, not {counts}; give the same number to each")
 
     def _tuned_settings(self) -> Mapping[str, dict[str, Any]]:
         """Of every method, and on seeds that are not compared; a method may instead have a learning rate from the user.
@@ -140,32 +170,52 @@ class CompareConfig(ManyRuns):
 
     @property
     def examination(self) -> dict[str, Any]:
-        """What is measured after each run: `axes`, their `source` and `items` per level."""
-        if self.axes.strip() == "none":
+        """What is measured after each run: `axes`, their `source` and `items` per level; of forgetting, too, where `general` text lies."""
+        none = self.axes.strip() == "none"
+        if none and not self.front:
             return {"axes": []}
         on_world = self.shared.get("data", WORLD) == WORLD
         source = self.axes_data or (WORLD if on_world else HELD_OUT)
         wanted = HELD_OUT_AXES if source == HELD_OUT and self.axes.strip() == "all" else tuple(listed(self.axes))
-        if source == HELD_OUT and wanted != HELD_OUT_AXES:
+        wanted = tuple(dict.fromkeys([*(() if none else wanted), *([FORGETTING] if self.front else [])]))
+        if source == HELD_OUT and not set(wanted) <= {*HELD_OUT_AXES, FORGETTING}:
             raise ValueError(
-                f"axes={self.axes!r} cannot be measured on held-out text, only retention can; give --axes_data, or data world"
+                f"axes={self.axes!r} cannot be measured on held-out text, only retention and forgetting can; give --axes_data, or data world"
             )
         if source not in (WORLD, HELD_OUT) and not Path(source).is_dir():
             raise ValueError(f"axes_data {source} is no folder; give the one that holds the public sets (docs/axes.md)")
-        return {"axes": list(wanted), "source": source, "items": self.items}
+        general = {"general": self._general(source)} if FORGETTING in wanted else {}
+        return {"axes": list(wanted), "source": source, "items": self.items, **general}
+
+    def _general(self, source: str) -> dict[str, str]:
+        """Where general text lies, by a short name: what the user gave, or the novels that other axes take for home text."""
+        given, novels = listed(self.general), Path(source, "general_novels", "corpus")
+        if not given:
+            return {"novels": str(novels)} if novels.is_dir() else {}
+        names = [Path(place).stem for place in given]
+        return {place if names.count(name) > 1 else name: place for name, place in zip(names, given, strict=True)}
+
+    def rates_of(self, method: str) -> list[float]:
+        """Learning rates of a method's front, rising: around its own, or those that were given; ValueError for what is neither."""
+        own = self.own.get(method, {}).get(RATES)
+        text = str(convert(RATES, self.rates if own is None else own, declared(CompareConfig)[RATES]))
+        return read_rates(
+            text, self.run(method, self.seed_list[0]).learning_rate, RATES if own is None else f"{method}.{RATES}"
+        )
+
+    def at_rate(self, method: str, rate: float) -> dict[str, Any]:
+        """Changes of a run that give it this rate; the default rate outside matrices keeps its ratio to that of matrices."""
+        assert self.settings is not None
+        run = self.run(method, self.seed_list[0])
+        given = {**self.settings.get(method, {}), **self.shared, **self.own.get(method, {})}
+        if run.aux_lr is None or "aux_lr" in given:
+            return {"learning_rate": rate}
+        return {"learning_rate": rate, "aux_lr": float(f"{run.aux_lr * rate / run.learning_rate:.3g}")}
 
     @property
     def seed_list(self) -> list[int]:
         """Test seeds; a single number without a comma counts them from 0."""
-        try:
-            numbers = [int(part) for part in self.seeds.split(",") if part.strip()]
-        except ValueError:
-            raise ValueError(f"seeds={self.seeds!r} must be a count such as 3, or a list such as 0,1,2") from None
-        if len(numbers) == 1 and "," not in self.seeds:
-            numbers = list(range(numbers[0]))
-        if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
-            raise ValueError(f"seeds={self.seeds!r} must name at least one seed, none negative, none twice")
-        return numbers
+        return seeds_of(self.seeds)
 
     def run(self, name: str, seed: int, **changes: Any) -> RunConfig:
         """The configuration of one run of an arm.
@@ -174,7 +224,8 @@ class CompareConfig(ManyRuns):
         """
         assert self.settings is not None
         arm = self.arms.get(name, Arm(name, name))
-        method, own = arm.method, self.own.get(arm.method, {})
+        method = arm.method
+        own = {option: value for option, value in self.own.get(method, {}).items() if option != RATES}
         values = {**self.settings.get(method, {}), **self.shared, **own, **arm.changes, **changes}
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
 
@@ -182,6 +233,19 @@ class CompareConfig(ManyRuns):
 def begins_at_random(shared: Mapping[str, Any]) -> bool:
     """Whether runs that share these options start from a fresh model."""
     return shared.get("model_name_or_path", RunConfig.model_name_or_path) in FRESH_MODELS
+
+
+def seeds_of(text: str) -> list[int]:
+    """Seeds from a count, or from a list with commas; ValueError for none, a negative one, or one twice."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"seeds={text!r} must be a count such as 3, or a list such as 0,1,2") from None
+    if len(numbers) == 1 and "," not in text:
+        numbers = list(range(numbers[0]))
+    if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+        raise ValueError(f"seeds={text!r} must name at least one seed, none negative, none twice")
+    return numbers
 
 
 def listed(text: str) -> list[str]:

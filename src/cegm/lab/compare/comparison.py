@@ -9,17 +9,29 @@ from typing import Any
 import pandas as pd
 
 from cegm.durable import sole_writer, write_whole
-from cegm.lab.compare.compare_config import CompareConfig, begins_at_random
+from cegm.lab.compare.compare_config import FORGETTING, CompareConfig, begins_at_random
 from cegm.lab.compare.drill import measure_drill
 from cegm.lab.compare.execute import execute, launching
-from cegm.lab.compare.inputs import require_same
+from cegm.lab.compare.front_verdict import write_front
+from cegm.lab.compare.inputs import inputs, require_same
 from cegm.lab.compare.launch import Launcher
 from cegm.lab.compare.overhead import measure_overhead, step_ratios
-from cegm.lab.compare.plan import PlannedRun, kept_equal_seconds, plan_equal_seconds, plan_main, read_plan, write_plan
+from cegm.lab.compare.plan import (
+    BEFORE,
+    EXAMINATION_SEED,
+    PlannedRun,
+    kept_equal_seconds,
+    plan_equal_seconds,
+    plan_front,
+    plan_main,
+    read_plan,
+    write_plan,
+)
 from cegm.lab.compare.progress import Bars
 from cegm.lab.compare.verdict import write_verdict
 from cegm.lab.report.runs import MEASURED, measured
 from cegm.lab.strict import json_lines, parquet_table
+from cegm.lab.train.run_config import RunConfig
 
 
 def compare(config: CompareConfig) -> Path:
@@ -37,6 +49,8 @@ def compare(config: CompareConfig) -> Path:
         with launching(config.launcher, config.processes) as launcher:
             _compare(config, folder, main, launcher)
         write_verdict(folder, config.equal_seconds, config.parts)
+        if config.front:
+            write_front(folder)
         if config.overhead:
             measure_overhead(config, folder)
         if config.drill:
@@ -54,11 +68,13 @@ def _tell_what_is_not_shown(folder: Path) -> None:
 
 
 def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launcher: Launcher) -> None:
+    if FORGETTING in config.examination["axes"]:
+        _look_before(folder, main[0])
     kept = kept_equal_seconds(config, read_plan(folder), main)
-    write_plan(folder, main + (kept or []))
-    with Bars(main) as bars:
-        results = execute(folder, main, launcher, bars.watch)
-        runs = main
+    runs = [*main, *plan_front(config)]
+    write_plan(folder, runs + (kept or []))
+    with Bars(runs) as bars:
+        results = execute(folder, runs, launcher, bars.watch)
         for run in main:
             require_same(run.inputs, run.config, run.evaluation)
         if config.equal_seconds:
@@ -70,6 +86,16 @@ def _compare(config: CompareConfig, folder: Path, main: list[PlannedRun], launch
             bars.expect(equal)
             results |= execute(folder, equal, launcher, bars.watch)
     write_results(folder, runs, results)
+
+
+def _look_before(folder: Path, run: PlannedRun) -> None:
+    """Lets the model before write and answer once, for all runs; ValueError where general text cannot be read."""
+    from cegm.lab.tasks.forgetting import write_before
+
+    asked = {**run.evaluation, "axes": [FORGETTING]}
+    hashes = {name: each for name, each in inputs(run.config, asked).items() if name not in ("data", "validation_data")}
+    config, drawn = RunConfig(**run.config), (asked["items"], EXAMINATION_SEED)
+    write_before(folder / BEFORE, config, asked["general"], asked["source"], *drawn, hashes)
 
 
 def require_possible(config: CompareConfig) -> None:

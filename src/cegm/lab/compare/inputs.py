@@ -26,12 +26,14 @@ def inputs(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Inputs:
     """What a run reads for training and for what is measured after it, as it lies there now."""
     held_out = config["validation_data"]
     source = evaluation.get("source", WORLD)
-    hashes = {
+    hashes: Inputs = {
         "data": text_hash(config["data"]),
         "validation_data": None if held_out is None else text_hash(held_out),
         "model_name_or_path": model_hash(config["model_name_or_path"]),
         "axes_data": None if source in (WORLD, HELD_OUT) else _sets(source, evaluation["axes"]),
     }
+    if "general" in evaluation:
+        hashes["general"] = {name: text_hash(place) for name, place in evaluation["general"].items()}
     return {"meaning": MEANING, **{name: digest for name, digest in hashes.items() if digest is not None}}
 
 
@@ -48,7 +50,8 @@ def require_same(planned: Mapping[str, Any], config: Mapping[str, Any], evaluati
     now = inputs(config, evaluation)
     for name in {**planned, **now}:
         if planned.get(name) != now.get(name):
-            value = {"axes_data": evaluation.get("source"), "meaning": f"{planned.get(name)}, now {now.get(name)}"}
+            examined = {"axes_data": evaluation.get("source"), "general": evaluation.get("general")}
+            value = {**config, **examined, "meaning": f"{planned.get(name)}, now {now.get(name)}"}
             raise ChangedError(
-                f"{name} {value.get(name, config.get(name))} was changed or removed after this run had been planned; give the same command again"
+                f"{name} {value.get(name)} was changed or removed after this run had been planned; give the same command again"
             )

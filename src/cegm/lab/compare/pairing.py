@@ -19,7 +19,7 @@ def finished(runs: pd.DataFrame) -> pd.DataFrame:
 def paired_seeds(runs: pd.DataFrame, pair: Pair) -> list[int]:
     """Seeds on which both methods finished with the same initial weights and, at equal steps, the same batches."""
     first, second = _by_seed(runs, pair)
-    return sorted(seed for seed in first.keys() & second.keys() if _refusal(first[seed], second[seed]) is None)
+    return sorted(seed for seed in first.keys() & second.keys() if refusal(first[seed], second[seed]) is None)
 
 
 def refused(results: pd.DataFrame, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def refused(results: pd.DataFrame, pairs: Sequence[Pair]) -> list[dict[str, Any]
         for pair in pairs:
             first, second = _by_seed(runs, pair)
             for seed in sorted(first.keys() & second.keys()):
-                reason = _refusal(first[seed], second[seed])
+                reason = refusal(first[seed], second[seed])
                 if reason is not None:
                     lines.append({"pair": list(pair), "seed": seed, "role": str(role), "reason": reason})
     return lines
@@ -58,13 +58,13 @@ def _by_seed(runs: pd.DataFrame, pair: Pair) -> tuple[dict[int, Run], dict[int, 
     return first, second
 
 
-def _refusal(first: Run, second: Run) -> str | None:
+def refusal(first: Run, second: Run) -> str | None:
     """Why two finished runs of one seed must not be compared, or None."""
     if first.get("reads_otherwise") or second.get("reads_otherwise"):
         return None
     if first["initial_hash"] != second["initial_hash"]:
         return "different initial weights (initial_hash differs)"
-    equal_steps = first["role"] == second["role"] == "main"
+    equal_steps = "equal_seconds" not in (first["role"], second["role"])
     if equal_steps and first["batch_hash"] != second["batch_hash"]:
         return "different batches (batch_hash differs)"
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
@@ -18,12 +18,12 @@ import msgspec
 from msgspec import Struct, structs
 
 from cegm.durable import write_whole
-from cegm.lab.compare.compare_config import CompareConfig
+from cegm.lab.compare.compare_config import FORGETTING, CompareConfig
 from cegm.lab.compare.inputs import Inputs, inputs
 from cegm.lab.strict import json_lines
 from cegm.lab.train.run_config import RunConfig
 
-Role = Literal["main", "equal_seconds"]
+Role = Literal["main", "equal_seconds", "front"]
 
 NOT_PART_OF_THE_RESULT = (
     "output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint", "resume_without_optimizer", "save_total_limit",
@@ -33,10 +33,17 @@ LATER = {
     "on_nonfinite": ("stop", ("on_nonfinite",)),
     "sharding": ("ddp", ("sharding",)),
     "retain": (None, ("retain",)),
+    "replay": (0.0, ("replay", "replay_data")),
+    "lora_init": ("random", ("lora_init",)),
 }
 """Options newer than the first finished runs, which keep their names: what is left out of the hash while one has its default."""
-CONCLUSIONS = ("results.parquet", "items.parquet", "verdict.json", "report.html")
+CONCLUSIONS = ("results.parquet", "items.parquet", "verdict.json", "front.json", "report.html")
 """Files of a comparison that follow from its runs, and are written anew when all of them have ended."""
+
+BEFORE = "before.json"
+"""File of a comparison with what the model before wrote and scored, which runs are held against."""
+
+EXAMINATION_SEED = 0
 
 SAME_SECONDS = 0.05
 """Methods whose step times differ by less than this share one run for both questions: 5 % is what timing on a busy machine resolves."""
@@ -48,7 +55,8 @@ class PlannedRun(Struct, frozen=True):
     Attributes:
         method: Optimizer.
         seed: Decides initial weights and batches, whatever the method.
-        role: `main` (equal steps), or `equal_seconds` (as many steps as fit into the training time of the subject).
+        role: `main` (equal steps), `equal_seconds` (as many steps as fit into the training time of the subject), or `front` (equal
+            steps at a rate other than that of `main`).
         config: Fields of its `RunConfig`.
         evaluation: What is measured after it.
         inputs: What it reads, by hashes; nothing in plans of before they were kept.
@@ -80,9 +88,8 @@ class PlannedRun(Struct, frozen=True):
             kept = self.config.get("retain") is not None
             relevant["optimizer_options"] = {n: v for n, v in options.items() if kept or not n.startswith("retain_")}
         relevant |= self.inputs  # hashes in place of paths
-        evaluation = {
-            name: v for name, v in self.evaluation.items() if name != "source" or "axes_data" not in self.inputs
-        }
+        hashed = {"source": "axes_data", "general": "general"}
+        evaluation = {name: v for name, v in self.evaluation.items() if hashed.get(name) not in self.inputs}
         text = json.dumps([self.method, self.seed, self.role, relevant, evaluation], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -106,8 +113,30 @@ def _resolved(preset: str = "recommended", **given: Any) -> dict[str, Any]:
 
 
 def plan_main(config: CompareConfig) -> list[PlannedRun]:
-    """All arms on all seeds with equal steps."""
-    return plan_arms(config, config.examination)
+    """All arms on all seeds with equal steps; of fronts, each at its middle rate."""
+    if not config.front:
+        return plan_arms(config, config.examination)
+    return _at_rates(config, config.examination, "main", lambda rates: [rates[len(rates) // 2]])
+
+
+def plan_front(config: CompareConfig) -> list[PlannedRun]:
+    """The other rates of every arm on all seeds, of which only forgetting is measured."""
+    if not config.front:
+        return []
+    evaluation = {**config.examination, "axes": [FORGETTING]}
+    return _at_rates(config, evaluation, "front", lambda rates: [r for r in rates if r != rates[len(rates) // 2]])
+
+
+def _at_rates(
+    config: CompareConfig, evaluation: dict[str, Any], role: Role, chosen: Callable[[list[float]], list[float]]
+) -> list[PlannedRun]:
+    return [
+        run
+        for seed in config.seed_list
+        for method in config.method_list
+        for rate in chosen(config.rates_of(method))
+        for run in plan_arms(config, evaluation, role, [method], [seed], config.at_rate(method, rate))
+    ]
 
 
 def plan_arms(

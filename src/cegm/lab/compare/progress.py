@@ -107,7 +107,7 @@ class Bars:
 
     def _add(self, runs: list[PlannedRun]) -> None:
         self._steps |= {run.id: run.config["max_steps"] or DEFAULT_STEPS for run in runs}
-        self._titles |= {run.id: f"{run.arm} seed {run.seed}" for run in runs}
+        self._titles |= {run.id: _title(run) for run in runs}
 
     def watch(self, running: list[tuple[PlannedRun, int]], results: Mapping[str, Mapping[str, Any]]) -> None:
         """Shows how far all runs are, which ones are in flight, and where those ended that were not there at the first look."""
@@ -127,6 +127,11 @@ class Bars:
     def _say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._said = time.monotonic()
+
+
+def _title(run: PlannedRun) -> str:
+    rate = f" at {run.config['learning_rate']:g}" if run.role == "front" else ""
+    return f"{run.arm}{rate} seed {run.seed}"
 
 
 def _ending(title: str, result: Mapping[str, Any]) -> str:

@@ -110,12 +110,12 @@ def judge(
         own = primary[primary["axis"] == measure.name] if len(primary) else primary
         entries = [_pair(measure, pair, runs, own) for pair in pairs]
         measures.append({**about(measure), "methods": _summaries(measure, runs, own), "pairs": entries})
-    _adjust(measures)
+    adjust(measures)
     planned = int(results["seed"].nunique())
     fallen = [method for method in methods if method not in set(finished(main)["method"])]
     for measure, judged in zip(declared, measures, strict=True):
         for entry in judged["pairs"]:
-            entry["word"] = _word(measure, entry, strict=planned >= CLAIM_SEEDS)
+            entry["word"] = word(measure, entry, strict=planned >= CLAIM_SEEDS)
     return {
         "methods": methods,
         "seeds": sorted(int(seed) for seed in results["seed"].unique()),
@@ -229,7 +229,7 @@ def _summaries(measure: Measure, runs: pd.DataFrame, items: pd.DataFrame) -> dic
     return summaries
 
 
-def _adjust(measures: list[dict[str, Any]]) -> None:
+def adjust(measures: list[dict[str, Any]]) -> None:
     """Adds `p_holm` to every pair, within the families that the top of this file names."""
     primary = [entry for measure in measures if measure["family"] == "primary" for entry in measure["pairs"]]
     families = [primary, *(measure["pairs"] for measure in measures if measure["family"] == "exploratory")]
@@ -238,7 +238,7 @@ def _adjust(measures: list[dict[str, Any]]) -> None:
             entry["p_holm"] = adjusted
 
 
-def _word(measure: Measure, entry: dict[str, Any], strict: bool) -> str:
+def word(measure: Measure, entry: dict[str, Any], strict: bool) -> str:
     """The word for the first method of the pair: better, worse or no evidence.
 
     `strict` asks for an adjusted p beside an interval. It follows the planned seeds, not those that are left:

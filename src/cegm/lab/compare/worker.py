@@ -20,20 +20,20 @@ from cegm.durable import write_whole
 from cegm.lab import streams
 from cegm.lab.compare.compare_config import HELD_OUT
 from cegm.lab.compare.inputs import CHANGED, ChangedError, require_same
-from cegm.lab.compare.plan import PlannedRun
+from cegm.lab.compare.plan import BEFORE, EXAMINATION_SEED, PlannedRun
 from cegm.lab.records import Final, facts
 from cegm.lab.train.checkpoints import numbered
 from cegm.lab.train.data import load_corpus
+from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.resume import LATEST
 from cegm.lab.train.run_config import RunConfig
 
 if TYPE_CHECKING:
+    from cegm.lab.tasks.axis import Axis
     from cegm.lab.tasks.evaluation import Outcome
     from cegm.lab.tasks.examinee import Examinee
     from cegm.lab.tasks.items import Record
     from cegm.lab.train.run import RunSummary
-
-EXAMINATION_SEED = 0
 
 LEFT_BY_TRAINING = (
     "config.yaml", "metrics.jsonl", "audit.jsonl", "model", "checkpoints", "items.jsonl", "tensorboard",
@@ -94,11 +94,20 @@ def examine(folder: Path, planned: PlannedRun) -> list[Outcome]:
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     examinee = Examinee(model, AutoTokenizer.from_pretrained(folder / "model"))
     source, items = planned.evaluation["source"], planned.evaluation["items"]
-    axes = chosen(",".join(planned.evaluation["axes"]))
-    if source == HELD_OUT:
-        texts = load_corpus(RunConfig(**{**planned.config, "output_dir": str(folder)})).validation
-        axes = [replace(axis, measured=partial(_retained, texts)) for axis in axes]
+    axes = [_prepared(axis, folder, planned) for axis in chosen(",".join(planned.evaluation["axes"]))]
     return [measure(examinee, axis, source, items, EXAMINATION_SEED) for axis in axes]
+
+
+def _prepared(axis: Axis, folder: Path, planned: PlannedRun) -> Axis:
+    """The axis with what only a comparison knows: the model before, and held-out text in place of public sets."""
+    from cegm.lab.tasks.forgetting import ForgettingAxis
+
+    if isinstance(axis, ForgettingAxis):
+        return replace(axis, before=folder.parents[1] / BEFORE, card=RunFolder(folder).card)
+    if planned.evaluation["source"] != HELD_OUT:
+        return axis
+    texts = load_corpus(RunConfig(**{**planned.config, "output_dir": str(folder)})).validation
+    return replace(axis, measured=partial(_retained, texts))
 
 
 def _retained(texts: list[Any], examinee: Examinee, _: object, items: int, seed: int) -> list[Record]:

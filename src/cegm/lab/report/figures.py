@@ -13,6 +13,7 @@ from cegm.lab.report import (
     dots,
     drill_chart,
     forest,
+    front_chart,
     layer_maps,
     levels,
     overhead_chart,
@@ -82,10 +83,11 @@ def by_section(folder: Folder) -> dict[str, list[Figure]]:
         }
     seconds = dots.every_seed(folder, "equal_seconds", "bits per byte; lower is better")
     final = dots.every_seed(folder, LOSS, "bits per byte; lower is better")
+    whole = figure("validation_loss", curves.learning_curves(folder), several=folder.is_comparison)
     return {
-        "first": _forest(folder)
-        + figure("validation_loss", curves.learning_curves(folder), several=folder.is_comparison),
-        "learning": figure("second_half", curves.learning_curves(folder, ending=True))
+        "first": _fronts(folder.front) if folder.front else _forest(folder) + whole,
+        "learning": (whole if folder.front else [])
+        + figure("second_half", curves.learning_curves(folder, ending=True))
         + ([] if folder.is_comparison else figure("training_loss", curves.training_loss(folder))),
         "final": figure("every_seed", final, 200) + _differences(folder, LOSS),
         "seconds": figure("equal_seconds", seconds, 200) + _differences(folder, "equal_seconds"),
@@ -116,6 +118,17 @@ def of_claim(claim: Claim, folder: Folder, verdict: Judged) -> list[Figure]:
     elif axis in AXES:
         found = _by_level(axis, verdict)
     return [replace(found[0], wide=True)] if len(found) == 1 else found
+
+
+def _fronts(front: Record) -> list[Figure]:
+    """A chart per measure, the one on the model's own text first."""
+    return [
+        drawn
+        for measure in front["measures"]
+        for drawn in figure(
+            "front", front_chart.chart(front, measure), 300, title=measure["title"], own=measure["family"] == "primary"
+        )
+    ]
 
 
 def _forest(folder: Folder) -> list[Figure]:

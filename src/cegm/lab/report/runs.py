@@ -18,6 +18,8 @@ VERDICT = "verdict.json"
 VERDICT_KEYS = frozenset({"methods", "runs", "failed", "refused", "target_loss", "screening", "statement", "measures"})
 OVERHEAD = "overhead.json"
 DRILL = "drill.json"
+FRONT = "front.json"
+FRONT_KEYS = frozenset({"reference", "methods", "shares", "rates", "endings", "before", "measures"})
 MEASURED = {
     OVERHEAD: frozenset({"how", "hardware", "reference", "methods", "points"}),
     DRILL: frozenset({"how", "hardware", "methods", "spikes", "after", "healed", "points"}),
@@ -65,6 +67,7 @@ class Folder:
         verdict: Content of `verdict.json`; None if it has not been judged.
         overhead: Content of `overhead.json`, whose schema stands at `cegm.lab.compare.overhead`; None if it was not measured.
         drill: Content of `drill.json`, whose schema stands at `cegm.lab.compare.drill`; None likewise.
+        front: Content of `front.json`, whose schema stands at `cegm.lab.compare.front_verdict`; None likewise.
     """
 
     path: Path
@@ -73,6 +76,7 @@ class Folder:
     verdict: Record | None
     overhead: Record | None = None
     drill: Record | None = None
+    front: Record | None = None
 
     def finished(self, role: str = "main") -> list[Run]:
         """Runs with a result."""
@@ -97,8 +101,12 @@ def read(path: Path) -> Folder:
     """
     if (path / "plan.jsonl").exists() or (path / "runs").is_dir():
         again = "compare again to write it anew"
-        judged = _whole(path / VERDICT, VERDICT_KEYS, again) if (path / VERDICT).exists() else None
-        return Folder(path, True, _planned_runs(path), judged, *measured(path))
+        judged, front = (
+            _whole(path / name, keys, again) if (path / name).exists() else None
+            for name, keys in ((VERDICT, VERDICT_KEYS), (FRONT, FRONT_KEYS))
+        )
+        overhead, drill = measured(path)
+        return Folder(path, True, _planned_runs(path), judged, overhead, drill, front)
     if (path / "metrics.jsonl").exists():
         return Folder(path, False, [_single_run(path)], None)
     raise ValueError(f"{path} is neither a comparison nor a run folder: it has no plan.jsonl, runs/ or metrics.jsonl")
@@ -113,7 +121,8 @@ def measured(path: Path) -> list[Record | None]:
     plan = _lines(path / "plan.jsonl", Planned)
     inputs = plan[0].get("inputs") if plan else None
     if isinstance(inputs, dict):
-        inputs = {name: value for name, value in inputs.items() if name != "axes_data"}  # read after training
+        after = ("axes_data", "general")  # read after training
+        inputs = {name: value for name, value in inputs.items() if name not in after}
     return [_measured(path / name, keys, inputs) for name, keys in MEASURED.items()]
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cegm.lab.baselines import METHODS, SUBJECT, ordered
-from cegm.lab.report import changes, style, words
+from cegm.lab.report import changes, front_chart, style, words
 from cegm.lab.report.claims import claims
-from cegm.lab.report.judged import LOSS, Judged, judged, reason
+from cegm.lab.report.judged import LOSS, Judged, judged, reason, warned
 from cegm.lab.report.runs import Folder, Record
 from cegm.lab.report.words import told
 
@@ -23,7 +23,7 @@ REACH = ("retention", "noise", "domains")
 CONTROLS = [name for name in reversed(METHODS) if METHODS[name].without_context]
 """Methods that show what CEGM is without contexts, the closest first."""
 
-Kind = Literal["loss", "part", "better", "worse", "open", "cost", "warning"]
+Kind = Literal["front", "loss", "part", "better", "worse", "open", "cost", "warning"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def headline(folder: Folder) -> str:
         return told("sentences", "unjudged")
     if verdict.parts:
         return changes.headline(verdict)
+    if folder.front:
+        return front_chart.headline(folder.front)
     others = {word: words.names(own) for word, own in verdict.by_word(LOSS).items()}
     seeds = _screening_seeds(verdict, verdict.entries([LOSS]))
     return words.begun(told("sentences", "headline", verdict=verdict, seeds=seeds, others=others))
@@ -56,8 +58,11 @@ def sentences(folder: Folder) -> list[Sentence]:
     if verdict.parts:
         found = [Sentence("part", text) for text in changes.answers(verdict)]
         return [*found, _sentence("warning", "not_tuned"), _sentence("warning", "chosen"), *_warnings(verdict.verdict)]
+    if folder.front:
+        fronts = [Sentence("front", text) for text in front_chart.sentences(folder.front)]
+        return fronts + _costs(folder, verdict) + _unmeasured(folder) + _notes(folder) + _warnings(verdict.verdict)[1:]
     found = _losses(verdict) + _axes(verdict) + _reach(verdict) + _missing(folder, verdict)
-    return found + _costs(folder, verdict) + _unmeasured(folder) + _warnings(verdict.verdict)
+    return found + _costs(folder, verdict) + _unmeasured(folder) + _notes(folder) + _warnings(verdict.verdict)
 
 
 def _sentence(kind: Kind, name: str, **values: Any) -> Sentence:
@@ -210,6 +215,12 @@ def _unmeasured(folder: Folder) -> list[Sentence]:
         for point in (found or {}).get("points", ())
         if "error" in point
     ]
+
+
+def _notes(folder: Folder) -> list[Sentence]:
+    """What was left out of forgetting, and what cards have seen."""
+    notes = warned(folder.runs, "forgetting")
+    return [_sentence("warning", "forgetting_notes", notes=notes)] if notes else []
 
 
 def _warnings(verdict: Record) -> list[Sentence]:

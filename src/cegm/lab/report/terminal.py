@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cegm import columns
-from cegm.lab.report import changes, drill_chart, sentences, tables, words
+from cegm.lab.report import changes, drill_chart, front_chart, sentences, tables, words
 from cegm.lab.report.judged import Judged, judged
 from cegm.lab.report.runs import read
 from cegm.lab.report.words import TEMPLATES
@@ -31,10 +31,20 @@ def table(folder: Path) -> str:
     """
     content = read(Path(folder))
     verdict = judged(content)
-    axes = verdict.axes if verdict and verdict.subject != verdict.baseline else []
+    front = content.front
+    axes = verdict.axes if verdict and verdict.subject != verdict.baseline and not front else []
     text = TEMPLATES.get_template("terminal.txt.j2").render(
         folder=content,
         methods=tables.method_rows(content),
+        front=front,
+        front_heads=[", ".join(filter(None, heading)) for heading in front_chart.headings(front)] if front else [],
+        front_rates=front_chart.rate_rows(front) if front else [],
+        front_shares=[f"{share:.0%}" for share in front["shares"]] if front else [],
+        front_rows=[
+            [row["title"], row["method"], *(size for size, _ in row["cells"])] for row in front_chart.rows(front)
+        ]
+        if front
+        else [],
         changes=changes.rows(verdict, content.overhead) if verdict and verdict.parts else [],
         columns=words.names(verdict.columns) if verdict else [],
         intervals=any(entry["interval"] for entry in verdict.entries(axes, [verdict.baseline])) if verdict else False,

@@ -23,6 +23,8 @@ MODULES = (
     "search",
     "faq",
     "summaries",
+    "company",
+    "forgetting",
 )
 """Each of these modules states one axis of its name as `AXIS`; a new axis is a file and a line here."""
 

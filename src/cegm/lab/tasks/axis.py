@@ -31,7 +31,7 @@ class Axis:
         paper: Where the paper reports it, such as `Table I`; `pilot` where it does not: such axes are measured when they are
             named, those without options on real text only.
         measure: Primary measure, in words with its unit.
-        unit: `accuracy`, `similarity`, `bits per byte` or `wrong steps`.
+        unit: `accuracy`, `similarity`, `bits per byte`, `nats per token` or `wrong steps`.
         better: Which direction is good.
         level: What a level is, in words; empty where there is one only.
         control: A trivial answerer, and what it gets.
