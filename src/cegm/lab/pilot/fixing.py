@@ -110,6 +110,7 @@ def fix(config: PilotConfig) -> list[str]:
         write_whole(path, "".join(row.line(task) for row in some))
     write_whole(folder.lessons, "".join(json.dumps(lesson(task, row)) + "\n" for row in learned))
     write_whole(folder.root / "pilot.yaml", yaml_text(_flat(config)))
+    lines = [*rows.told(), *_told(config, folder, len(asked), len(learned))]
     AuditLog(folder.audit).record(
         "fix",
         criteria=config.criteria,
@@ -117,7 +118,7 @@ def fix(config: PilotConfig) -> list[str]:
         items=hashes(asked, task),
         files={path.name: sha256(path) for path in _files(folder)},
     )
-    return [*rows.told(), *_told(config, folder, len(asked), len(learned))]
+    return lines
 
 
 def _flat(config: PilotConfig) -> dict[str, Any]:
