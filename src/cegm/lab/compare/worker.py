@@ -42,7 +42,7 @@ ORPHANED = 3
 EXAMINATION_SEED = 0
 
 LEFT_BY_TRAINING = (
-    "config.yaml", "metrics.jsonl", "audit.jsonl", "model", "checkpoints", "items.jsonl", "tensorboard",
+    "config.yaml", "metrics.jsonl", "audit.jsonl", "explanation.json", "model", "checkpoints", "items.jsonl", "tensorboard",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import cast
@@ -19,6 +20,7 @@ from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
 from cegm.lab.train.cards import card_of
 from cegm.lab.train.contents import model_hash
+from cegm.lab.train.driving import driving_rows
 from cegm.lab.train.folder import RunFolder, write_card, write_config
 from cegm.lab.train.health import NonFiniteError
 from cegm.lab.train.model import weights_hash
@@ -184,7 +186,8 @@ class _Run:
         write_config(
             self.folder, self.config, self._hashes, self._model_facts(), self._token_facts(), self.parts.left_out
         )
-        facts = {**self._hashes, "config": sha256(self.folder.config)}
+        said = {name: getattr(self.config, name) for name in ("operator", "data_source", "data_licence")}
+        facts = {**self._hashes, **said, "config": sha256(self.folder.config)}
         if self._card is not None and self._card_content is not None:
             facts["card"] = self._card.hash
             write_whole(self.folder.card, self._card_content)
@@ -233,6 +236,14 @@ class _Run:
         train = len(self.parts.rows) * self.config.max_length
         return {"train": train, "validation": held_out.predicted, "validation_bytes": held_out.bytes}
 
+    def _explanation(self) -> str:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        parts = self.parts
+        rows = driving_rows(model, self.trainer.optimizer, parts.rows, parts.tokenizer, self.config.explain_rows)
+        return json.dumps(
+            {"step": self.trainer.state.global_step, "rows": len(parts.rows), "explained": rows}, indent=1
+        )
+
     def _summary(self) -> RunSummary:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         return RunSummary(
@@ -268,6 +279,8 @@ class _Run:
         self.metrics.write(Final(**final))
         self.metrics.size()
         files = [self.folder.metrics, *sorted(path for path in self.folder.model.rglob("*") if path.is_file())]
+        if self.config.explain_rows:
+            files.append(write_whole(self.folder.explanation, self._explanation()))
         self.audit.record(
             "finish",
             step=summary.steps,

@@ -125,6 +125,12 @@ class RunConfig(Declared):
     )
     threads: int = option(0, "torch threads; 0 leaves torch's choice", low=0)
     progress: bool = option(True, "show a progress bar when the terminal can")
+    operator: str | None = option(None, "who answers for the run; kept in its records (docs/audit.md)")
+    data_source: str | None = option(None, "where the text comes from; kept in the records")
+    data_licence: str | None = option(None, "under which licence the text may be used; kept in the records")
+    explain_rows: int = option(
+        0, "training rows, evenly picked, of which explanation.json says how they pull the weights at the end", low=0
+    )
     dry_run: bool = option(False, "print configuration, groups, tokens, time and memory; train nothing, write nothing")
     optimizer_options: dict[str, Any] = field(default_factory=dict)
 
@@ -193,6 +199,11 @@ class RunConfig(Declared):
                 f"{self.model_name_or_path!r} has random weights" if self.is_fresh else f"{self.method} has no contexts"
             )
             raise ValueError(f"retain={self.retain} wants method cegm on a trained model, and {why}; leave retain out")
+        if self.explain_rows and (self.method != SUBJECT or self.sharding == "fsdp"):
+            why = "shards hold no whole gradient" if self.method == SUBJECT else f"{self.method} entangles no gradient"
+            raise ValueError(
+                f"explain_rows={self.explain_rows} wants method cegm with sharding=ddp, and {why}; leave explain_rows out"
+            )
         if self.data == WORLD and self.steps is None:
             raise ValueError("data 'world' has no end, so num_train_epochs means nothing; give max_steps")
         for name in self.optimizer_options:
