@@ -1,4 +1,4 @@
-"""The command line: `cegm train | compare | evaluate | ablate | tune | card | plan | report | verify`.
+"""The command line: `cegm train | compare | evaluate | ablate | tune | card | plan | audit | report | verify | keys`.
 
 Parses, calls, and turns every user error into one line and exit code 2.
 """
@@ -27,8 +27,10 @@ COMMANDS = {
     "tune": "search learning rate, weight decay and momentum with equal trials for every method",
     "card": "note what a model knows, so that fine-tuning forgets less of it",
     "plan": "say what a run would take on a machine: memory, time, communication, money",
+    "audit": "make a release that can be audited, verify or approve one",
     "report": "draw the page of a comparison, an ablation or a run again from its folder",
     "verify": "say whether a run folder, or every run of a comparison, is what was written",
+    "keys": "make a pair of keys to sign releases with",
 }
 """Each with what it is for, in the order of the help."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
+    from cegm.lab.release.audit_config import AuditConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
     from cegm.lab.train.run_config import RunConfig
@@ -121,6 +122,54 @@ def verify(folder: Path) -> int:
     return SOME_DAMAGED if damaged else 0
 
 
+def audit(config: AuditConfig) -> int:
+    """Makes, approves or verifies a release."""
+    if config.verify:
+        return _verify_release(config)
+    if config.approve:
+        from cegm.lab.release.signing import approve
+
+        approval = approve(Path(config.approve), config.key, config.trainer_key, config.approver)
+        print(
+            f"{config.approve}: approved by key {approval.approver_key[:16]} with the ends of {len(approval.chains)} chains"
+        )
+        return 0
+    from cegm.lab.release.dossier import release
+
+    signed = f"signed with {config.key}" if config.key else "not signed, for want of --key"
+    print(f"release: {release(config)}, {signed}")
+    return 0
+
+
+def _verify_release(config: AuditConfig) -> int:
+    from cegm.lab.release import keys
+    from cegm.lab.release.examination import examine
+    from cegm.lab.train import verification
+
+    folder = Path(config.verify)
+    approver = keys.public_key(config.approver_key) if config.approver_key else None
+    findings = examine(folder, keys.public_key(config.trainer_key), approver)
+    wrong = sum(finding.state != "whole" for finding in findings)
+    print(verification.table(findings))
+    print(f"\n{folder}: {f'{wrong} findings against it' if wrong else 'all of it holds'}")
+    if config.since and not wrong:
+        from cegm.lab.release import since
+
+        changes = since.changes(since.release(Path(config.since)), since.release(folder))
+        print("\n".join(f"since {config.since}: {change}" for change in changes))
+    return SOME_DAMAGED if wrong else 0
+
+
+def new_keys(name: str) -> int:
+    """Makes a pair of keys, and says what to do with each."""
+    from cegm.lab.release import keys
+
+    private, public = keys.new(name)
+    print(f"{private}: keep it to yourself. {public}: give it to whoever verifies, by a way of its own")
+    print(f"fingerprint: {keys.fingerprint(keys.public_key(str(public)))}")
+    return 0
+
+
 CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "train": ("cegm.lab.train.run_config:RunConfig", train),
     "compare": ("cegm.lab.compare.compare_config:CompareConfig", compare),
@@ -129,6 +178,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
     "card": ("cegm.lab.train.card_options:CardConfig", card),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
+    "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
@@ -146,6 +196,11 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("folder", help=meaning)
         parser.set_defaults(run=lambda known: draw(Path(known.folder)))
         return
+    if command == "keys":
+        parser.add_argument("action", choices=["new"], help="makes a pair: NAME.key and NAME.pub")
+        parser.add_argument("name", metavar="NAME", help="path of both without their suffixes")
+        parser.set_defaults(run=lambda known: new_keys(known.name))
+        return
     from cegm.lab.baselines import METHODS
     from cegm.lab.declarations import declared
     from cegm.lab.train.run_config import OPTIMIZER_OPTIONS, RunConfig
@@ -155,6 +210,9 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     own = dict(declared(kind))
     if command in ("evaluate", "card"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    elif command == "audit":
+        meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"
+        parser.add_argument("runs", metavar="RUN", nargs="*", help=meaning)
     else:
         parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
     _add_flags(parser.add_argument_group(command), own)

@@ -34,21 +34,21 @@ def test_score_is_the_product_of_the_row_s_gradient_with_the_entangled_one(model
         optimizer.step()
         optimizer.zero_grad()
     found = driving_rows(model, optimizer, rows, tokenizer, 3)
-    assert [row["score"] for row in found] == sorted((row["score"] for row in found), reverse=True)
-    assert found[0]["row"] == 7  # the row that alone was trained on
+    assert [row.score for row in found] == sorted((row.score for row in found), reverse=True)
+    assert found[0].row == 7  # the row that alone was trained on
     for entry in found:
         model.zero_grad()
-        ids = torch.tensor([rows[entry["row"] - 7]["input_ids"]])
+        ids = torch.tensor([rows[entry.row - 7]["input_ids"]])
         model.eval()
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         wanted = sum(
             float((a.parameter.grad * optimizer.state[a.parameter]["momentum"]).sum()) for a in optimizer.matrices()
         )
-        assert entry["loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
-        assert entry["score"] == pytest.approx(wanted, rel=1e-3, abs=1e-7)
-        assert entry["driving"][0]["score"] >= entry["driving"][1]["score"]
-        assert len(entry["text"]) <= MOST_LETTERS
+        assert entry.loss == pytest.approx(float(loss.detach()), rel=1e-4)
+        assert entry.score == pytest.approx(wanted, rel=1e-3, abs=1e-7)
+        assert entry.driving[0].score >= entry.driving[1].score
+        assert len(entry.text) <= MOST_LETTERS
 
 
 def test_a_run_that_explains_ends_as_one_that_does_not_and_the_chain_has_what_was_said(

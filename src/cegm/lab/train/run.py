@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import cast
@@ -14,7 +13,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from cegm.context.card import ContextCard
 from cegm.durable import move_whole, sha256, write_whole
-from cegm.lab.records import Final, RunState, facts
+from cegm.lab.records import Explanation, Final, RunState, facts, line
 from cegm.lab.train import trackers
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
@@ -240,9 +239,7 @@ class _Run:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         parts = self.parts
         rows = driving_rows(model, self.trainer.optimizer, parts.rows, parts.tokenizer, self.config.explain_rows)
-        return json.dumps(
-            {"step": self.trainer.state.global_step, "rows": len(parts.rows), "explained": rows}, indent=1
-        )
+        return line(Explanation(self.trainer.state.global_step, len(parts.rows), rows)) + "\n"
 
     def _summary(self) -> RunSummary:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
