@@ -1,54 +1,105 @@
-"""Processes that only pretend to train: they start at once, and die as often as a test wants."""
+"""Processes that only pretend to train: they die as often as a test wants."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import signal
 import sys
+import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cegm.lab.compare.launch import LOG, LocalProcess
+from cegm.lab.compare.launch import LocalProcess
 
-PRETEND = """
-import json, pathlib, sys
-folder, line, failures = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
-tried = folder / "tries"
-count = int(tried.read_text()) + 1 if tried.exists() else 1
-tried.write_text(str(count))
-print("try", count, flush=True)
-(folder / "metrics.jsonl").write_text('{"kind": "train", "step": 7}\\n')
-(folder / "checkpoints").mkdir(exist_ok=True)
-if count <= failures:
-    sys.exit("the disk is full")
-(folder / "model").mkdir(exist_ok=True)
-(folder / "model" / "weights").write_bytes(bytes(range(256)) * 10)
-(folder / "empty").touch()
-(folder / "result.json").write_text(json.dumps({"id": line["id"], "status": "finished", "tries": count}))
-(folder / "checkpoints").rmdir()
-"""
 
-SLEEP = "import time; time.sleep(60)"
+def pretend(folder: Path, line: Mapping[str, Any], failures: int = 0) -> None:
+    """Ends without a result `failures` times, and leaves a checkpoint then; after that it finishes."""
+    tried = folder / "tries"
+    count = int(tried.read_text()) + 1 if tried.exists() else 1
+    tried.write_text(str(count))
+    print("try", count)
+    (folder / "metrics.jsonl").write_text('{"kind": "train", "step": 7}\n')
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    if count <= failures:
+        sys.exit("the disk is full")
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "weights").write_bytes(bytes(range(256)) * 10)
+    (folder / "empty").touch()
+    (folder / "result.json").write_text(json.dumps({"id": line["id"], "status": "finished", "tries": count}))
+    (folder / "checkpoints").rmdir()
+
+
+def sleep(folder: Path, line: Mapping[str, Any]) -> None:
+    """Does not end by itself."""
+    time.sleep(60)
+
+
+def be_deaf(folder: Path, line: Mapping[str, Any]) -> None:
+    """Does not end when it is asked to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf")
+    time.sleep(60)
+
+
+def speak(folder: Path, line: Mapping[str, Any]) -> None:
+    """Says what not every terminal can show."""
+    print("\N{MINUS SIGN} \N{LATIN SMALL LETTER E WITH ACUTE}")
+
+
+def tell(folder: Path, line: Mapping[str, Any]) -> None:
+    """What a run's process sees."""
+    print(json.dumps([os.getcwd(), os.environ["OMP_NUM_THREADS"], dict(line)]))
+
+
+def wait(folder: Path, line: Mapping[str, Any]) -> None:
+    """Finishes when a file `go` is in its folder."""
+    print("begun", os.getpid())
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    (folder / "result.json").write_text(json.dumps({"id": line["id"], "status": "finished"}))
 
 
 class PretendedProcess(LocalProcess):
-    """Ends without a result `failures` times, and leaves a checkpoint then; after that it finishes."""
-
-    script = PRETEND
+    """Pretends to train."""
 
     def __init__(
         self, run_folder: Path, line: dict[str, Any], directory: Path | None = None, *, failures: int = 0
     ) -> None:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-S", "-c", self.script, str(run_folder), json.dumps(line), str(failures)]
-        with (run_folder / LOG).open("ab") as log:
-            self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=directory)
+        self.work = partial(pretend, failures=failures)  # type: ignore[method-assign]
+        super().__init__(run_folder, line, directory)
 
 
-class Sleeper(PretendedProcess):
+class Sleeper(LocalProcess):
     """Does not end by itself."""
 
-    script = SLEEP
+    work = staticmethod(sleep)
+
+
+class Deaf(LocalProcess):
+    """Does not end when it is asked to."""
+
+    work = staticmethod(be_deaf)
+
+
+class Speaker(LocalProcess):
+    """Says what not every terminal can show."""
+
+    work = staticmethod(speak)
+
+
+class Told(LocalProcess):
+    """Tells what it sees."""
+
+    work = staticmethod(tell)
+
+
+class Waiting(LocalProcess):
+    """Finishes when a file `go` is in its folder."""
+
+    work = staticmethod(wait)
 
 
 class DiesOnce(PretendedProcess):

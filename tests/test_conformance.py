@@ -30,6 +30,7 @@ import rounding
 from cegm import CEGM
 from cegm.context.layers import EntanglementLayer
 from cegm.lab.baselines.muon import Muon
+from cegm.options import OPTIONS
 
 TOKENS, CLASSES = 11, 4
 
@@ -108,8 +109,14 @@ SCHEDULERS = (
     lambda o: swa_utils.SWALR(o, swa_lr=0.005, anneal_epochs=5),
 )
 
-LATER = ("exclude_sink", "hierarchy", "map_first", "flow_time", "flow_gain", "flow_decay", "coefficient_period")
-"""Options that version 0.1.0 did not have."""
+FIRST = {
+    "weight_decay", "cautious", "entanglement", "nesterov", "scores", "heads", "recurrence", "refresh_every", "power",
+    "gradient_power", "damping", "normalize", "row_moment", "layer_scale", "coefficient", "coefficient_step",
+    "coefficient_range", "precision", "aux_lr", "aux_betas", "aux_weight_decay", "eps",
+}  # fmt: skip
+"""Options of version 0.1.0."""
+
+LATER = tuple(name for name in OPTIONS if name not in FIRST)
 
 COMMON = {
     "scheduler_inputs": tuple([each] for each in SCHEDULERS),

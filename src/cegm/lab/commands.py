@@ -12,6 +12,7 @@ from cegm.options import OPTIONS
 from cegm.ranges import Option
 
 if TYPE_CHECKING:
+    from cegm.lab.chat import ChatConfig
     from cegm.lab.compare.ablation import AblationConfig
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
@@ -101,6 +102,14 @@ def card(config: CardConfig) -> int:
     return 0
 
 
+def chat(config: ChatConfig) -> int:
+    """Talks until the input ends."""
+    from cegm.lab.chat import chat
+
+    chat(config)
+    return 0
+
+
 def report(folder: Path) -> int:
     """Draws the page of a folder again."""
     from cegm.lab import report
@@ -177,6 +186,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "ablate": ("cegm.lab.compare.ablation:AblationConfig", ablate),
     "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
     "card": ("cegm.lab.train.card_options:CardConfig", card),
+    "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
     "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
 }
@@ -208,7 +218,7 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
     own = dict(declared(kind))
-    if command in ("evaluate", "card"):
+    if command in ("evaluate", "card", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
     elif command == "audit":
         meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"

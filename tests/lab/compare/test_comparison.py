@@ -221,7 +221,7 @@ def test_a_lost_run_alone_is_repeated_with_the_same_numbers(comparison):
         (["--data", "nothing.txt"], "nothing.txt does not exist"),
         (["--cegm.scores", "unifrom"], "did you mean 'uniform'"),
         (["--muon.heads", "2"], "muon has no option 'heads'"),
-        (["--max_length", "9000"], "beyond the 8192 positions"),
+        (["--max_length", "9000", "--max_steps", "1"], "beyond the 8192 positions"),
     ],
 )
 def test_what_would_fail_in_every_run_is_one_line_before_anything_is_written(arguments, message, tmp_path, capsys):

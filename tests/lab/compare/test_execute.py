@@ -9,7 +9,7 @@ pytest.importorskip("yaml")
 
 from cegm.lab.compare import execute
 from cegm.lab.compare.compare_config import CompareConfig, from_names
-from cegm.lab.compare.launch import CHANGED
+from cegm.lab.compare.inputs import CHANGED
 from cegm.lab.compare.plan import plan_main
 from pretended import PretendedProcess, Sleeper
 

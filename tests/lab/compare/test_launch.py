@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 
@@ -9,15 +10,7 @@ from cegm.lab.compare import launch
 from cegm.lab.compare.compare_config import CompareConfig, from_names
 from cegm.lab.compare.execute import launching
 from cegm.lab.compare.plan import plan_main
-from pretended import PretendedProcess, Sleeper
-
-
-class Deaf(PretendedProcess):
-    """Does not end when it is asked to."""
-
-    script = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-    )
+from pretended import Deaf, PretendedProcess, Sleeper, Speaker, Told
 
 
 def test_local_slots_are_what_was_asked_for_or_one_per_core():
@@ -27,21 +20,31 @@ def test_local_slots_are_what_was_asked_for_or_one_per_core():
         assert launcher.slots() == os.cpu_count()
 
 
-def test_the_process_of_a_run_gets_its_folder_its_line_one_thread_and_a_pipe(tmp_path, monkeypatch):
-    seen = {}
-
-    class Popen:
-        def __init__(self, command, **options):
-            seen.update(options, command=command)
-
-    monkeypatch.setattr(launch.subprocess, "Popen", Popen)
+def test_the_process_of_a_run_has_its_line_its_directory_and_one_thread(tmp_path):
     planned = plan_main(from_names(CompareConfig, {"max_steps": 3, "seeds": "1", "methods": "adamw"}))[0]
-    launch.LocalLauncher(1).start(tmp_path, planned)
-    assert seen["command"][1:4] == ["-m", "cegm.lab.compare.worker", str(tmp_path / "runs" / planned.name)]
-    assert seen["env"]["OMP_NUM_THREADS"] == "1"
-    assert seen["env"]["PYTHONIOENCODING"] == "utf-8"
-    assert seen["stdin"] == launch.subprocess.PIPE
-    assert seen["stdout"].name == seen["stderr"].name == str(tmp_path / "runs" / planned.name / "log.txt")
+    (tmp_path / "elsewhere").mkdir()
+    process = Told(tmp_path / "run", planned.line(), tmp_path / "elsewhere")
+    assert process.wait(60) == 0
+    process.close()
+    directory, threads, line = json.loads((tmp_path / "run" / "log.txt").read_text())
+    assert directory == str(tmp_path / "elsewhere")
+    assert threads == "1"
+    assert line == json.loads(json.dumps(planned.line()))
+
+
+def test_what_a_run_is_given_leaves_the_environment_of_the_comparison_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    before = dict(os.environ)
+    process = PretendedProcess(tmp_path, {"id": "a"})
+    assert dict(os.environ) == before
+    assert process.wait(60) == 0
+    process.close()
+
+
+def test_a_run_ends_with_the_comparison_that_started_it(tmp_path):
+    process = Sleeper(tmp_path, {})
+    process._pipe.close()  # as the end of this process would
+    assert process.wait(60) == launch.ORPHANED
 
 
 def test_the_log_of_an_earlier_try_is_continued(tmp_path):
@@ -54,9 +57,7 @@ def test_the_log_of_an_earlier_try_is_continued(tmp_path):
 
 def test_the_log_of_a_run_is_utf_8_whatever_the_terminal_is(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    code = "from cegm.lab import streams\nwith streams.readable(): print('\\N{MINUS SIGN} \\N{LATIN SMALL LETTER E WITH ACUTE}')"
-    monkeypatch.setattr(launch, "WORKER", ["-c", code])
-    process = launch.LocalProcess(tmp_path, {"id": "a"})
+    process = Speaker(tmp_path, {"id": "a"})
     assert process.wait(60) == 0
     process.close()
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "\N{MINUS SIGN} \N{LATIN SMALL LETTER E WITH ACUTE}\n"

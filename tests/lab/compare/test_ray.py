@@ -35,28 +35,22 @@ METHODS = ("muon", "cegm")
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 
-PRETEND = """
-import json, os, pathlib, sys, threading, time
-threading.Thread(target=lambda: (os.read(0, 1), os._exit(3)), daemon=True).start()  # as a run does
-folder, line = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
-print("begun", os.getpid(), flush=True)
-while not (folder / "go").exists():
-    time.sleep(0.05)
-(folder / "result.json").write_text(json.dumps({"id": line["id"], "status": "finished"}))
-"""
-
 
 @pytest.fixture
 def launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster of this machine whose runs wait for a file `go` in their folder."""
 
     def pretend(*given: Any) -> Any:
-        from cegm.lab.compare import cluster, launch
+        import sys
 
-        launch.WORKER = ["-c", PRETEND_HERE]
+        sys.path.insert(0, tests)
+        from cegm.lab.compare import cluster
+        from pretended import Waiting
+
+        cluster.LocalProcess = Waiting
         return cluster.run_here(*given)
 
-    PRETEND_HERE = PRETEND  # travels with the function, this module does not
+    tests = str(Path(__file__).parents[2])  # travels with the function, these modules do not
     monkeypatch.setattr(cluster, "run_here", pretend)
     before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
     for name in before:
@@ -101,7 +95,7 @@ def test_a_lost_worker_is_repeated_an_interruption_ends_a_run_and_nobody_else_is
     }
     assert addresses
     assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
-    first.parent().kill()
+    first.parent().parent().kill()  # Ray's worker, above the process that runs are copies of
     until(lambda: begun(folders[0], 2))
     assert not first.is_running()
     (folders[0] / "go").touch()
@@ -167,11 +161,7 @@ class Command:
 
     def worker(self, method: str) -> psutil.Process:
         """The process that trains with a method."""
-        (found,) = [
-            p
-            for p in self.look()
-            if "cegm.lab.compare.worker" in (line := command_line(p)) and f"/{method}-seed0" in line
-        ]
+        (found,) = [p for p in self.look() if any(f"/{method}-seed0" in file.path for file in opened(p))]
         return found
 
     def signal(self, number: int) -> None:
@@ -191,6 +181,14 @@ class Command:
         """Processes of it that live on, after a moment for those that notice its end themselves."""
         _, alive = psutil.wait_procs(list(self.seen.values()), timeout=120)
         return [command_line(process) for process in alive]
+
+
+def opened(process: psutil.Process) -> list[Any]:
+    """The files that a process has open for writing or reading."""
+    try:
+        return process.open_files() if "forkserver" in command_line(process) else []
+    except psutil.Error:
+        return []
 
 
 def command_line(process: psutil.Process) -> str:
@@ -218,7 +216,7 @@ def test_the_table_is_that_of_local_processes_whatever_is_killed(local: Path) ->
     command.until_a_checkpoint_of("muon")
     command.worker("muon").kill()
     command.until_a_checkpoint_of("cegm")
-    holder = command.worker("cegm").parent()
+    holder = command.worker("cegm").parent().parent()  # above the process that runs are copies of
     assert "ray::" in command_line(holder)
     holder.kill()
     assert command.ended() == 0, command.errors()

@@ -9,7 +9,7 @@ pytest.importorskip("trl")
 import models
 from cegm.lab.compare import worker
 from cegm.lab.compare.compare_config import CompareConfig, from_names
-from cegm.lab.compare.launch import CHANGED
+from cegm.lab.compare.inputs import CHANGED
 from cegm.lab.compare.plan import plan_main
 from cegm.lab.tasks import efficiency
 
@@ -92,10 +92,8 @@ def test_a_run_whose_text_was_changed_has_no_result(finished_run, monkeypatch, c
     if when == "before":
         change()
     monkeypatch.setattr(worker, "_train", change if when == "while" else lambda *_: pytest.fail("trained"))
-    monkeypatch.setattr(worker, "_end_with_parent", lambda: None)
-    monkeypatch.setattr("sys.argv", ["worker", str(folder), json.dumps(run.line())])
     with pytest.raises(SystemExit) as ended:
-        worker.main()
+        worker.work(folder, json.loads(json.dumps(run.line())))
     assert ended.value.code == CHANGED
     assert not (folder / "result.json").exists()
     told = capsys.readouterr().err.splitlines()[-1]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cegm.lab.baselines import METHODS
 from cegm.lab.forecast.operations import normalize_operations
 from cegm.lab.forecast.weights import weights_of
 from cegm.lab.train.meter import tensor_bytes
@@ -11,15 +12,7 @@ from cegm.lab.train.trainer import build
 from models import llama
 
 VARIANTS = [
-    ("adamw", {}),
-    ("muon", {}),
-    ("normuon", {}),
-    ("newton_muon", {}),
-    ("soap", {}),
-    ("shampoo", {}),
-    ("mac", {}),
-    ("schedule_free", {}),
-    ("cegm", {}),
+    *((method, {}) for method in METHODS),
     ("cegm", {"preset": "lite", "heads": 2}),
     ("cegm", {"preset": "paper"}),
     ("cegm", {"heads": 4}),

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("trl")
 
+from cegm.lab import world
 from cegm.lab.tasks.axes import AXES, MODULES
 from cegm.lab.tasks.axis import ChoiceAxis
 from cegm.lab.tasks.items import NotMeasured
@@ -83,6 +84,13 @@ def test_an_oracle_gets_everything_and_a_guesser_chance(name):
     for record in records:
         levels[record.subset, record.level] += 1
     assert len(set(levels.values())) == 1, "levels and subsets have as many items each"
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_reader_of_the_world_knows_every_word_of_the_generated_form(name):
+    choices = [item.choice for item in AXES[name].questions("world", 8, 0)]
+    texts = [text for choice in choices for text in (choice.context, *choice.options, choice.tail)]
+    assert {word for text in texts for word in text.split()} <= {*world.vocabulary()}
 
 
 @pytest.mark.parametrize("name", CHOICES)

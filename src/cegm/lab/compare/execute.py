@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cegm.durable import write_whole
-from cegm.lab.compare.launch import AGAIN, CHANGED, LOG, Launcher, LocalLauncher, Process
+from cegm.lab.compare.inputs import CHANGED
+from cegm.lab.compare.launch import AGAIN, LOG, Launcher, LocalLauncher, Process
 from cegm.lab.compare.plan import PlannedRun
 from cegm.lab.compare.progress import StepReader
 from cegm.lab.strict import json_object

@@ -11,6 +11,9 @@ from cegm.lab.compare.compare_config import HELD_OUT
 from cegm.lab.train.contents import model_hash, sets_hash, text_hash
 from cegm.lab.train.run_config import WORLD
 
+CHANGED = 76
+"""Exit code of a run whose text or model is not what it was when the run was planned: no other try, and no other run, would help."""
+
 Inputs = dict[str, Any]
 """`meaning`, and under the name of each option whose content could be hashed that hash; a name on the hub stays a name."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import atexit
+import multiprocessing
 import os
-import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,20 +20,18 @@ LOG = "log.txt"
 AGAIN = "trying again"
 """Ends every line of the log that tells of another try."""
 
-CHANGED = 76
-"""Exit code of a run whose text or model is not what it was when the run was planned: no other try, and no other run, would help."""
+ORPHANED = 3
+"""Exit code of a run whose comparison is gone."""
 
 GRACE_SECONDS = 10.0
 
-WORKER = ["-m", "cegm.lab.compare.worker"]
-
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONIOENCODING": "utf-8",  # of the log, whatever the terminal's
-}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """What a run's process sees differently."""
+
+START = "forkserver" if sys.platform == "linux" else "spawn"
+"""On Linux one process loads the libraries, which takes eight seconds of a processor, and those of all runs are copies of it."""
+
+LOADED_ONCE = ["cegm.lab.compare.worker", "cegm.lab.train.run"]
 
 
 class Process(Protocol):
@@ -67,24 +68,34 @@ class LocalProcess:
 
     def __init__(self, run_folder: Path, line: Mapping[str, Any], directory: Path | None = None) -> None:
         run_folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **ENVIRONMENT}
-        command = [sys.executable, *WORKER, str(run_folder), json.dumps(line)]
-        with (run_folder / LOG).open("ab") as log:
-            # The worker ends when this pipe does, so that none outlives a killed comparison and trains beside its successor.
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, cwd=directory
-            )
+        (run_folder / LOG).touch()
+        context: Any = multiprocessing.get_context(START)
+        context.set_forkserver_preload(LOADED_ONCE)
+        # The run ends when this pipe does, so that none outlives a killed comparison and trains beside its successor.
+        watched, self._pipe = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_enter, args=(watched, self.work, run_folder, dict(line), directory, dict(os.environ))
+        )
+        with _environment():
+            self._process.start()
+        watched.close()
+
+    @staticmethod
+    def work(run_folder: Path, line: Mapping[str, Any]) -> None:
+        """What the process does."""
+        from cegm.lab.compare import worker  # which loads everything
+
+        worker.work(run_folder, line)
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
-        return self._process.poll()
+        code: int | None = self._process.exitcode
+        return code
 
     def wait(self, seconds: float) -> int | None:
         """Its exit code as soon as it has one; None after `seconds`."""
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+        self._process.join(seconds)
+        return self.poll()
 
     def stop(self) -> None:
         """Asks it to end."""
@@ -94,9 +105,49 @@ class LocalProcess:
         """Waits until it has ended, which it is made to when it takes too long."""
         if self.wait(GRACE_SECONDS) is None:
             self._process.kill()
-            self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+            self._process.join()
+        self._pipe.close()
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """The variables that a run's process, or the one that it is a copy of, is to begin with."""
+    before = dict(os.environ)
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _enter(
+    watched: Connection,
+    work: Callable[[Path, Mapping[str, Any]], None],
+    run_folder: Path,
+    line: Mapping[str, Any],
+    directory: Path | None,
+    environment: Mapping[str, str],
+) -> None:
+    """The beginning of a run's process: its own log, one thread, and an end with the process that started it."""
+
+    def end_with_parent() -> None:
+        os.read(watched.fileno(), 1)  # nothing is ever sent
+        os._exit(ORPHANED)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    with (run_folder / LOG).open("ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+            stream.reconfigure(encoding="utf-8", line_buffering=True)  # type: ignore[union-attr]
+    os.environ.clear()  # what it is a copy of may have begun long ago
+    os.environ.update({**environment, **ENVIRONMENT})
+    if directory is not None:
+        os.chdir(directory)
+    try:
+        work(run_folder, line)
+    finally:
+        atexit._run_exitfuncs()  # a copy ends without them, and trackers wait for theirs
 
 
 class LocalLauncher:

@@ -1,17 +1,12 @@
-"""One run of a comparison in a process of its own: train, measure, write `result.json`.
-
-Run as `python -m cegm.lab.compare.worker RUN_FOLDER PLAN_LINE`, where PLAN_LINE is a line of `plan.jsonl`.
-"""
+"""One run of a comparison, in a process of its own: train, measure, write `result.json`."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import stat
 import sys
-import threading
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -19,12 +14,12 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import torch
 
 from cegm.durable import write_whole
 from cegm.lab import streams
 from cegm.lab.compare.compare_config import HELD_OUT
-from cegm.lab.compare.inputs import ChangedError, require_same
-from cegm.lab.compare.launch import CHANGED
+from cegm.lab.compare.inputs import CHANGED, ChangedError, require_same
 from cegm.lab.compare.plan import PlannedRun
 from cegm.lab.records import Final, facts
 from cegm.lab.train.checkpoints import numbered
@@ -38,7 +33,6 @@ if TYPE_CHECKING:
     from cegm.lab.tasks.items import Record
     from cegm.lab.train.run import RunSummary
 
-ORPHANED = 3
 EXAMINATION_SEED = 0
 
 LEFT_BY_TRAINING = (
@@ -141,34 +135,14 @@ def by_length(items: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
-    """Entry point of the process; a user error ends it with one line and exit code 2."""
-    _end_with_parent()
+def work(folder: Path, line: Mapping[str, Any]) -> None:
+    """All of a run, from its line of the plan; a user error ends the process with one line and exit code 2."""
+    torch.set_num_threads(1)
     with streams.readable():
-        _work()
-
-
-def _work() -> None:
-    folder, planned = Path(sys.argv[1]), msgspec.convert(json.loads(sys.argv[2]), PlannedRun)
-    try:
-        result = execute(folder, planned)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        sys.exit(CHANGED if isinstance(error, ChangedError) else 2)
-    write_whole(folder / "result.json", json.dumps(result, indent=1))
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the run is over; many runs would fill the disk
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, whatever killed that: its end of the pipe closes."""
-
-    def watch() -> None:
-        os.read(0, 1)  # nothing is ever sent
-        os._exit(ORPHANED)
-
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    main()
+        try:
+            result = execute(folder, msgspec.convert(line, PlannedRun))
+        except (ValueError, OSError, RuntimeError) as error:
+            print(" ".join(str(error).split()), file=sys.stderr)
+            sys.exit(CHANGED if isinstance(error, ChangedError) else 2)
+        write_whole(folder / "result.json", json.dumps(result, indent=1))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the run is over; many runs would fill the disk
