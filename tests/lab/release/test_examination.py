@@ -164,6 +164,7 @@ def test_a_release_holds_wherever_it_lies(release: Path, people: Path, capsys: p
 def test_every_mutated_release_is_refused_and_what_was_changed_is_named(
     template: Path, people: Path, tmp_path: Path, count: int
 ) -> None:
+    """CEGM_AUDIT_LOG names the file that shall have the count, as benchmarks/results/audit/mutations.json has it."""
     tally: dict[str, int] = {}
     for number in range(count):
         draw = random.Random(number)
