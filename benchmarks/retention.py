@@ -8,7 +8,9 @@ goes on from it for 100 steps of 8 x 256 bytes on another kind of text, at sever
 new loss against forgetting, never one rate. The embedding, which is the head too and has no contexts, stands still in
 all of them (`--option aux_lr=0.001` trains it). `forgotten` is the rise of the loss on novels that nobody trained on,
 `general` that on an encyclopedia that no card has seen, `divergence` the mean KL divergence per byte from the model before
-on text that it wrote itself. A line that the log already holds is not repeated. FOLDER holds general_novels, chat_irc,
+on text that it wrote itself. A line that the log already holds is not repeated. A baseline that is as strong as its
+strength makes it has a rule per strength (`ewc_100`); the rule wise_ft mixes the weights before and after AdamW in several
+shares, one line each (`wise_ft_50`). FOLDER holds general_novels, chat_irc,
 tech_peps, legal_sitepolicy and wikitext2_eval.
 """
 
@@ -24,11 +26,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
 import text
 from cegm import CEGM, card
 from cegm.context.card import ContextCard, Spectrum
+from cegm.lab.baselines import build_optimizer
+from cegm.lab.baselines.ewc import diagonal_fisher
+from cegm.lab.baselines.lora_null import begin_in_null_space
+from cegm.lab.models.interpolation import interpolated
 from model import LanguageModel
 from pretrain import factor
 
@@ -43,6 +50,11 @@ ADAM = {"normalize": "adam", "gradient_power": 0, "row_moment": False, "nesterov
 MUON = {"gradient_power": 0, "row_moment": False, "entanglement": 0.05}
 SLOW, FAST = (1e-4, 3e-4, 1e-3, 3e-3), (3e-4, 1e-3, 3e-3, 1e-2)
 SLOW_KEPT, FAST_KEPT = (3e-4, 1e-3, 3e-3, 6e-3), (1e-3, 3e-3, 1e-2, 2e-2)
+SLOW_LORA, FAST_LORA = (1e-3, 3e-3, 1e-2, 3e-2), (3e-3, 1e-2, 3e-2, 1e-1)
+BETAS = {"betas": (0.9, 0.999)}
+RANK, LORA_ALPHA = 8, 16
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+MIXES = (0.3, 0.5, 0.7, 0.9)
 
 RULES: dict[str, dict[str, Any]] = {
     "adamw": {"rates": SLOW, "options": ADAM},
@@ -60,8 +72,28 @@ RULES: dict[str, dict[str, Any]] = {
     "muon_rotated": {"rates": FAST_KEPT, "options": MUON, "card": "rotated"},
     "muon_exchanged": {"rates": FAST_KEPT, "options": MUON, "card": "exchanged"},
     "muon_own_replay_5": {"rates": FAST_KEPT, "options": MUON, "card": "own", "replay": 0.05},
+    **{f"l2_sp_{k}": {"rates": SLOW, "method": "l2_sp", "options": {**BETAS, "pull": k}} for k in (3, 10, 30, 100)},
+    **{
+        f"ewc_{k}": {"rates": SLOW, "method": "ewc", "options": {**BETAS, "penalty": k}, "fisher": "own"}
+        for k in (1, 10, 100, 1000)
+    },
+    "wise_ft": {"rates": SLOW, "options": ADAM, "mixes": MIXES},
+    **{
+        f"muon_own_pull_{k}": {"rates": FAST_KEPT, "options": {**MUON, "retain_pull": k}, "card": "own"}
+        for k in (1, 10)
+    },
+    **{
+        f"muon_pull_{k}": {"rates": FAST, "options": {**MUON, "retain_power": 0, "retain_pull": k}, "card": "own"}
+        for k in (1, 10, 100)
+    },
+    "lora_adamw": {"rates": SLOW_LORA, "options": ADAM, "lora": RANK},
+    "lora_muon": {"rates": FAST_LORA, "options": MUON, "lora": RANK},
+    "lora_null": {"rates": SLOW_LORA, "options": ADAM, "lora": RANK, "null": "own"},
+    "lora_own": {"rates": SLOW_LORA, "options": ADAM, "lora": RANK, "card": "own"},
+    "lora_muon_own": {"rates": FAST_LORA, "options": MUON, "lora": RANK, "card": "own"},
 }
-"""What is compared: options of the optimizer, the text of its card, whole unless a share says otherwise, and how many rows are home text."""
+"""What is compared: a method, CEGM unless it says otherwise, and its options; the text of its card, whole unless a share says otherwise,
+of its Fisher diagonal, or of the card that adapters begin away from; how many rows are home text; the rank of adapters."""
 
 
 class Reader(LanguageModel):
@@ -113,7 +145,14 @@ def own_rows(model: Reader, count: int, seed: int) -> Tensor:
     return tokens
 
 
-def fit(model: Reader, optimizer: CEGM, batches: list[Tensor], warmup: int) -> float:
+def adapted(model: Reader, rank: int, seed: int) -> Reader:
+    """The model with fresh adapters in every matrix, which alone are trainable."""
+    torch.manual_seed(seed)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=LORA_ALPHA, target_modules=PROJECTIONS), model)
+    return model
+
+
+def fit(model: Reader, optimizer: torch.optim.Optimizer, batches: list[Tensor], warmup: int) -> float:
     """Trains on the batches; seconds."""
     rates, begun = [group["lr"] for group in optimizer.param_groups], time.perf_counter()
     for step, tokens in enumerate(batches):
@@ -163,6 +202,12 @@ def exchanged(made: ContextCard) -> ContextCard:
     return ContextCard({n: made.contexts[other[n]] for n in other}, made.demands, made.samples, made.homes)
 
 
+def lines_of(name: str) -> dict[str, float]:
+    """The lines of a run of this rule, each with the share of the trained weights in what it measures."""
+    mixes = RULES[name].get("mixes")
+    return {name: 1.0} if mixes is None else {f"{name}_{round(100 * mix)}": mix for mix in mixes}
+
+
 class Bench:
     """The model that knows its home, texts, and cards made when first asked for."""
 
@@ -177,6 +222,7 @@ class Bench:
         self.own_held_out = own_rows(self.model, 32, HELD_OUT_SEED)
         self.before = self.losses(self.model)
         self._cards: dict[tuple[str, float], ContextCard] = {}
+        self._fishers: dict[str, dict[str, Tensor]] = {}
 
     @torch.no_grad()
     def losses(self, model: Reader) -> dict[str, float]:
@@ -184,33 +230,56 @@ class Bench:
         old, new = (m(self.own_held_out).log_softmax(-1) for m in (self.model, model))
         return {**found, "divergence": float((old.exp() * (old - new)).sum(-1).mean())}
 
+    def text(self, kind: str) -> Tensor:
+        """Rows for a card or a Fisher diagonal."""
+        if kind == "own":
+            return own_rows(self.model, CARD_ROWS, 1)
+        return rows({"home": self.novels, "new": self.new}[kind], CARD_ROWS, np.random.default_rng(1))
+
+    def fisher(self, kind: str) -> dict[str, Tensor]:
+        if kind not in self._fishers:
+            self._fishers[kind] = diagonal_fisher(self.model, self.text(kind))
+        return self._fishers[kind]
+
     def card(self, kind: str, share: float) -> ContextCard:
         if (kind, share) not in self._cards:
             if kind in ("rotated", "exchanged"):
                 self._cards[kind, share] = {"rotated": rotated, "exchanged": exchanged}[kind](self.card("own", share))
             else:
-                rng = np.random.default_rng(1)
-                texts = {"home": self.novels, "new": self.new}
-                tokens = own_rows(self.model, CARD_ROWS, 1) if kind == "own" else rows(texts[kind], CARD_ROWS, rng)
-                self._cards[kind, share] = card(self.model, tokens.split(16), share=share, home={"text": kind})
+                batches = self.text(kind).split(16)
+                self._cards[kind, share] = card(self.model, batches, share=share, home={"text": kind})
         return self._cards[kind, share]
 
-    def run(self, rule: dict[str, Any], rate: float, seed: int, extra: dict[str, Any]) -> dict[str, Any]:
-        model = copy.deepcopy(self.model).train()
+    def optimizer(
+        self, model: Reader, rule: dict[str, Any], rate: float, extra: dict[str, Any]
+    ) -> torch.optim.Optimizer:
+        options = {"weight_decay": 0.0, "aux_lr": 0.0, **rule["options"], **extra}
+        if "null" in rule:
+            begin_in_null_space(model, self.card(rule["null"], 1.0))
+        if "card" in rule:
+            options["retain"] = self.card(rule["card"], rule.get("share", 1.0))
+        if "fisher" in rule:
+            options["retain"] = self.fisher(rule["fisher"])
+        return build_optimizer(rule.get("method", "cegm"), model, lr=rate, **options)
+
+    def run(self, name: str, rate: float, seed: int, extra: dict[str, Any]) -> list[dict[str, Any]]:
+        """What came out, for every line of the rule."""
+        rule, model = RULES[name], copy.deepcopy(self.model).train()
+        if "lora" in rule:
+            model = adapted(model, rule["lora"], seed)
         rng = np.random.default_rng(seed)
         batches = [rows(self.new, ROWS, rng) for _ in range(STEPS)]
         for tokens in batches if rule.get("replay") else ():
             old = int((rng.random(ROWS) < rule["replay"]).sum())
             tokens[:old] = rows(self.novels, old, rng)
-        options = {"weight_decay": 0.0, "aux_lr": 0.0, **rule["options"], **extra}
-        made = self.card(rule["card"], rule.get("share", 1.0)) if "card" in rule else None
-        seconds = fit(model, CEGM(model, lr=rate, retain=made, **options), batches, WARMUP)
-        after = self.losses(model.eval())
-        return {
-            **{name: after[name] for name in after},
-            "forgotten": after["home"] - self.before["home"],
-            "seconds": round(seconds, 2),
-        }
+        seconds = fit(model, self.optimizer(model, rule, rate, extra), batches, WARMUP)
+        found, trained = [], copy.deepcopy(model.eval().state_dict())
+        for mix in lines_of(name).values():
+            if mix < 1:
+                model.load_state_dict(interpolated(self.model.state_dict(), trained, mix))
+            after = self.losses(model)
+            found.append({**after, "forgotten": after["home"] - self.before["home"], "seconds": round(seconds, 2)})
+        return found
 
 
 def main() -> None:
@@ -235,16 +304,15 @@ def main() -> None:
             for name in options.rules.split(","):
                 rates = [float(rate) for rate in options.rates.split(",")] if options.rates else RULES[name]["rates"]
                 for rate in rates:
-                    line = {"domain": domain, "rule": name, "rate": rate, "seed": seed, "extra": extra}
-                    if tuple(json.dumps(line[key]) for key in known) in done:
+                    keys = [dict(zip(known, (domain, line, rate, seed, extra), strict=True)) for line in lines_of(name)]
+                    if all(tuple(map(json.dumps, key.values())) in done for key in keys):
                         continue
-                    line |= {"before": bench.before, **bench.run(RULES[name], rate, seed, extra)}
-                    with options.output.open("a", encoding="utf-8") as log:
-                        log.write(json.dumps(line) + "\n")
-                    print(
-                        f"{domain} {name} {rate:g} seed {seed}: new {line['new']:.3f} forgotten {line['forgotten']:.3f}",
-                        flush=True,
-                    )
+                    for key, found in zip(keys, bench.run(name, rate, seed, extra), strict=True):
+                        line = {**key, "before": bench.before, **found}
+                        with options.output.open("a", encoding="utf-8") as log:
+                            log.write(json.dumps(line) + "\n")
+                        told = f"new {line['new']:.3f} forgotten {line['forgotten']:.3f}"
+                        print(f"{domain} {line['rule']} {rate:g} seed {seed}: {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ class SlowCEGM:
     def __init__(self, weight, *, lr, options, home=None):
         self.home = home
         self.weight = weight.double().clone()
+        self.beginning = self.weight.clone()
         self.lr, self.o = lr, options
         self.momentum = torch.zeros_like(self.weight)
         self.squares = torch.zeros_like(self.weight)
@@ -187,6 +188,9 @@ class SlowCEGM:
             turned = direction @ phi(self.home[0], -o["retain_power"], o["retain_damping"])
             turned = phi(self.home[1], -o["retain_gradient_power"], o["retain_damping"]) @ turned
             direction = turned * direction.norm() / turned.norm()
+            deviation, s = self.weight - self.beginning, self.home[0].double()
+            s = o["retain_pull"] * s / s.diagonal().mean()
+            back = self.lr * deviation @ s @ torch.linalg.inv(torch.eye(inputs, dtype=torch.float64) + self.lr * s)
 
         decay = self.lr * o["weight_decay"]  # line 11
         if o["cautious"]:
@@ -199,6 +203,8 @@ class SlowCEGM:
             "none": 1.0,
         }[o["layer_scale"]]
         self.weight = self.weight - self.lr * scale * direction
+        if self.home is not None:  # W0 + (W - W0) (I + h k S/s)^-1
+            self.weight = self.weight - back
 
         self.steps += 1
         self.coefficient = self.next_coefficient(agreement)  # line 12

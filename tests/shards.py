@@ -51,7 +51,7 @@ FAST = {
     "Muon": {"power": 0.0, "gradient_power": 0.0, "row_moment": False, "entanglement": 0.05},
     "NorMuon": {"power": 0.0, "gradient_power": 0.0},
     "Adam's direction": {"power": 0.0, "gradient_power": 0.0, "normalize": "adam", "row_moment": False},
-    "retained": {"retained": True, "retain_gradient_power": 0.5},
+    "retained": {"retained": True, "retain_gradient_power": 0.5, "retain_pull": 30.0},
 }
 """Options of CEGM, by name: every score, hierarchy and normalisation once, and what else meets the exchange of gradients."""
 

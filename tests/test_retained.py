@@ -36,8 +36,10 @@ def test_power_zero_is_the_run_without_a_card_to_the_bit(home):
 
 
 @pytest.mark.parametrize("normalize", ["polar", "frobenius", "adam"])
-@pytest.mark.parametrize(("power", "demand_power"), [(1.0, 0.0), (0.5, 0.5)])
-def test_a_step_is_the_oracles(normalize, power, demand_power):
+@pytest.mark.parametrize(
+    ("power", "demand_power", "strength"), [(1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.0, 0.0, 30.0), (1.0, 0.0, 3.0)]
+)
+def test_a_step_is_the_oracles(normalize, power, demand_power, strength):
     torch.manual_seed(1)
     model = models.perceptron((6, 10, 4))
     linears = {f"{i}.weight": m for i, m in enumerate(model) if isinstance(m, nn.Linear)}
@@ -50,7 +52,8 @@ def test_a_step_is_the_oracles(normalize, power, demand_power):
             kind[name] = spectrum(moment, len(moment))
     made = ContextCard(*kinds, {name: sampled(layer.weight) for name, layer in linears.items()}, ())
     options = {"normalize": normalize, "gradient_power": 0, "row_moment": False, "heads": 1, **FLOAT}
-    options |= {"retain_power": power, "retain_gradient_power": demand_power, "group_patterns": [("*", "matrix")]}
+    options |= {"retain_power": power, "retain_gradient_power": demand_power, "retain_pull": strength}
+    options |= {"group_patterns": [("*", "matrix")]}
     optimizer = CEGM(model, lr=0.03, retain=made, **options)
     slow = [
         oracle.SlowCEGM(layer.weight.data, lr=0.03, options=optimizer.defaults, home=moments[name])
@@ -66,6 +69,52 @@ def test_a_step_is_the_oracles(normalize, power, demand_power):
         optimizer.zero_grad()
     for twin, layer in zip(slow, linears.values(), strict=True):
         torch.testing.assert_close(layer.weight.detach().double(), twin.weight, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("strength", [0.1, 1e9])
+def test_a_pull_alone_leads_back_along_home_contexts_and_never_past_the_beginning(home, strength):
+    """Every eigenvector of `S` by its own factor; the strongest pull ends where the weight began, up to what home never uses."""
+    model, made = home
+    twin = copy.deepcopy(model)
+    optimizer = CEGM(twin, lr=1e-2, retain=made, retain_pull=strength, weight_decay=0.0, **FLOAT)
+    weight, entry = twin.model.layers[0].mlp.up_proj.weight, made.contexts["model.layers.0.mlp.up_proj.weight"]
+    models.train(twin, optimizer, models.batches(1))
+    moved = torch.randn_like(weight)
+    weight.data.copy_(optimizer.state[weight]["beginning"] + moved)
+    for parameter in twin.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.param_groups[0]["entanglement"] = 1.0  # nothing of the last gradient is left
+    optimizer.step()
+    values, vectors = torch.linalg.eigh(entry.dense().double())
+    factors = 1 / (1 + 1e-2 * strength * values.clamp_min(0) / float(entry.mean))
+    expected = moved.double() @ vectors * factors @ vectors.T
+    found = weight.detach() - optimizer.state[weight]["beginning"]
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_without_a_pull_no_beginning_is_kept(home):
+    model, made = home
+    twin = copy.deepcopy(model)
+    optimizer = CEGM(twin, lr=1e-2, retain=made)
+    models.train(twin, optimizer, models.batches(1))
+    assert not any("beginning" in state for state in optimizer.state.values())
+
+
+def test_a_pull_on_adapters_is_one_on_factor_a(home):
+    """`B` is free: what it reads through `A` stays away from home while `A` does."""
+    model, made = home
+    torch.manual_seed(3)
+    lora = adapted(model)
+    moved = {}
+    for strength in (0.0, 1e9):
+        twin = copy.deepcopy(lora)
+        optimizer = CEGM(twin, lr=1e-2, retain=made, retain_power=0.0, retain_pull=strength, weight_decay=0.0, **FLOAT)
+        start = {n: p.detach().clone() for n, p in twin.named_parameters() if p.requires_grad}
+        models.train(twin, optimizer, models.batches(4, seed=1))
+        moved[strength] = {n: float((p.detach() - start[n]).norm()) for n, p in twin.named_parameters() if n in start}
+    for name, free in moved[0.0].items():
+        # the last step is not pulled back any more, and earlier ones in full
+        assert moved[1e9][name] < 0.6 * free if ".lora_A." in name else moved[1e9][name] > 0.5 * free
 
 
 def test_adams_direction_is_torchs_adamw():
@@ -208,7 +257,7 @@ def test_a_run_goes_on_to_the_bit_and_only_with_its_card(home, tmp_path):
     model, made = home
     path = made.save(tmp_path / "card.safetensors")
     data = models.batches(8, seed=1)
-    for options in ({}, {"preset": "finetune"}):
+    for options in ({}, {"preset": "finetune"}, {"preset": "finetune", "retain_pull": 3.0}):
         whole, half = copy.deepcopy(model), copy.deepcopy(model)
         expected = models.train(whole, CEGM(whole, lr=1e-3, retain=path, **options), data)
         optimizer = CEGM(half, lr=1e-3, retain=path, **options)

@@ -58,7 +58,7 @@ def card(
     gathering = _Gathering(assignments, demands)
     generator = torch.Generator().manual_seed(seed)
     with _at_work(model, assignments), gathering.fed():
-        tokens = sum(_look(model, batch, generator) for batch in batches)
+        tokens = sum(look(model, batch, generator) for batch in batches)
     contexts, wanted = gathering.collect(share, tokens)
     samples = {bare_name(a.name)[0]: sampled(a.parameter) for a in assignments}
     return ContextCard(contexts, wanted, samples, ({**(home or {}), "tokens": tokens, "seed": seed},))
@@ -167,8 +167,8 @@ def _at_work(model: nn.Module, assignments: list[Assignment]) -> Iterator[None]:
             parameter.grad = gradient
 
 
-def _look(model: nn.Module, batch: Tensor | Mapping[str, Any], generator: torch.Generator) -> int:
-    """One batch, with labels that the model draws; how many tokens it has."""
+def look(model: nn.Module, batch: Tensor | Mapping[str, Any], generator: torch.Generator) -> int:
+    """Forward and backward pass of one batch, with labels that the model draws; how many tokens it has."""
     given = {"input_ids": batch} if isinstance(batch, Tensor) else {k: v for k, v in batch.items() if k != "labels"}
     device = next(model.parameters()).device
     given = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in given.items()}

@@ -144,6 +144,7 @@ class CEGM(GroupedByRole):
                 continue
             gradients = self._owners.gradients(group["params"])
             self._begin(gradients)
+            moved = self._pulled_weights(group)
             for matrices in self.equal_shapes(gradients):
                 gradient = stack(matrices, gradients)  # line 6, (matrices, outputs, inputs)
                 self._compare(gradient, matrices, group)  # for line 12
@@ -155,6 +156,7 @@ class CEGM(GroupedByRole):
                     mapped = self._map(entangled, matrices)  # line 9
                 direction = self._normalize(mapped, matrices, group, group["aux_betas"][1])  # line 10
                 direction = self._retain(direction, matrices, group)  # away from home contexts
+                direction = self._pull(direction, moved, matrices, group)  # and back along them
                 if not self._owners.keep(direction, matrices):
                     weights = [m.view(m.assignment.parameter) for m in matrices]
                     self._update(weights, list(direction), matrices[0].shape, group)  # line 11
@@ -257,6 +259,27 @@ class CEGM(GroupedByRole):
     def _retain(self, direction: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
         """After line 10: `E^ <- Tq(T) E^ Phi(S)` over home contexts, at the norm it had."""
         return direction if self._retention is None else self._retention.turned(direction, matrices, group)
+
+    def _pulled_weights(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
+        """Whole weights that retention pulls back; where they are before their first step is kept as where they began."""
+        if self._retention is None or not group["retain_pull"]:
+            return {}
+        weights = self._owners.wholes({p: p.detach() for p in group["params"] if p.grad is not None})
+        for parameter, weight in weights.items():
+            if "beginning" not in self.state[parameter]:
+                self.state[parameter]["beginning"] = weight.clone()
+        return weights
+
+    def _pull(
+        self, direction: Tensor, weights: dict[Tensor, Tensor], matrices: list[Matrix], group: dict[str, Any]
+    ) -> Tensor:
+        """After that: `E^ <- E^ + k (W - W0) S`, decoupled from line 10 and from the layer scale as weight decay is."""
+        if self._retention is None or not weights:
+            return direction
+        beginnings = {p: self.state[p]["beginning"] for p in weights}
+        deviation = stack(matrices, weights).float() - stack(matrices, beginnings).float()
+        pulled = self._retention.pulled(deviation, matrices, group)
+        return direction.float() + pulled / layer_scale(group, *matrices[0].shape)
 
     def _row_moment(self, matrix: Matrix) -> Tensor:
         assignment, state = matrix.assignment, self.state[matrix.assignment.parameter]

@@ -120,6 +120,14 @@ class OptionValues(TypedDict, total=False):
     retain_damping: Annotated[
         float, Option(0.01, "e of (S/s + e I)^-r over home contexts, relative to the mean eigenvalue", 0, above=True)
     ]
+    retain_pull: Annotated[
+        float,
+        Option(
+            0.0,
+            "k of the pull k (W - W0) S/s to where training began, over home contexts, times lr as weight decay; keeps W0",
+            0,
+        ),
+    ]
     layer_scale: Annotated[
         LayerScale,
         Option("match_adamw", ".2 sqrt(max(m, n)), sqrt(max(1, m/n)) or 1 times lr", presets={"paper": "none"}),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cegm.assignment import Assignment, Matrix
 from cegm.context.card import RELATED, ContextCard, Spectrum, bare_name
-from cegm.mapping.home_map import HomeMap, at_norm_of, home_map
+from cegm.mapping.home_map import HomeMap, at_norm_of, home_map, pull
 from cegm.owners import cut_like
 from cegm.sharding import is_sharded, whole
 
@@ -36,7 +36,12 @@ class Retention:
             raise ValueError("retain needs the model whose card it is; pass model=model")
         self.card = card if isinstance(card, ContextCard) else ContextCard.load(card)
         self._maps: dict[tuple[Any, ...], HomeMap] = {}
+        self._placed: dict[tuple[Any, ...], Spectrum] = {}
         self._require_of(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy: without what is known by its place in memory."""
+        return {**vars(self), "_maps": {}, "_placed": {}}
 
     def _require_of(self, model: nn.Module) -> None:
         weights = {}
@@ -67,40 +72,57 @@ class Retention:
         return torch.stack([self._turned(each.float(), m, group) for each, m in zip(direction, matrices, strict=True)])
 
     def _turned(self, direction: Tensor, matrix: Matrix, group: Mapping[str, Any]) -> Tensor:
-        contexts, demands = (self._map(side, matrix, group, direction.device) for side in ("contexts", "demands"))
+        contexts, demands = (self._map(side, matrix, group) for side in ("contexts", "demands"))
         turned = direction if contexts is None else contexts.right(direction)
         turned = turned if demands is None else demands.left(turned)
         return turned if turned is direction else at_norm_of(turned, direction)
 
-    def _map(self, side: str, matrix: Matrix, group: Mapping[str, Any], device: torch.device) -> HomeMap | None:
+    def pulled(self, deviation: Tensor, matrices: Sequence[Matrix], group: Mapping[str, Any]) -> Tensor:
+        """What is to be taken off weights, times the learning rate, given `W - W0`, (matrices, outputs, inputs)."""
+        return torch.stack([self._pulled(each, m, group) for each, m in zip(deviation, matrices, strict=True)])
+
+    def _pulled(self, deviation: Tensor, matrix: Matrix, group: Mapping[str, Any]) -> Tensor:
+        home = self._home("contexts", matrix)
+        if home is None:
+            return torch.zeros_like(deviation)
+        return pull(deviation, home, group["retain_pull"], float(group["lr"]))
+
+    def _map(self, side: str, matrix: Matrix, group: Mapping[str, Any]) -> HomeMap | None:
         power = group["retain_power"] if side == "contexts" else group["retain_gradient_power"]
         home = self._home(side, matrix) if power else None
         if home is None:
             return None
         piece = (matrix.start, matrix.stop) if side == "demands" else ()
-        key = (id(home), *piece, power, group["retain_damping"], device)
+        key = (id(home), *piece, power, group["retain_damping"])
         if key not in self._maps:
             made = home_map(home, power, group["retain_damping"])
             if side == "demands":
                 width = home.width
                 made = HomeMap(*(part[matrix.start // width : matrix.stop // width] for part in made))
-            self._maps[key] = HomeMap(*(part.to(device) for part in made))
+            self._maps[key] = made
         return self._maps[key]
 
     def _home(self, side: str, matrix: Matrix) -> Spectrum | None:
-        """What the card keeps of one side of a weight; None where that side is not the adapted layer's, or was never seen."""
+        """What the card keeps of one side of a weight, beside it; None where that side is not the adapted layer's, or was never seen."""
         name, factor = bare_name(matrix.assignment.name)
         if factor == ("B" if side == "contexts" else "A"):
             return None
         entries = self.card.contexts if side == "contexts" else self.card.demands
-        return entries.get(f"{name}[{matrix.expert}]" if matrix.assignment.experts > 1 else name)
+        entry = entries.get(f"{name}[{matrix.expert}]" if matrix.assignment.experts > 1 else name)
+        if entry is None:
+            return None
+        device = matrix.assignment.parameter.device
+        key = (id(entry), device)
+        if key not in self._placed:
+            self._placed[key] = Spectrum(*(part.to(device) for part in entry))
+        return self._placed[key]
 
     def share(self, direction: Tensor, matrix: Matrix) -> float:
         """How much of a direction home contexts notice: 1 as much as of a random one; NaN where nothing is known."""
         home = self._home("contexts", matrix)
         if home is None or not bool(direction.any()):
             return math.nan
-        return float(Spectrum(*(part.to(direction.device) for part in home)).energy(direction.float()))
+        return float(home.energy(direction.float()))
 
     @torch.no_grad()
     def begin_adapters(self, assignments: Iterable[Assignment], group: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `cegm train | compare | evaluate | ablate | tune | card | chat | plan | audit | report | verify | keys`.
+"""The command line: `cegm train | compare | evaluate | ablate | tune | card | interpolate | chat | plan | audit | report | verify | keys`.
 
 Parses, calls, and turns every user error into one line and exit code 2.
 """
@@ -26,6 +26,7 @@ COMMANDS = {
     "ablate": "change one part of the method at a time and say which part matters",
     "tune": "search learning rate, weight decay and momentum with equal trials for every method",
     "card": "note what a model knows, so that fine-tuning forgets less of it",
+    "interpolate": "give some of a model's training up for what it knew before",
     "chat": "talk with a model in the terminal",
     "plan": "say what a run would take on a machine: memory, time, communication, money",
     "audit": "make a release that can be audited, verify or approve one",

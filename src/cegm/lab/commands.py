@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cegm.lab.release.audit_config import AuditConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
+    from cegm.lab.train.interpolate_options import InterpolateConfig
     from cegm.lab.train.run_config import RunConfig
 
 SOME_RUNS_FAILED = 1
@@ -99,6 +100,16 @@ def card(config: CardConfig) -> int:
     quieten()
     made, path = write_context_card(config)
     print(f"context card: {path} ({path.stat().st_size / 2**20:.1f} MiB): {described(made)}")
+    return 0
+
+
+def interpolate(config: InterpolateConfig) -> int:
+    """Writes a model between before and after training."""
+    from cegm.lab.train.interpolate import write_interpolated
+    from cegm.lab.train.prepare import quieten
+
+    quieten()
+    print(f"model with {config.share:.0%} of its training: {write_interpolated(config)}")
     return 0
 
 
@@ -186,6 +197,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "ablate": ("cegm.lab.compare.ablation:AblationConfig", ablate),
     "tune": ("cegm.lab.compare.tuning:TuneConfig", tune),
     "card": ("cegm.lab.train.card_options:CardConfig", card),
+    "interpolate": ("cegm.lab.train.interpolate_options:InterpolateConfig", interpolate),
     "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
     "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
@@ -218,7 +230,7 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
     own = dict(declared(kind))
-    if command in ("evaluate", "card", "chat"):
+    if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
     elif command == "audit":
         meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"

@@ -1,7 +1,8 @@
 """Retention: a direction turned away from home contexts after line 10 of Algorithm 1, `E^ <- Tq(T) E^ Phi(S)` at the norm it had.
 
 To second order an update `D` changes what a model says about its home text by `tr(T D S D^T)/2`; `S^-r` takes out of `D` what
-home contexts would notice. The map comes after the normalisation: a polar factor would undo it.
+home contexts would notice. The map comes after the normalisation: a polar factor would undo it. `pull` takes back what has
+been noticed over many steps.
 """
 
 from __future__ import annotations
@@ -51,6 +52,23 @@ def home_map(home: Spectrum, power: float, damping: float) -> HomeMap:
         rest = leading.amax(-1)
     vectors, gains = home.vectors, leading / rest[..., None] - 1.0
     return HomeMap(*((vectors, gains) if vectors.ndim == 3 else (vectors[None], gains[None])))
+
+
+def pull(deviation: Tensor, home: Spectrum, strength: float, lr: float) -> Tensor:
+    """What is to be taken off a weight, times `lr`, `k D (S/s) (I + h k S/s)^-1` with `s` the mean eigenvalue of `S`.
+
+    To first order in `h` it is the gradient step of `k tr(D S D^T) / 2s`; the inverse makes that implicit, so that it shrinks
+    `D` along an eigenvector by `1 / (1 + h k s_i/s)`, and passes the beginning at no strength.
+
+    Args:
+        deviation: `D = W - W0`, (outputs, inputs).
+        home: `S` over the inputs.
+        strength: `k` >= 0; along an average eigenvector as much as a decoupled weight decay of `k` towards `W0`.
+        lr: `h` >= 0.
+    """
+    mean = home.mean.clamp_min(torch.finfo(home.values.dtype).tiny)
+    leading, rest = (strength * each / (mean + lr * strength * each) for each in (home.values, home.rest))
+    return rest * deviation + ((deviation @ home.vectors) * (leading - rest)) @ home.vectors.mT
 
 
 def at_norm_of(turned: Tensor, direction: Tensor) -> Tensor:

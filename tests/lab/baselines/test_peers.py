@@ -278,3 +278,48 @@ def test_a_wrong_option_says_so():
         build_optimizer("mac", layer(), mean_beta=1.0)
     with pytest.raises(ValueError, match="precondition_frequency=0"):
         build_optimizer("shampoo", layer(), precondition_frequency=0)
+
+
+def adamw_loop(weight, grads, hold, penalty=lambda weight: 0.0):
+    """AdamW in float64 as `follow` runs it; `hold` moves the weight before a step, `penalty` adds to its gradient."""
+    first = second = torch.zeros_like(weight)
+    path = []
+    for step, grad in enumerate((g.double() for g in grads), start=1):
+        grad = grad + penalty(weight)
+        first, second = 0.9 * first + 0.1 * grad, 0.95 * second + 0.05 * grad**2
+        weight = hold(weight) * (1 - 0.1 * 0.3)
+        weight = weight - 0.1 * (first / (1 - 0.9**step)) / ((second / (1 - 0.95**step)).sqrt() + 1e-8)
+        path.append(weight)
+    return torch.stack(path)
+
+
+@pytest.mark.parametrize("pull", [0.0, 3.0, 1e9])
+def test_l2_sp_is_adamw_whose_weights_are_drawn_to_their_beginning(pull):
+    model = layer()
+    beginning = model[0].weight.detach().double().clone()
+    grads = gradients((6, 10))
+    path = follow("l2_sp", model, grads, pull=pull)
+    expected = adamw_loop(beginning, grads, lambda w: beginning + (w - beginning) / (1 + 0.1 * pull))
+    torch.testing.assert_close(path.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 2.0])
+@pytest.mark.parametrize("known", [True, False])
+def test_ewc_is_adamw_on_the_loss_and_a_weighed_distance_from_the_beginning(penalty, known):
+    model = layer()
+    beginning = model[0].weight.detach().double().clone()
+    fisher = torch.rand(6, 10, generator=torch.Generator().manual_seed(5)) if known else torch.ones(6, 10)
+    grads = gradients((6, 10))
+    path = follow("ewc", model, grads, penalty=penalty, retain={"0.weight": fisher} if known else None)
+    expected = adamw_loop(beginning, grads, lambda w: w, lambda w: penalty * fisher.double() * (w - beginning))
+    torch.testing.assert_close(path.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["l2_sp", "ewc"])
+def test_without_strength_what_is_anchored_is_adamw_to_the_bit(method):
+    twins = [layer(), layer()]
+    grads = gradients((6, 10))
+    strength = {"l2_sp": "pull", "ewc": "penalty"}[method]
+    assert torch.equal(follow(method, twins[0], grads, **{strength: 0.0}), follow("adamw", twins[1], grads))
+    with pytest.raises(ValueError, match=f"{strength}=-1 is below 0"):
+        build_optimizer(method, layer(), **{strength: -1.0})

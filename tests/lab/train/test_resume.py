@@ -34,7 +34,7 @@ COUNTED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write(config: RunConfig, step: int, without: tuple[str, ...] = (), processes: int = 1, **changed: Any) -> Path:
+def write(config: RunConfig, step: int, /, without: tuple[str, ...] = (), processes: int = 1, **changed: Any) -> Path:
     """A sealed checkpoint of a run, without weights."""
     folder = RunFolder.of(config)
     written = folder.checkpoints / WRITING / "written"
@@ -211,6 +211,16 @@ def test_options_of_the_optimizer_survive_as_they_are(run_config: Make) -> None:
     config = run_config(method="cegm", optimizer_options={"aux_betas": (0.9, 0.99), "heads": 2})
     write(config, 2)
     find(run_config(resume_from_checkpoint="latest"), RunFolder.of(config)).require_same(config, "text", 1)
+
+
+def test_an_option_that_came_later_had_its_default(run_config: Make) -> None:
+    config = run_config()
+    known = {name: value for name, value in described(config)["config"].items() if name != "replay"}
+    write(config, 2, config=known)
+    find(run_config(resume_from_checkpoint="latest"), RunFolder.of(config)).require_same(config, "text", 1)
+    other = replace(config, max_length=9)
+    with pytest.raises(ValueError, match="max_length"):
+        found(run_config(resume_from_checkpoint="latest")).require_same(other, "text", 1)
 
 
 def test_another_version_is_told(run_config: Make) -> None:

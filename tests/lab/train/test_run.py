@@ -96,7 +96,7 @@ def test_metrics(finished: dict[str, RunSummary], method: str) -> None:
         assert record["clipped_share"] == (record["gradient_norm"] > 1.0)
         assert (record["spikes"], record["skipped_steps"], record["spike_score"]) == (0, 0, None)
         for layer in record.get("layers", {}).values():
-            assert set(layer) == (ADAMW_KEYS if method == "adamw" else LAYER_KEYS)
+            assert set(layer) == (ADAMW_KEYS if method in ("adamw", "l2_sp", "ewc") else LAYER_KEYS)
     assert trained[-1]["lr_matrix"] < trained[2]["lr_matrix"] or method == "schedule_free"  # decayed
     seconds = [record["seconds"] for record in trained]
     assert seconds == sorted(seconds)

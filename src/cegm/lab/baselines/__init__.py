@@ -68,6 +68,8 @@ class Method:
         space: What `cegm tune` searches where no file says otherwise.
         look: Colour (Okabe-Ito, a brown and a grey), dashes and shape.
         momentum: Option that keeps its momentum.
+        decay: Option that holds weights back, which a search sets where others have their weight decay.
+        retains: What it keeps by of text that the model knows: a context card, a Fisher diagonal, or nothing.
         schedule: Of its learning rates where none is given.
         options: Those that CEGM has not, by name: type and meaning.
         planned: Whether its state and work follow from the shapes of the weights alone, so that `cegm plan` knows them.
@@ -81,6 +83,8 @@ class Method:
     space: Space
     look: Look
     momentum: Literal["betas", "momentum", "entanglement"] = "betas"
+    decay: str = "weight_decay"
+    retains: Literal["", "card", "fisher"] = ""
     schedule: str = "cosine"
     options: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     planned: bool = False
@@ -164,6 +168,28 @@ METHODS = {
         schedule=CONSTANT,
         options=BETAS,
     ),
+    "l2_sp": Method(
+        "L2-SP",
+        "cegm.lab.baselines.l2_sp:L2SP",
+        Rates(2e-5, 2e-4),
+        usual((0.001, 0.01), 0.003, 0.1, (1.0, 300.0), 10.0, weight_decay=0.0),
+        Look("#332288", (6, 2), "triangle"),
+        decay="pull",
+        options={**BETAS, "pull": (float, "pull to where training began, decoupled and times lr")},
+    ),
+    "ewc": Method(
+        "EWC",
+        "cegm.lab.baselines.ewc:EWC",
+        Rates(2e-5, 2e-4),
+        usual((0.001, 0.01), 0.003, 0.1, (1.0, 1000.0), 30.0, weight_decay=0.0),
+        Look("#882255", (3, 3), "arrow"),
+        decay="penalty",
+        retains="fisher",
+        options={
+            **BETAS,
+            "penalty": (float, "weight of what the model says differently about known text, in the loss"),
+        },
+    ),
     "cegm": Method(
         "CEGM",
         "cegm.optimizer:CEGM",
@@ -171,6 +197,7 @@ METHODS = {
         POLAR,
         Look("#D55E00", (1, 0), "circle"),
         momentum="entanglement",
+        retains="card",
         planned=True,
     ),
 }

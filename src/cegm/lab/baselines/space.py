@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 KNOBS = ("learning_rate", "weight_decay", "one_minus_momentum")
-"""What is searched; the last is the weight of the newest gradient: 1 - beta1 of AdamW, `entanglement` of CEGM."""
+"""What is searched. The second is what holds weights back: for those that are held to their beginning, how strongly. The last is the
+weight of the newest gradient: 1 - beta1 of AdamW, `entanglement` of CEGM."""
 
 EDGE = 0.1
 """A point lies at an edge when it is closer to it than this part of the range, on the logarithmic scale."""
@@ -59,11 +60,13 @@ class Space:
         return replace(self, ranges=ranges)
 
 
-def usual(rates: Range, first: float, newest: float, **fixed: Any) -> Space:
-    """A space for models of about a million parameters that begin at random: rates, the rate and momentum of its start."""
+def usual(
+    rates: Range, first: float, newest: float, decays: Range = (0.02, 0.5), decay: float = 0.1, **fixed: Any
+) -> Space:
+    """A space for models of about a million parameters: rates and decays, and the rate, momentum and decay of its start."""
     return Space(
-        {"learning_rate": rates, "weight_decay": (0.02, 0.5), "one_minus_momentum": (0.03, 0.3)},
-        {"learning_rate": first, "weight_decay": 0.1, "one_minus_momentum": newest},
+        {"learning_rate": rates, "weight_decay": decays, "one_minus_momentum": (0.03, 0.3)},
+        {"learning_rate": first, "weight_decay": decay, "one_minus_momentum": newest},
         {"aux_lr": 0.003, **fixed},
     )
 

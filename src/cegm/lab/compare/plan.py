@@ -34,6 +34,8 @@ LATER = {
     "on_nonfinite": ("stop", ("on_nonfinite",)),
     "sharding": ("ddp", ("sharding",)),
     "retain": (None, ("retain",)),
+    "replay": (0.0, ("replay", "replay_data")),
+    "lora_init": ("random", ("lora_init",)),
 }
 """Options newer than the first finished runs, which keep their names: what is left out of the hash while one has its default."""
 CONCLUSIONS = ("results.parquet", "items.parquet", "verdict.json", "report.html")

@@ -16,7 +16,7 @@ from cegm.lab.declarations import option
 
 SECOND_BETA = 0.95
 
-SEARCHED = ("learning_rate", "weight_decay", *sorted({method.momentum for method in METHODS.values()}))
+SEARCHED = ("learning_rate", *sorted({option for m in METHODS.values() for option in (m.decay, m.momentum)}))
 """Options of a run that the search sets itself."""
 
 
@@ -26,7 +26,7 @@ def settings(method: str, point: Point) -> dict[str, Any]:
     kept = round(1.0 - newest, 6)
     own = METHODS[method].momentum
     momentum = {"betas": [kept, SECOND_BETA], "momentum": kept, "entanglement": newest}[own]
-    return {"learning_rate": rate, "weight_decay": decay, own: momentum}
+    return {"learning_rate": rate, METHODS[method].decay: decay, own: momentum}
 
 
 @dataclass

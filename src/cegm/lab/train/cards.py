@@ -1,4 +1,4 @@
-"""Context cards of a run: read, or made of home text, or of text that the model writes itself."""
+"""What a run retains by: a context card that is read, or made of text that the model knows, or a Fisher diagonal of that text."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cegm.context.card import ContextCard
 from cegm.home import card
+from cegm.lab.baselines import METHODS
+from cegm.lab.baselines.ewc import diagonal_fisher
 from cegm.lab.train.card_options import LENGTH, SUFFIX, TOKENS, CardConfig
-from cegm.lab.train.data import load_corpus
+from cegm.lab.train.home_text import ROWS, home_rows
 from cegm.lab.train.model import load_trained
 from cegm.lab.train.prepare import is_main_process
-from cegm.lab.train.rows import training_rows
 from cegm.lab.train.run_config import OWN_TEXT, RunConfig
 from cegm.options import CARD_SHARE
-
-ROWS = 16
-"""Per pass."""
 
 
 def write_context_card(config: CardConfig) -> tuple[ContextCard, Path]:
@@ -49,7 +46,7 @@ def card_of(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBase, k
         tokenizer: The model's.
         kept: Where the run keeps its card, for a resumption.
     """
-    if not config.retain:
+    if not config.retain or METHODS[config.method].retains == "fisher":
         return None
     if kept.exists():
         return kept.read_bytes()
@@ -60,6 +57,22 @@ def card_of(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBase, k
     if is_main_process():
         print(f"cegm: context card of {described(made)} in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     return made.content()
+
+
+def fisher_of(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor] | None:
+    """The Fisher diagonal that a run retains by, of as much text as a card; None where the method wants none.
+
+    It lies in the optimizer's state, so a resumption takes the checkpoint's and this one is for one without that.
+    """
+    if not config.retain or METHODS[config.method].retains != "fisher":
+        return None
+    begun = time.monotonic()
+    rows, home = _rows(model, tokenizer, config.retain, TOKENS, LENGTH, config.seed)
+    found = diagonal_fisher(model, rows, config.seed)
+    if is_main_process():
+        told = f"Fisher diagonal of {rows.numel():,} tokens of {home['text']}"
+        print(f"cegm: {told}, {len(found)} weights in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    return found
 
 
 def make(
@@ -73,35 +86,15 @@ def make(
     demands: bool = False,
 ) -> ContextCard:
     """A card of one text, or of `own` text; options as in `CardConfig`."""
-    length = min(length, int(getattr(model.config, "max_position_embeddings", None) or length))
-    count = math.ceil(tokens / length)
-    if text == OWN_TEXT:
-        rows = own_rows(model, tokenizer, count, length, seed)
-        home: dict[str, Any] = {"text": "self-generated", "temperature": 1.0}
-    else:
-        corpus = load_corpus(RunConfig(data=text, max_length=length))
-        rows = torch.tensor(training_rows(corpus, tokenizer, length, count, seed)["input_ids"])
-        home = {"text": Path(text).name, "sha256": corpus.digest()}
+    rows, home = _rows(model, tokenizer, text, tokens, length, seed)
     return card(model, rows.split(ROWS), share=share, demands=demands, seed=seed, home=home)
 
 
-@torch.no_grad()
-def own_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, length: int, seed: int) -> Tensor:
-    """Text that a model writes from nothing, at temperature 1, shape (count, length)."""
-    start = next((t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), 0)
-    written: list[Tensor] = []
-    was_training = model.training
-    model.eval()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for first in range(0, count, ROWS):
-            prompt = torch.full((min(ROWS, count - first), 1), start, device=model.device)
-            options = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "pad_token_id": start}
-            lengths = {"min_new_tokens": length - 1, "max_new_tokens": length - 1}
-            rows = model.generate(prompt, attention_mask=torch.ones_like(prompt), **options, **lengths)  # type: ignore[operator]
-            written.append(rows.cpu())
-    model.train(was_training)
-    return torch.cat(written)
+def _rows(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, tokens: int, length: int, seed: int
+) -> tuple[Tensor, dict[str, Any]]:
+    length = min(length, int(getattr(model.config, "max_position_embeddings", None) or length))
+    return home_rows(model, tokenizer, text, math.ceil(tokens / length), length, seed)
 
 
 def described(made: ContextCard) -> str:

@@ -24,6 +24,7 @@ from cegm.lab.train.data import Corpus, load_corpus, rows_per_run
 from cegm.lab.train.evaluate import ValidationSet, from_dataset, from_rows
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.model import load_model, load_tokenizer, weights_hash
+from cegm.lab.train.replay import new_rows, with_replay
 from cegm.lab.train.rows import training_rows, validation_rows
 from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import RowCollator
@@ -92,6 +93,9 @@ def prepare(config: RunConfig, processes: int = 1, has_weights: bool = True) -> 
     made = (
         _packed(config, corpus, tokenizer, processes) if corpus.kind == "text" else _one_each(config, corpus, tokenizer)
     )
+    if config.replay:
+        rows = with_replay(config, made.rows, rows_per_run(config, processes), model, tokenizer)
+        made = made._replace(rows=rows)
     left_out: dict[str, Any] = {r: {"count": len(n), "first": n[:MOST_NAMES]} for r, n in corpus.left_out.items()}
     sources = " and ".join(filter(None, (config.data, config.validation_data)))
     notes = [f"left out of {sources}: {told(corpus.left_out)}"] if corpus.left_out else []
@@ -111,7 +115,8 @@ class _Made(NamedTuple):
 
 
 def _packed(config: RunConfig, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, processes: int) -> _Made:
-    rows = training_rows(corpus, tokenizer, config.max_length, rows_per_run(config, processes), config.seed)
+    wanted = new_rows(config, rows_per_run(config, processes))
+    rows = training_rows(corpus, tokenizer, config.max_length, wanted, config.seed)
     packed = validation_rows(corpus, tokenizer, config.max_length, config.eval_rows)
     return _Made(rows, from_rows(packed, config.per_device_train_batch_size), {})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cegm.durable import sha256
+from cegm.lab.declarations import declared
 from cegm.lab.records import Count, RunState, checked
 from cegm.lab.strict import json_value, read_text
 from cegm.lab.train.checkpoints import MANIFEST, OPTIMIZER, DamagedError, newest, verify
@@ -76,7 +77,8 @@ class Resumption:
     def require_same(self, config: RunConfig, data: str, processes: int) -> None:
         """Raises ValueError for the first thing by which a run would not continue the one that made the checkpoint, with both values."""
         name = self.checkpoint.name
-        before, now = self.state.config, _plain(config)
+        defaults = {name: each.default for name, each in declared(RunConfig).items()}  # options came after checkpoints
+        before, now = {**defaults, **self.state.config}, _plain(config)
         model, held = self.state.model, model_hash(config.model_name_or_path)
         moved = model is not None and model == held
         if model is not None and before.get("model_name_or_path") == config.model_name_or_path and not moved:

@@ -17,7 +17,7 @@ from cegm.lab.records import Explanation, Final, RunState, facts, line
 from cegm.lab.train import trackers
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
-from cegm.lab.train.cards import card_of
+from cegm.lab.train.cards import card_of, fisher_of
 from cegm.lab.train.contents import model_hash
 from cegm.lab.train.driving import driving_rows
 from cegm.lab.train.folder import RunFolder, write_card, write_config
@@ -111,6 +111,7 @@ class _Run:
         self._card: ContextCard | None = None
         if self._card_content is not None:
             self._card = ContextCard.of_content(self._card_content, str(config.retain))
+        self._fisher = fisher_of(config, parts.model, parts.tokenizer)
         self.trainer = self._build(arguments)
         self.trainer.remembered = self._remembered
         self.meter = self.trainer.meter
@@ -125,7 +126,7 @@ class _Run:
             self.folder,
             self.audit,
             self.resumption,
-            self._card,
+            self._card or self._fisher,
             model=self.parts.model,
             args=arguments,
             data_collator=RowCollator(pad_token_id=self.parts.tokenizer.pad_token_id),

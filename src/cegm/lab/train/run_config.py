@@ -20,9 +20,11 @@ from cegm.spelling import nearest
 
 OnNonFinite = Literal["stop", "skip"]
 Sharding = Literal["ddp", "fsdp"]
+LoraInit = Literal["random", "home_null"]
 
 FRESH_MODELS = ("tiny", "small", "reader")
 WORLD = "world"
+HOME_NULL = "home_null"
 OWN_TEXT = "own"
 """What `retain` calls text that the model writes itself."""
 
@@ -83,8 +85,13 @@ class RunConfig(Declared):
     on_nonfinite: OnNonFinite = option("stop", "what to do with a loss or gradient that is not finite: of skips, a few")
     retain: str | None = option(
         None,
-        "forget less: own (contexts of what the model writes itself), home text, or a context card (docs/retention.md)",
+        "forget less: own (contexts of what the model writes itself), home text, or a context card (docs/retention.md); ewc takes"
+        " text, own where nothing is given",
     )
+    replay: float = option(
+        0.0, "share of all rows that are home text, in place of as many new ones", low=0, high=1, below=True
+    )
+    replay_data: str = option(OWN_TEXT, "home text of replay: own (the model writes it), or a file or folder")
     beta: float = option(0.0, "weight of the entanglement loss; the logged training loss is then the total; 0 is off")
     kernel: str = option("cosine", "of the entanglement loss, between context and gradient: cosine, rbf or dot")
     stop_gradient: str = option("none", "side of that kernel held constant: none, context or gradient")
@@ -104,6 +111,9 @@ class RunConfig(Declared):
     )
     lora_r: int = option(0, "rank of LoRA adapters; 0 trains all weights", low=0)
     lora_alpha: int = option(16, "scale of LoRA adapters")
+    lora_init: LoraInit = option(
+        "random", "how factor A begins: at random, or in what contexts of retain leave alone (home_null)"
+    )
     lora_target_modules: str = option("all-linear", "modules that get adapters, comma-separated")
     trust_remote_code: bool = option(False, "run code that a hub model brings along")
     validation_data: str | None = option(None, "held-out text in its own file (default: a part of data)")
@@ -148,10 +158,11 @@ class RunConfig(Declared):
         schedule = {"lr_scheduler_type": METHODS[self.method].schedule}
         if self.is_fresh:
             return {"learning_rate": rates.fresh, "weight_decay": 0.1, "warmup_steps": 0.05, **schedule}
+        known = {"retain": OWN_TEXT} if METHODS[self.method].retains == "fisher" else {}
         # A rate that was given holds for all weights, as it does for fresh ones.
         aux: dict[str, Any] = {"aux_lr": METHODS[REFERENCE].rates.trained} if self.learning_rate is None else {}
         rate = rates.adapters if self.lora_r else rates.trained
-        return {**aux, "learning_rate": rate, "weight_decay": 0.0, "warmup_steps": 10.0, **schedule}
+        return {**aux, **known, "learning_rate": rate, "weight_decay": 0.0, "warmup_steps": 10.0, **schedule}
 
     @property
     def pace(self) -> str:
@@ -194,11 +205,7 @@ class RunConfig(Declared):
                 f"lora_r={self.lora_r} wants trained weights under its adapters, and {self.model_name_or_path!r} begins at random; "
                 "give a trained model, or leave lora_r out"
             )
-        if self.retain and (self.is_fresh or self.method != SUBJECT):
-            why = (
-                f"{self.model_name_or_path!r} has random weights" if self.is_fresh else f"{self.method} has no contexts"
-            )
-            raise ValueError(f"retain={self.retain} wants method cegm on a trained model, and {why}; leave retain out")
+        self._check_retention()
         if self.explain_rows and (self.method != SUBJECT or self.sharding == "fsdp"):
             why = "shards hold no whole gradient" if self.method == SUBJECT else f"{self.method} entangles no gradient"
             raise ValueError(
@@ -208,6 +215,32 @@ class RunConfig(Declared):
             raise ValueError("data 'world' has no end, so num_train_epochs means nothing; give max_steps")
         for name in self.optimizer_options:
             _require_optimizer_option(name)
+
+    def _check_retention(self) -> None:
+        retains = METHODS[self.method].retains or ("card" if self.lora_init == HOME_NULL else "")
+        if self.retain and (self.is_fresh or not retains):
+            why = (
+                f"{self.model_name_or_path!r} has random weights" if self.is_fresh else f"{self.method} has no contexts"
+            )
+            raise ValueError(
+                f"retain={self.retain} wants method cegm or ewc, or lora_init={HOME_NULL}, on a trained model, and {why}; leave"
+                " retain out"
+            )
+        if self.lora_init == HOME_NULL and (not self.lora_r or not self.retain or retains == "fisher"):
+            raise ValueError(
+                f"lora_init={HOME_NULL} wants lora_r, and in retain the contexts that adapters begin away from, of another method"
+                " than ewc; give both, or leave it out"
+            )
+        if retains == "fisher" and str(self.retain).endswith(".safetensors"):
+            raise ValueError(
+                f"retain={self.retain} is a card, and {self.method} gathers its own numbers; give own or home text"
+            )
+        if self.optimizer_options.get("retain_pull") and not self.retain:
+            raise ValueError("retain_pull wants a context card: give retain as well, such as own")
+        if self.replay and self.is_fresh:
+            raise ValueError(
+                f"replay={self.replay:g} wants a model that knows something, and {self.model_name_or_path!r} has random weights; leave it out"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as plain values that YAML can hold."""

@@ -16,7 +16,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from cegm.context.card import ContextCard
-from cegm.lab.baselines import build_optimizer
+from cegm.lab.baselines import METHODS, build_optimizer
+from cegm.lab.baselines.lora_null import begin_in_null_space
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import bare
 from cegm.lab.train.clipping import ClipWatch
@@ -30,6 +31,9 @@ from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.saving import SavingTrainer
 from cegm.loss import EntanglementLoss
 from cegm.sharding import whole
+
+Known = ContextCard | dict[str, Tensor]
+"""What a run retains by: a context card, or a Fisher diagonal by name."""
 
 SMALL_LOGITS = 1 << 26
 """Up to this many logits per micro-batch (256 MiB) they are simply computed. TRL's tiled head saves that memory, but it took 25 ms more on
@@ -46,11 +50,13 @@ class RowCollator(DataCollatorForLanguageModeling):
         return batch
 
 
-def build(config: RunConfig, model: nn.Module, card: ContextCard | None = None) -> torch.optim.Optimizer:
-    """The optimizer of the configured method for all trainable parameters of `model`; a card is what it retains by."""
+def build(config: RunConfig, model: nn.Module, known: Known | None = None) -> torch.optim.Optimizer:
+    """The optimizer of the configured method for all trainable parameters of `model`, which retains by what is known."""
     options = dict(config.optimizer_options)
-    if card is not None:
-        options["retain"] = card
+    if known is not None and METHODS[config.method].retains:
+        options["retain"] = known
+    elif isinstance(known, ContextCard):
+        begin_in_null_space(model, known)
     if config.aux_lr is not None:
         options["aux_lr"] = config.aux_lr
     return build_optimizer(config.method, model, lr=config.learning_rate, weight_decay=config.weight_decay, **options)
@@ -64,7 +70,7 @@ def build_loss(config: RunConfig, model: nn.Module) -> Callable[..., Tensor] | N
 
 
 class RunTrainer(SavingTrainer):
-    """One run; arguments are those of `SavingTrainer`, and the context card that it retains by."""
+    """One run; arguments are those of `SavingTrainer`, and what it retains by."""
 
     def __init__(
         self,
@@ -72,11 +78,11 @@ class RunTrainer(SavingTrainer):
         folder: RunFolder,
         audit: AuditLog | None,
         resumption: Resumption | None,
-        card: ContextCard | None = None,
+        known: Known | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(config, folder, audit, resumption, **arguments)
-        self._card = card
+        self._known = known
         self.meter = Meter(self.args.device, guard=Guard(config.on_nonfinite))
         self._clip_watch = ClipWatch()
         self._micro_batches: list[tuple[dict[str, Tensor], list[int]]] = []
@@ -92,7 +98,7 @@ class RunTrainer(SavingTrainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The method's optimizer, built once; one scheduler moves all its groups."""
         if self.optimizer is None:
-            self.optimizer = build(self.config, cast(nn.Module, self.model if model is None else model), self._card)
+            self.optimizer = build(self.config, cast(nn.Module, self.model if model is None else model), self._known)
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
 
