@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from cegm import CEGM
+from cegm.lab.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks/results").rglob("README.md"))]
-COMMAND = re.compile(r"\bcegm (train|compare|evaluate|ablate|tune|card|interpolate|plan|audit|report|verify)\b(.*)")
+COMMAND = re.compile(rf"\bcegm ({'|'.join(COMMANDS)})\b(.*)")
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 

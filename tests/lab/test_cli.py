@@ -24,7 +24,7 @@ from transformers import (
 
 import cegm
 from cegm.lab.cli import COMMANDS, main
-from cegm.lab.commands import CONFIGURED, OF_A_FOLDER
+from cegm.lab.commands import CONFIGURED, OF_A_FOLDER, told_in_parts
 from cegm.lab.train.model import byte_tokenizer
 
 
@@ -79,6 +79,11 @@ def test_run_with_the_entanglement_loss(words: list[str], tmp_path: Path, capsys
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]
     assert (config["beta"], config["kernel"], config["stop_gradient"]) == (0.1, "rbf", "context")
     assert main([*words, "--beta", ".1", "--dry_run", "--output_dir", str(tmp_path / "dry")]) == 0
+
+
+def test_the_seconds_that_a_command_took_are_told_in_parts() -> None:
+    told = told_in_parts(74.4, {"libraries": 8.2, "loading": 5.0, "looking at known text": 0.0, "training": 40.6})
+    assert told == "74 s on the wall: libraries 8, loading 5, training 41, the rest 21"
 
 
 def test_flags_win_over_the_file(words: list[str], tmp_path: Path) -> None:

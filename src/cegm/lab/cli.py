@@ -1,4 +1,4 @@
-"""The command line: `cegm train | compare | evaluate | ablate | tune | card | interpolate | chat | plan | audit | report | verify | keys`.
+"""The command line: one command for each step from training to production; `COMMANDS` names them.
 
 Parses, calls, and turns every user error into one line and exit code 2.
 """
@@ -29,6 +29,7 @@ COMMANDS = {
     "interpolate": "give some of a model's training up for what it knew before",
     "chat": "talk with a model in the terminal",
     "plan": "say what a run would take on a machine: memory, time, communication, money",
+    "pilot": "fix what decides, run, and say GO, HOLD or STOP on a page for who decides",
     "audit": "make a release that can be audited, verify or approve one",
     "report": "draw the page of a comparison, an ablation or a run again from its folder",
     "verify": "say whether a run folder, or every run of a comparison, is what was written",

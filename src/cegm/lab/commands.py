@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pkgutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
+    from cegm.lab.pilot.pilot_config import PilotConfig
     from cegm.lab.release.audit_config import AuditConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
@@ -34,9 +36,11 @@ def train(config: RunConfig) -> int:
 
         print(describe(config))
         return 0
+    begun = time.perf_counter()
     from cegm.lab.train.prepare import is_main_process
     from cegm.lab.train.run import train
 
+    libraries = time.perf_counter() - begun
     summary = train(config)
     if is_main_process():
         print(
@@ -44,7 +48,15 @@ def train(config: RunConfig) -> int:
             f"after {summary.steps} steps ({summary.tokens:,} tokens, {summary.seconds:.0f} s). "
             f"Run folder: {config.output_dir}"
         )
+        print(told_in_parts(time.perf_counter() - begun, {"libraries": libraries, **summary.spent}))
     return 0
+
+
+def told_in_parts(wall: float, spent: Mapping[str, float]) -> str:
+    """Where the seconds of a command went; together with the rest they are those on the wall."""
+    parts = {**spent, "the rest": wall - sum(spent.values())}
+    shown = ", ".join(f"{what} {seconds:.0f}" for what, seconds in parts.items() if seconds >= 0.5)
+    return f"{wall:.0f} s on the wall: {shown}"
 
 
 def compare(config: CompareConfig) -> int:
@@ -113,6 +125,33 @@ def interpolate(config: InterpolateConfig) -> int:
     return 0
 
 
+def pilot_fix(config: PilotConfig) -> int:
+    """Fixes a pilot, and prints every criterion."""
+    from cegm.lab.pilot.fixing import fix
+
+    print("\n".join(fix(config)))
+    return 0
+
+
+def pilot_run(config: PilotConfig) -> int:
+    """Runs a pilot, draws its page, and prints its verdict."""
+    from cegm.lab.pilot.conduct import run, told
+
+    print(told(run(config), config))
+    return pilot_page(config)
+
+
+def pilot_page(config: PilotConfig) -> int:
+    """Draws the page of a pilot again."""
+    from cegm.lab.pilot.sheet import write
+
+    print(f"page: {write(config)}")
+    return 0
+
+
+PILOT_STEPS: Mapping[str, Callable[[PilotConfig], int]] = {"fix": pilot_fix, "run": pilot_run, "page": pilot_page}
+
+
 def chat(config: ChatConfig) -> int:
     """Talks until the input ends."""
     from cegm.lab.chat import chat
@@ -144,50 +183,16 @@ def verify(folder: Path) -> int:
 
 def audit(config: AuditConfig) -> int:
     """Makes, approves or verifies a release."""
-    if config.verify:
-        return _verify_release(config)
-    if config.approve:
-        from cegm.lab.release.signing import approve
+    from cegm.lab.release.orders import audit
 
-        approval = approve(Path(config.approve), config.key, config.trainer_key, config.approver)
-        print(
-            f"{config.approve}: approved by key {approval.approver_key[:16]} with the ends of {len(approval.chains)} chains"
-        )
-        return 0
-    from cegm.lab.release.dossier import release
-
-    signed = f"signed with {config.key}" if config.key else "not signed, for want of --key"
-    print(f"release: {release(config)}, {signed}")
-    return 0
-
-
-def _verify_release(config: AuditConfig) -> int:
-    from cegm.lab.release import keys
-    from cegm.lab.release.examination import examine
-    from cegm.lab.train import verification
-
-    folder = Path(config.verify)
-    approver = keys.public_key(config.approver_key) if config.approver_key else None
-    findings = examine(folder, keys.public_key(config.trainer_key), approver)
-    wrong = sum(finding.state != "whole" for finding in findings)
-    print(verification.table(findings))
-    print(f"\n{folder}: {f'{wrong} findings against it' if wrong else 'all of it holds'}")
-    if config.since and not wrong:
-        from cegm.lab.release import since
-
-        changes = since.changes(since.release(Path(config.since)), since.release(folder))
-        print("\n".join(f"since {config.since}: {change}" for change in changes))
-    return SOME_DAMAGED if wrong else 0
+    return audit(config)
 
 
 def new_keys(name: str) -> int:
-    """Makes a pair of keys, and says what to do with each."""
-    from cegm.lab.release import keys
+    """Makes a pair of keys."""
+    from cegm.lab.release.orders import new_keys
 
-    private, public = keys.new(name)
-    print(f"{private}: keep it to yourself. {public}: give it to whoever verifies, by a way of its own")
-    print(f"fingerprint: {keys.fingerprint(keys.public_key(str(public)))}")
-    return 0
+    return new_keys(name)
 
 
 CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
@@ -200,6 +205,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "interpolate": ("cegm.lab.train.interpolate_options:InterpolateConfig", interpolate),
     "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
+    "pilot": ("cegm.lab.pilot.pilot_config:PilotConfig", pilot_run),
     "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
@@ -235,6 +241,10 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     elif command == "audit":
         meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"
         parser.add_argument("runs", metavar="RUN", nargs="*", help=meaning)
+    elif command == "pilot":
+        steps = "fix the criteria, run what was fixed, or draw its page again"
+        parser.add_argument("step", choices=tuple(PILOT_STEPS), help=steps)
+        parser.add_argument("config", metavar="FILE", help="YAML file with the names below; flags win")
     else:
         parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
     _add_flags(parser.add_argument_group(command), own)
@@ -242,13 +252,15 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     if shared:
         _add_flags(parser.add_argument_group("every run"), shared)
     if shared or kind is RunConfig:
-        _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), OPTIMIZER_OPTIONS)
+        of_all = {name: each for name, each in OPTIMIZER_OPTIONS.items() if name not in own}
+        _add_flags(parser.add_argument_group("optimizer (default: the method's own)"), of_all)
     if "own" in kind.__dataclass_fields__:
         purpose = "any option of a run or its optimizer for one method only, such as --cegm.heads 4"
         group = parser.add_argument_group("one method", purpose)
         for method in METHODS:
             _add_flags(group, {**shared, **OPTIMIZER_OPTIONS}, f"{method}.")
-    parser.set_defaults(run=lambda known: work(_configured(kind, known)))
+    by_step: Mapping[str, Callable[[Any], int]] = PILOT_STEPS if command == "pilot" else {}
+    parser.set_defaults(run=lambda known: by_step.get(getattr(known, "step", ""), work)(_configured(kind, known)))
 
 
 def _add_flags(group: Any, options: Mapping[str, Option], method: str = "") -> None:
@@ -266,7 +278,7 @@ def _configured(kind: type[Any], known: argparse.Namespace) -> Any:
     from cegm.lab.declarations import read_yaml
     from cegm.lab.train.run_config import RunConfig, from_mapping
 
-    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config")}
+    flags = {name: value for name, value in vars(known).items() if name not in ("command", "run", "config", "step")}
     file = getattr(known, "config", None)
     values = {**(read_yaml(file) if file else {}), **flags}
     if kind is not RunConfig:

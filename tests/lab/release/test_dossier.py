@@ -93,11 +93,11 @@ def test_the_chain_of_a_pilot_comes_along_and_is_verified(tmp_path: Path, people
     run, pilot, place = written_run(tmp_path / "run"), tmp_path / "pilot", tmp_path / "release"
     pilot.mkdir()
     (pilot / "pilot.yaml").write_text("task: faq\n")
-    (pilot / "verdict.json").write_text(json.dumps({"word": "HOLD", "effect": 0.004}))
+    (pilot / "verdict.json").write_text(json.dumps({"kpi": "accuracy", "decision": {"word": "HOLD", "effect": 0.004}}))
     AuditLog(pilot / "audit.jsonl").record("fix", criteria="hash")
     signed = ["--output_dir", str(place), "--key", str(people / "trainer.key")]
     assert main(["audit", str(run), str(pilot), *signed]) == 0
-    assert "`word`: `HOLD`" in (place / "evidence" / "card.md").read_text()
+    assert "`decision.word`: `HOLD`" in (place / "evidence" / "card.md").read_text()
     alone = ["audit", "--verify", str(place), "--trainer_key", str(people / "trainer.pub")]
     assert main(alone) == 0
     log = place / "evidence" / "chains" / "2" / "audit.jsonl"

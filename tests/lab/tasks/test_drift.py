@@ -105,7 +105,7 @@ def test_a_later_mask_is_refilled_after_an_earlier_one():
         asked.extend(gaps)
         return ["new"] * len(gaps)
 
-    next(chain(texts, refill))
+    next(chain(texts, refill, 1))
     assert asked[1].before.split()[asked[0].place] == "new"
 
 
@@ -187,9 +187,9 @@ def test_on_public_sets_the_judge_has_room_between_the_controls(subset):
     texts = passages(subset, DATA, 20, 0)
     assert len(set(texts.names)) == 20
     for judge in texts.judges.values():
-        for _, words in chain(texts, kept(texts.originals)):
+        for _, words in chain(texts, kept(texts.originals), 1):
             assert judge([" ".join(mine) for mine in words]) == pytest.approx([1.0] * 20)
-        *_, (_, words) = chain(texts, shuffled(texts.originals, 0))
+        *_, (_, words) = chain(texts, shuffled(texts.originals, 0), 1)
         scores = judge([" ".join(mine) for mine in words])
         assert 0.1 < sum(scores) / 20 < 0.7
 

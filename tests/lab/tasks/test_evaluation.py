@@ -15,6 +15,7 @@ from cegm.lab.tasks.axes import AXES, MODULES, PAPER, chosen
 from cegm.lab.tasks.axis import Axis
 from cegm.lab.tasks.evaluation import EvaluateConfig, measure, measure_all, summary, table
 from cegm.lab.tasks.items import NotMeasured, Record
+from cegm.lab.tasks.timetable import Timetable
 from cegm.lab.train.model import fresh_config, word_tokenizer
 from examinees import Guesser
 
@@ -185,6 +186,9 @@ def test_axes_have_names_of_their_own_and_say_what_they_are():
         ({"model_name_or_path": ""}, "which model"),
         ({"items": 0}, "at least 1"),
         ({"data": "no/such/folder"}, "is no folder"),
+        ({"lengths": "512,long"}, "no list of tokens, such as"),
+        ({"lengths": "0"}, "no list of tokens, such as"),
+        ({"minutes": 0.0}, "must be above 0"),
     ],
 )
 def test_mistakes_are_told_in_one_line(change, message):
@@ -216,6 +220,28 @@ def test_from_the_command_line_and_twice_the_same(model_folder, tmp_path, capsys
     shown = capsys.readouterr().out
     assert "ambiguity" in shown
     assert "Figure 5" in shown
+
+
+def test_the_items_that_fit_into_some_minutes_are_recorded_and_kept(model_folder, tmp_path, monkeypatch, capsys):
+    def command(*arguments, fitting):
+        monkeypatch.setattr(Timetable, "items_within", lambda self, minutes, most: min(fitting, most))
+        code = main(["evaluate", str(model_folder), "--axes", "steps", *arguments, "--output_dir", str(tmp_path)])
+        return code, json.loads((tmp_path / "evaluation.json").read_text())
+
+    code, first = command("--minutes", "1", fitting=3)
+    assert (code, first["settings"]["items"]) == (0, 3)
+    assert "3 items per level: about" in capsys.readouterr().err
+    assert command("--minutes", "2", fitting=5) == (0, first), "an examination goes on with what it chose"
+    assert command("--items", "3", fitting=5) == (0, first)
+    assert command("--items", "5", fitting=5)[0] == 2
+
+
+def test_contexts_have_the_lengths_that_are_asked_for(model_folder, tmp_path, capsys):
+    arguments = ["evaluate", str(model_folder), "--axes", "retention", "--items", "1", "--output_dir", str(tmp_path)]
+    assert main([*arguments, "--lengths", "600, 520"]) == 0
+    assert set(pd.read_parquet(tmp_path / "items.parquet")["level"]) == {520.0, 600.0}
+    assert main(arguments) == 2
+    assert "with other lengths; use another output_dir" in capsys.readouterr().err
 
 
 def test_a_model_is_known_by_its_files(model_folder, tmp_path, capsys):

@@ -114,17 +114,17 @@ def test_reading_adds_up_to_choosing(model):
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_tokens_are_counted_once_per_reading_and_without_padding(model, batch_size):
-    """One token is one byte here; the last token of an option is never read, and rows that differ in it alone are one."""
+def test_tokens_are_counted_once_per_reading_where_rows_share_them(model, batch_size):
+    """One token is one byte here; the last token of a row is never read, and what rows begin with is read once."""
     examinee = Examinee(model, byte_tokenizer(), batch_size)
     examinee.choose([Choice("abcd", ("x", "y")), Choice("ab", ("xyz", "z"))])
-    assert examinee.tokens == 4 + (2 + 2) + 2
+    assert examinee.tokens == 4 + 2
     examinee.read(["abc", "abcdefg"])
-    assert examinee.tokens == 10 + 3 + 7
+    assert examinee.tokens == 6 + 6
     examinee.embed(["abcde"])
-    assert examinee.tokens == 20 + 5
+    assert examinee.tokens == 12 + 5
     examinee.write(["abc", "abcdef"], 3)
-    assert examinee.tokens == 25 + (3 + 2) + (6 + 2)
+    assert examinee.tokens == 17 + (3 + 2) + (3 + 2)
 
 
 def test_a_text_that_the_tokenizer_cannot_spell_is_refused(model):
@@ -136,7 +136,7 @@ class Scripted:
     """Writes the ids it is given after each row, whatever it has read."""
 
     def __init__(self, ids):
-        self.ids = iter(ids)
+        self.ids, self.tokens = iter(ids), 0
 
     def __call__(self, model, rows):
         assert len(rows) == 1
@@ -152,7 +152,7 @@ def test_writing_keeps_white_space_and_ends_with_the_text(tokenizer, monkeypatch
     whole = tokenizer("the crow hums")["input_ids"]
     new = whole[len(tokenizer("the crow")["input_ids"]) :]
     for ids, tokens in ((new, len(new)), ([*new, tokenizer.eos_token_id, *whole], len(new) + 2)):
-        monkeypatch.setattr("cegm.lab.tasks.examinee.writer", Scripted(ids))
+        monkeypatch.setattr("cegm.lab.tasks.reader.Rereader", Scripted(ids))
         assert Examinee(torch.nn.Identity(), tokenizer).write(["the crow"], tokens) == [" hums"]
 
 

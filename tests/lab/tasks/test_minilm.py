@@ -36,4 +36,9 @@ def test_other_texts_of_a_batch_change_nothing(judge, monkeypatch):
 
 def test_without_the_package_there_is_no_judge(monkeypatch):
     monkeypatch.setattr(judging, "PACKAGE", "no-such-package")
-    assert minilm.__wrapped__() is None
+    assert judging._judge.__wrapped__() is None
+
+
+def test_a_rehearsal_is_without_judge():
+    with judging.left_out():
+        assert minilm() is None

@@ -18,7 +18,8 @@ pytest.importorskip("transformers")
 from cegm.lab.tasks.examinee import Examinee
 from cegm.lab.tasks.haystack import BINDINGS, HEAD, OPTIONS, TAIL, Stories, WorldFacts, novel_texts, without
 from cegm.lab.tasks.items import NotMeasured
-from cegm.lab.tasks.retention import AXIS, LENGTHS, evaluate
+from cegm.lab.tasks.public import babi
+from cegm.lab.tasks.retention import AXIS, LENGTHS, evaluate, measure
 from cegm.lab.train.model import byte_tokenizer, word_tokenizer
 from trials import DATA, everything_is_right, is_chance, names_are_unique, with_data
 
@@ -29,16 +30,8 @@ TEXTS = [
 ]
 
 
-class History(list):
-    """A cache that simply remembers the tokens."""
-
-    def batch_repeat_interleave(self, count):
-        assert len(self) == 1
-        self[:] = [list(self[0]) for _ in range(count)]
-
-
 class Reader(nn.Module):
-    """A model that answers by `rule(tokens so far) -> logits over the vocabulary`, whatever its past."""
+    """A model that answers by `rule(tokens so far) -> logits over the vocabulary`."""
 
     def __init__(self, rule, positions=8192, vocabulary=400):
         super().__init__()
@@ -46,18 +39,12 @@ class Reader(nn.Module):
         self.config = SimpleNamespace(max_position_embeddings=positions)
         self.rule, self.vocabulary = rule, vocabulary
 
-    def forward(self, input_ids, past_key_values=None, use_cache=True, logits_to_keep=0):
-        past = History([[]]) if past_key_values is None else past_key_values
-        rows, logits = [], []
-        for row, before in zip(input_ids.tolist(), past, strict=True):
-            seen = list(before)
-            own = []
-            for token in row:
-                seen.append(token)
-                own.append(torch.zeros(self.vocabulary) if logits_to_keep else self.rule(seen, self.vocabulary))
-            rows.append(seen)
-            logits.append(torch.stack(own))
-        return SimpleNamespace(logits=torch.stack(logits), past_key_values=History(rows))
+    def forward(self, input_ids, use_cache=False, logits_to_keep=0):
+        logits = []
+        for row in input_ids.tolist():
+            places = range(len(row))[-logits_to_keep:]
+            logits.append(torch.stack([self.rule(row[: place + 1], self.vocabulary) for place in places]))
+        return SimpleNamespace(logits=torch.stack(logits))
 
 
 def copier(seen, vocabulary):
@@ -243,10 +230,9 @@ def test_lengths_that_do_not_fit_are_left_out_with_a_warning(monkeypatch):
     assert {record.level for record in records} == {512, 1024}
     with pytest.raises(NotMeasured, match="reads 300 tokens"):
         marked(monkeypatch, "world", 16, positions=300)
-    monkeypatch.setattr("cegm.lab.tasks.retention.LENGTHS", (256, 400))
     examinee = Examinee(Reader(copier, 512), byte_tokenizer())
     with pytest.raises(NotMeasured, match="facts alone take"):
-        AXIS.examine(examinee, "world", 64, 0)
+        measure(examinee, "world", 64, 0, lengths=(256, 400))
 
 
 @with_data
@@ -316,7 +302,7 @@ def test_novels_without_stories_are_measured_with_a_warning(tmp_path, monkeypatc
     assert {record.subset for record in records} == {"passages"}
 
 
-def test_only_persons_who_stay_are_asked_for_after_the_whole_story(tmp_path):
+def test_everyone_is_asked_for_after_the_whole_story(tmp_path):
     layout(tmp_path, "Something happened here. " * 500)
     folder = tmp_path / "babi" / "tasks_1-20_v1-2" / "en"
     folder.mkdir(parents=True)
@@ -337,7 +323,25 @@ def test_only_persons_who_stay_are_asked_for_after_the_whole_story(tmp_path):
     (folder / "qa1_x_test.txt").write_text("\n".join(lines) + "\n")
     tokenizer = byte_tokenizer()
     (plan,) = Stories(tokenizer, tmp_path, 0, 512).plans(5)
-    assert [tokenizer.decode(question.prompt) for question in plan.questions] == [" Where is John? Answer:"]
-    assert [tokenizer.decode(option) for option in plan.questions[0].options] == [" yard", " hall", " park"]
+    asked = [tokenizer.decode(question.prompt) for question in plan.questions]
+    assert asked == [" Where is John? Answer:", " Where is Mary? Answer:"]
+    for question in plan.questions:
+        assert [tokenizer.decode(option) for option in question.options] == [" yard", " hall", " park"]
     assert len(plan.planted) == 4
-    assert plan.names == ("1-8",)
+    assert plan.names == ("1-John", "1-Mary")
+
+
+@with_data
+def test_who_asks_for_everyone_agrees_with_the_questions_of_the_set():
+    tokenizer = byte_tokenizer()
+    answers = {q.name: q.answer for q in babi.read(DATA, 1)}
+    last = {q.story: q for q in babi.read(DATA, 1)}
+    right = {
+        name: tokenizer.decode(question.options[0]).strip()
+        for plan in Stories(tokenizer, DATA, 0, 512).plans(10_000)
+        for name, question in zip(plan.names, plan.questions, strict=True)
+    }
+    assert len(right) > 3 * len(last)
+    for story, question in last.items():
+        person = question.text.removesuffix("?").split()[-1]
+        assert right[f"{story}-{person}"] == answers[question.name]

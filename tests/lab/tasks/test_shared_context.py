@@ -1,10 +1,11 @@
+"""Questions about one context, which is read once where a model can: equal to one pass per option, whoever reads."""
+
 import pytest
 import torch
 
-import models
-
 pytest.importorskip("transformers")
 
+from architectures import OTHERS, READERS, of
 from cegm.lab.tasks.examinee import Examinee, Question
 from cegm.lab.train.model import byte_tokenizer
 
@@ -26,10 +27,10 @@ def slow(model, context, questions):
     return result
 
 
-@pytest.fixture
-def setting():
-    model = models.llama()
-    context = torch.randint(0, 61, (40,)).tolist()
+@pytest.fixture(params=["gpt2", "llama, shared keys", "mistral, window of 4", "mamba", "bloom, no position_ids"])
+def setting(request):
+    model = of({**READERS, **OTHERS}[request.param])
+    context = torch.randint(0, 60, (40,)).tolist()
     questions = [
         Question((3, 4), ((5,), (6,), (7,))),
         Question((8,), ((9, 10, 11), (9,), (12, 13))),
@@ -66,8 +67,9 @@ def test_the_order_of_questions_changes_nothing(setting):
     assert close(score_options(model, context, questions[::-1])[::-1], score_options(model, context, questions))
 
 
-def test_the_context_counts_once_and_every_row_of_a_question_without_its_last_token(setting):
-    model, context, questions = setting
+def test_the_context_and_what_rows_share_count_once_where_they_are_read_once():
+    model, context = of(READERS["gpt2"]), [5] * 40
+    questions = [Question((3, 4), ((5,), (6,), (7,))), Question((8,), ((9, 10, 11), (9,), (12, 13)))]
     examinee = Examinee(model, byte_tokenizer())
     examinee.choose_after(context, questions)
-    assert examinee.tokens == len(context) + 2 + (3 + 1 + 2) + 6
+    assert examinee.tokens == len(context) + 2 + (1 + 2 + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -424,3 +425,14 @@ def test_world_and_fresh_model(run_config: Make, tmp_path: Path) -> None:
     summary = train(run_config(model_name_or_path="tiny", data="world", max_steps=2, method="cegm"))
     assert summary.bits_per_byte < summary.loss / 0.6931  # a word is more than one byte
     assert AutoTokenizer.from_pretrained(tmp_path / "run" / "model").unk_token == "<unk>"
+
+
+def test_the_seconds_of_a_run_are_told_by_what_they_went_into(run_config: Make, tmp_path: Path) -> None:
+    begun = time.perf_counter()
+    summary = train(run_config(max_steps=4, save_steps=2, output_dir=str(tmp_path / "run")))
+    wall = time.perf_counter() - begun
+    assert set(summary.spent) == {"loading", "looking at known text", "training", "validation", "saving"}
+    assert summary.spent["training"] == pytest.approx(summary.seconds)
+    assert summary.spent["looking at known text"] == 0.0
+    assert all(seconds > 0 for what, seconds in summary.spent.items() if what != "looking at known text")
+    assert sum(summary.spent.values()) <= wall

@@ -157,15 +157,7 @@ class CompareConfig(ManyRuns):
     @property
     def seed_list(self) -> list[int]:
         """Test seeds; a single number without a comma counts them from 0."""
-        try:
-            numbers = [int(part) for part in self.seeds.split(",") if part.strip()]
-        except ValueError:
-            raise ValueError(f"seeds={self.seeds!r} must be a count such as 3, or a list such as 0,1,2") from None
-        if len(numbers) == 1 and "," not in self.seeds:
-            numbers = list(range(numbers[0]))
-        if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
-            raise ValueError(f"seeds={self.seeds!r} must name at least one seed, none negative, none twice")
-        return numbers
+        return seeds_of(self.seeds)
 
     def run(self, name: str, seed: int, **changes: Any) -> RunConfig:
         """The configuration of one run of an arm.
@@ -182,6 +174,19 @@ class CompareConfig(ManyRuns):
 def begins_at_random(shared: Mapping[str, Any]) -> bool:
     """Whether runs that share these options start from a fresh model."""
     return shared.get("model_name_or_path", RunConfig.model_name_or_path) in FRESH_MODELS
+
+
+def seeds_of(text: str) -> list[int]:
+    """Seeds from a count, or from a list with commas; ValueError for none, a negative one, or one twice."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"seeds={text!r} must be a count such as 3, or a list such as 0,1,2") from None
+    if len(numbers) == 1 and "," not in text:
+        numbers = list(range(numbers[0]))
+    if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+        raise ValueError(f"seeds={text!r} must name at least one seed, none negative, none twice")
+    return numbers
 
 
 def listed(text: str) -> list[str]:

@@ -156,6 +156,14 @@ class Evidence:
         levels: dict[str, Any] = self.run.result.get("retention") or {}
         return [(length, f"accuracy {v['accuracy']:.3f}, chance {v['chance']:.3f}") for length, v in levels.items()]
 
+    def decided(self) -> Iterator[tuple[str, Any]]:
+        """The plain values of a verdict, and those one level below, such as the word of a pilot's decision."""
+        for name, value in (self.verdict or {}).items():
+            below = value.items() if isinstance(value, dict) else [("", value)]
+            for inner, plain in below:
+                if isinstance(plain, str | int | float):
+                    yield f"{name}.{inner}" if inner else name, plain
+
     def judged(self) -> Iterator[tuple[str, Pair]]:
         """Every pair of every measure of a comparison, behind the title of the measure."""
         for measure in self.measures:

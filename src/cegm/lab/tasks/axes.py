@@ -23,6 +23,7 @@ MODULES = (
     "search",
     "faq",
     "summaries",
+    "company",
 )
 """Each of these modules states one axis of its name as `AXIS`; a new axis is a file and a line here."""
 

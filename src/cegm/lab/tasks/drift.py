@@ -168,22 +168,23 @@ def shuffled(originals: Sequence[str], seed: int) -> Refill:
     return lambda gaps: [rng.choice(words) for _ in gaps]
 
 
-def chain(texts: Texts, refill: Refill) -> Iterator[tuple[int, list[Words]]]:
-    """Step, from 1 to 10, and the words of all texts after it."""
+def chain(texts: Texts, refill: Refill, together: int) -> Iterator[tuple[int, list[Words]]]:
+    """Step, from 1 to 10, and the words of all texts after it; so many texts at a time."""
     words = [text.split() for text in texts.originals]
     for step in range(1, STEPS + 1):
         places = [masks(len(text), name, step) for name, text in zip(texts.names, words, strict=True)]
-        _rewrite(words, places, refill)
+        for first in range(0, len(words), together):
+            _rewrite(words, places, range(first, min(first + together, len(words))), refill)
         yield step, words
 
 
-def _rewrite(words: list[Words], places: Sequence[Sequence[int]], refill: Refill) -> None:
-    """One step of all texts in lock-step: the k-th masks of all of them are refilled together, which takes few calls."""
-    for turn in range(max(map(len, places))):
+def _rewrite(words: list[Words], places: Sequence[Sequence[int]], texts: Sequence[int], refill: Refill) -> None:
+    """One step of some texts in lock-step: the k-th masks of all of them are refilled together, while what is before them is known."""
+    for turn in range(max(len(places[index]) for index in texts)):
         gaps = [
-            Gap(index, masked[turn], " ".join(words[index][: masked[turn]]))
-            for index, masked in enumerate(places)
-            if turn < len(masked)
+            Gap(index, places[index][turn], " ".join(words[index][: places[index][turn]]))
+            for index in texts
+            if turn < len(places[index])
         ]
         for gap, word in zip(gaps, refill(gaps), strict=True):
             words[gap.text][gap.place] = word or UNREADABLE
@@ -202,13 +203,14 @@ def measure(examinee: Examinee, source: Source, items: int, seed: int) -> list[R
 
 def _records(examinee: Examinee, texts: Texts, source: Source, seed: int) -> list[Record]:
     form, records = form_of(source), []
+    every = len(texts.names)
     chains = {
-        texts.subset: written_by(examinee),
-        f"control: identity {texts.subset}": kept(texts.originals),
-        f"control: shuffled {texts.subset}": shuffled(texts.originals, seed),
+        texts.subset: (written_by(examinee), examinee.batch_size),
+        f"control: identity {texts.subset}": (kept(texts.originals), every),
+        f"control: shuffled {texts.subset}": (shuffled(texts.originals, seed), every),
     }
-    for subset, refill in chains.items():
-        for step, words in chain(texts, refill):
+    for subset, (refill, together) in chains.items():
+        for step, words in chain(texts, refill, together):
             for by, judge in texts.judges.items():
                 scores = judge([" ".join(written) for written in words])
                 for name, original, written, score in zip(texts.names, texts.originals, words, scores, strict=True):

@@ -15,7 +15,8 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,11 @@ class EvaluateConfig(Declared):
     model_name_or_path: str = option("", "local folder, GGUF file or hub name of a causal language model, or smollm2")
     axes: str = option("all", "axes of the paper, comma-separated")
     data: str = option(WORLD, "world (the generated forms), or a folder of public sets (docs/axes.md)")
-    items: int = option(128, "items per level of an axis", low=1)
+    items: int = option(128, "items per level of an axis; with minutes at most so many", low=1)
+    minutes: float | None = option(
+        None, "ask as many items per level as take so long; evaluation.json says how many", low=0.0, above=True
+    )
+    lengths: str = option("", "tokens of the contexts of retention, comma-separated [512,1024,2048,4096,8192]")
     seed: int = option(0, "draws the items; the same for all models that are to be compared")
     batch_size: int = option(16, "rows per pass; changes no result", low=1)
     output_dir: str = option("runs/evaluation", "where items and states go; an interrupted examination goes on there")
@@ -62,6 +67,15 @@ class EvaluateConfig(Declared):
         super().__post_init__()
         if self.data != WORLD and not Path(self.data).is_dir():
             raise ValueError(f"data {self.data} is no folder; give 'world' or a folder of public sets (docs/axes.md)")
+        self.context_lengths  # noqa: B018  # raises
+
+    @property
+    def context_lengths(self) -> tuple[int, ...]:
+        """What `lengths` names, rising; none where it is empty."""
+        parts = [part.strip() for part in self.lengths.split(",") if part.strip()]
+        if not all(part.isdecimal() and int(part) for part in parts):
+            raise ValueError(f"lengths={self.lengths!r} is no list of tokens, such as 512,2048")
+        return tuple(sorted({int(part) for part in parts}))
 
 
 @dataclass(frozen=True)
@@ -92,37 +106,52 @@ class Outcome:
 
 def evaluate(config: EvaluateConfig) -> tuple[list[tuple[Axis, Outcome]], Path]:
     """Loads the model, measures the axes and writes everything into the folder, which is returned after what became of each axis."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from cegm.lab.tasks.axes import chosen
+    from cegm.lab.tasks.effort import counted, pace
     from cegm.lab.tasks.examinee import Examinee
+    from cegm.lab.tasks.timetable import Timetable, Watch
     from cegm.lab.train.model import load_trained, weights_hash
     from cegm.lab.train.prepare import quieten
 
     quieten()
-    axes, name = chosen(config.axes), config.model_name_or_path
+    axes, name, folder = chosen(config.axes), config.model_name_or_path, Path(config.output_dir)
+    lengths, facts = config.context_lengths, dict[str, Any](meaning=MEANING)
+    if lengths:
+        axes, facts["lengths"] = [_at(axis, lengths) for axis in axes], list(lengths)
     model, tokenizer = load_trained(name, config.trust_remote_code)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed} of {task.total} axes"),
-    )
-    folder = Path(config.output_dir)
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("starting", total=len(axes))
+    facts |= {"model": model_hash(name) or name, "weights": weights_hash(model)}
+    examinee = Examinee(model, tokenizer, config.batch_size)
+    timetable = Timetable(examinee, axes, config.data, config.seed, pace(model))
+    items = config.items
+    if config.minutes is not None:
+        before = _recorded(folder / "evaluation.json")
+        items = (
+            before.settings.get("items", config.items)
+            if before
+            else timetable.items_within(config.minutes, config.items)
+        )
+    with Watch(axes, timetable.seconds(items), timetable.pace) as watch:
+        watch.say(f"{items} items per level: {timetable.told(items)}")
+        counted(model, watch.done)
         outcomes = measure_all(
-            Examinee(model, tokenizer, config.batch_size),
+            examinee,
             axes,
             source=config.data,
-            items=config.items,
+            items=items,
             seed=config.seed,
             folder=folder,
-            facts={"model": model_hash(name) or name, "weights": weights_hash(model), "meaning": MEANING},
-            watch=lambda title, number: progress.update(task, description=title, completed=number),
+            facts=facts,
+            watch=watch.axis,
         )
-        progress.update(task, description="done", completed=len(axes))
+        watch.finish()
     return list(zip(axes, outcomes, strict=True)), folder
+
+
+def _at(axis: Axis, lengths: Sequence[int]) -> Axis:
+    """An axis with contexts of these lengths, if it has any."""
+    from cegm.lab.tasks import retention
+
+    return replace(axis, measured=partial(retention.measure, lengths=lengths)) if axis.name == retention.NAME else axis
 
 
 def measure(examinee: Examinee, axis: Axis, source: Source, items: int, seed: int) -> Outcome:
@@ -179,16 +208,23 @@ def measure_all(
 
 def _states(path: Path, settings: dict[str, Any]) -> dict[str, Examined]:
     """State of every axis that was measured under these settings."""
-    if not path.exists():
+    kept = _recorded(path)
+    if kept is None:
         return {}
-    try:
-        kept = msgspec.convert(json_object(path), Evaluation)
-    except ValueError:
-        raise ValueError(f"{path} is damaged; delete it to examine the model again") from None
     other = [name for name in {**settings, **kept.settings} if settings.get(name) != kept.settings.get(name)]
     if other:
         raise ValueError(f"{path.parent} holds an evaluation with other {', '.join(other)}; use another output_dir")
     return kept.axes
+
+
+def _recorded(path: Path) -> Evaluation | None:
+    """What `evaluation.json` says, where there is one."""
+    if not path.exists():
+        return None
+    try:
+        return msgspec.convert(json_object(path), Evaluation)
+    except ValueError:
+        raise ValueError(f"{path} is damaged; delete it to examine the model again") from None
 
 
 def _kept(axis: Axis, path: Path, states: dict[str, Examined], sets: str | None) -> Outcome | None:

@@ -1,12 +1,10 @@
 """A model that sits an examination: it chooses, reads, writes, embeds and studies. All that the axes ask of a model, and nothing else.
 
-Every answer is in float32 and depends neither on the batch size nor on padding: rows are padded on the right, where a causal model never looks
-back from, or on the left behind a mask where it writes.
+Every answer is in float32 and depends neither on the batch size nor on what else is read (`reader.py`).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from cegm.lab.tasks.items import Choice, NotMeasured
-from cegm.lab.tasks.writing import writer
+from cegm.lab.tasks.reader import Reader
+from cegm.lab.tasks.studying import students
 from cegm.lab.train.tokens import opening
 
 Array = npt.NDArray[np.float32]
@@ -46,28 +44,22 @@ class Question:
     options: tuple[tuple[int, ...], ...]
 
 
-class Examinee:
+class Examinee(Reader):
     """A causal language model of transformers with its tokenizer.
 
     Args:
         model: The model; read in evaluation mode, which it keeps.
         tokenizer: Its tokenizer; must give offsets (a fast one) for `read`.
-        batch_size: Rows per pass; changes no result.
+        batch_size: Rows per pass, where they are padded or written in step; changes no result.
 
     Attributes:
-        tokens: Tokens that it has read so far, padding left out; one that is read twice counts twice. What students
-            of `studied` read is theirs.
+        tokens: Tokens that it has read so far, padding left out; one that is read twice counts twice, one that several rows
+            share once. What students of `studied` read is theirs.
     """
 
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch_size: int = 16) -> None:
-        self.model, self.tokenizer, self.batch_size = model.eval(), tokenizer, batch_size
-        self.tokens = 0
-
-    @property
-    def positions(self) -> int | None:
-        """Tokens that the model can read at once; None without a limit."""
-        config: Any = getattr(self.model, "config", None)
-        return getattr(config, "max_position_embeddings", None)
+        super().__init__(model, batch_size)
+        self.tokenizer = tokenizer
 
     def choose(self, choices: Sequence[Choice]) -> list[list[float]]:
         """Natural log-probability of each option of each choice (or of the tail after it): sums over tokens.
@@ -81,18 +73,13 @@ class Examinee:
         totals = iter(self._likelihoods(rows))
         return [[next(totals) for _ in choice.options] for choice in choices]
 
-    @torch.no_grad()
     def choose_after(self, context: Sequence[int], questions: Sequence[Question]) -> list[list[float]]:
         """Natural log-probability of each option of each question about a context (of token ids), none of which sees another.
 
-        A context of thousands of tokens is read once; its keys and values serve every question. Questions are right-padded rows
-        after them: under a causal mask a token never sees what follows it, so padding needs no mask and changes no result.
+        A context of thousands of tokens is read once, and serves every question.
         """
-        self.tokens += len(context)
-        ids = torch.tensor([list(context)], device=self._device)  # (1, context)
-        past = self.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
         rows = [(question.prompt + option, len(option)) for question in questions for option in question.options]
-        totals = iter(self._likelihoods(rows, past))
+        totals = iter(self._likelihoods(rows, tuple(context)))
         return [[next(totals) for _ in question.options] for question in questions]
 
     def read(self, texts: Sequence[str]) -> list[list[ReadToken]]:
@@ -101,19 +88,17 @@ class Examinee:
         Raises:
             NotMeasured: A text is longer than the model's positions, or the tokenizer gives no offsets or cannot spell it.
         """
-        if not self.tokenizer.is_fast:
-            raise NotMeasured("this model's tokenizer gives no offsets; save it as a fast one (tokenizer.json)")
+        encoded = self._spelled(texts)
         opening = self.opening
-        encoded = [self.tokenizer(t, add_special_tokens=False, return_offsets_mapping=True) for t in texts]
         rows = [opening + tuple(e["input_ids"]) for e in encoded]
-        if any(self.tokenizer.unk_token_id in e["input_ids"] for e in encoded):
-            raise NotMeasured("this tokenizer cannot spell these texts; use a model that was trained on text like it")
         read: list[list[ReadToken]] = [[] for _ in texts]
-        for index, logits in self._logits(rows):
+        first = max(len(opening), 1)
+        scored = [index for index, row in enumerate(rows) if len(row) > first]
+        for place, logits in self.logits([rows[i][:-1] for i in scored], [len(rows[i]) - first for i in scored]):
+            index = scored[place]
             spans, ids = encoded[index]["offset_mapping"], rows[index]
-            first = max(len(opening), 1)
             target = torch.tensor(ids[first:], device=logits.device)
-            scores = logits[first - 1 : len(ids) - 1].float().log_softmax(-1)  # (tokens, vocabulary)
+            scores = logits.float().log_softmax(-1)  # (tokens, vocabulary)
             likelihoods = scores.gather(-1, target[:, None])[:, 0].tolist()
             top = (scores.argmax(-1) == target).tolist()
             read[index] = [
@@ -121,6 +106,15 @@ class Examinee:
                 for (start, end), p, t in zip(spans[first - len(opening) :], likelihoods, top, strict=True)
             ]
         return read
+
+    def _spelled(self, texts: Sequence[str]) -> list[Any]:
+        """Tokens of texts, and where they stand in them."""
+        if not self.tokenizer.is_fast:
+            raise NotMeasured("this model's tokenizer gives no offsets; save it as a fast one (tokenizer.json)")
+        encoded = [self.tokenizer(t, add_special_tokens=False, return_offsets_mapping=True) for t in texts]
+        if any(self.tokenizer.unk_token_id in e["input_ids"] for e in encoded):
+            raise NotMeasured("this tokenizer cannot spell these texts; use a model that was trained on text like it")
+        return encoded
 
     def write(self, prompts: Sequence[str], tokens: int, until: Until = lambda written: False) -> list[str]:
         """Greedy continuation of each prompt: as text, with the white space in front of it.
@@ -135,12 +129,10 @@ class Examinee:
         """
         rows = [[*self.opening, *self.tokenizer(p, add_special_tokens=False)["input_ids"]] for p in prompts]
         starts, texts = [len(row) for row in rows], [""] * len(rows)
-        for going in self._similar(rows):
-            pen = writer(self.model, [rows[index] for index in going])
-            self.tokens += sum(starts[index] for index in going)
-            for count in range(tokens):
-                self._refuse_beyond(max(len(rows[index]) for index in going))
-                self.tokens += len(going) if count else 0  # the last one written is not read
+        for going in self.in_turn(rows):
+            pen = self.pen([rows[index] for index in going])
+            for _ in range(tokens):
+                self.refuse_beyond(max(len(rows[index]) for index in going))
                 ended = set()
                 for index, token in zip(going, pen.write(), strict=True):
                     rows[index].append(token)
@@ -153,6 +145,7 @@ class Examinee:
                 if ended:
                     pen.keep([place for place, index in enumerate(going) if index not in ended])
                     going = [index for index in going if index not in ended]
+            self.tokens += pen.tokens
         return texts
 
     def _text(self, row: list[int], start: int) -> str:
@@ -164,10 +157,10 @@ class Examinee:
         """Mean over tokens of the last hidden state of each text, (texts, hidden)."""
         rows = [self.opening + tuple(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
         means: dict[int, Tensor] = {}
-        for batch, ids in self._batches(rows):
-            states = self._forward(ids, output_hidden_states=True).hidden_states[-1].float()  # (rows, tokens, hidden)
+        for batch, ids in self.batches(rows):
+            states = self.forward(ids, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
             for place, index in enumerate(batch):
-                means[index] = states[place, len(self.opening) : len(rows[index])].mean(0)
+                means[index] = states[place, len(self.opening) : len(rows[index])].float().mean(0)
         return np.stack([means[index].cpu().numpy() for index in range(len(rows))])
 
     def studied(
@@ -198,22 +191,11 @@ class Examinee:
         tokens = [token for ids in encoded for token in (*self.opening, *ids)]
         if len(tokens) < length * rows:
             raise NotMeasured(f"{len(tokens)} tokens to adapt on, one step takes {length * rows}; give more text")
-        whole = torch.tensor(tokens[: len(tokens) // length * length]).view(-1, length)  # (all rows, length)
-        model: Any = copy.deepcopy(self.model)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-        taken = 0
-        for goal in steps:
-            while taken < goal:
-                picked = torch.arange(taken * rows, (taken + 1) * rows) % len(whole)
-                batch = whole[picked].to(self._device)  # (rows, length)
-                logits = model(input_ids=batch, use_cache=False).logits[:, :-1].float()
-                loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                taken += 1
-            yield Examinee(model, self.tokenizer, self.batch_size)
+        whole = torch.tensor(tokens[: len(tokens) // length * length], device=self.device).view(-1, length)
+        for model in students(self.model, whole, steps, rows, learning_rate):
+            student = Examinee(model, self.tokenizer, self.batch_size)
+            student.reads_trees = self.reads_trees  # the same architecture
+            yield student
 
     @cached_property
     def opening(self) -> tuple[int, ...]:
@@ -233,59 +215,17 @@ class Examinee:
         counted = max(len(whole) - len(known), 1)
         return row, min(counted, len(row) - 1)
 
-    def _likelihoods(self, rows: Sequence[tuple[tuple[int, ...], int]], past: Any = None) -> list[float]:
+    def _likelihoods(self, rows: Sequence[tuple[tuple[int, ...], int]], context: tuple[int, ...] = ()) -> list[float]:
         """Sum of the log-probabilities of the last tokens of each row; rows that differ in their last token only are read once."""
-        inputs = list(dict.fromkeys(row[:-1] for row, _ in rows))
-        asked: dict[tuple[int, ...], list[int]] = {each: [] for each in inputs}
+        asked: dict[tuple[int, ...], list[int]] = {}
         for index, (row, _) in enumerate(rows):
-            asked[row[:-1]].append(index)
-        totals = [0.0] * len(rows)
-        for index, logits in self._logits(inputs, past):
-            widest = max(rows[which][1] for which in asked[inputs[index]])
-            scores = logits[-widest:].float().log_softmax(-1)  # (counted, vocabulary)
+            asked.setdefault(row[:-1], []).append(index)
+        inputs, totals = list(asked), [0.0] * len(rows)
+        widest = [max(rows[which][1] for which in asked[each]) for each in inputs]
+        for index, logits in self.logits(inputs, widest, context):
+            scores = logits.float().log_softmax(-1)  # (counted, vocabulary)
             for which in asked[inputs[index]]:
                 row, counted = rows[which]
                 target = torch.tensor(row[-counted:], device=scores.device)
                 totals[which] = float(scores[-counted:].gather(-1, target[:, None]).double().sum())
         return totals
-
-    def _logits(self, rows: Sequence[tuple[int, ...]], past: Any = None) -> Iterator[tuple[int, Tensor]]:
-        """Index and logits, (tokens, vocabulary), of every row after what is in the cache `past`, in no particular order."""
-        for batch, ids in self._batches(rows):
-            cache = copy.deepcopy(past)  # the model appends to the cache it is given
-            if past is not None:
-                cache.batch_repeat_interleave(len(batch))
-            logits = self._forward(ids, past_key_values=cache).logits  # (rows, tokens, vocabulary)
-            for place, index in enumerate(batch):
-                yield index, logits[place, : len(rows[index])]
-
-    def _batches(self, rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[list[int], Tensor]]:
-        """Indices and right-padded tokens, (rows, longest), of rows of similar length."""
-        self._refuse_beyond(max(map(len, rows), default=0))
-        for batch in self._similar(rows):
-            width = max(len(rows[index]) for index in batch)
-            self.tokens += sum(len(rows[index]) for index in batch)
-            padded = [rows[index] + rows[index][-1:] * (width - len(rows[index])) for index in batch]
-            yield batch, torch.tensor(padded, device=self._device)
-
-    def _similar(self, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Indices of rows of similar length, a batch at a time."""
-        assert all(rows), "a row without tokens has no next one"
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size]
-
-    def _refuse_beyond(self, tokens: int) -> None:
-        if self.positions is not None and tokens > self.positions:
-            raise NotMeasured(
-                f"a question has {tokens} tokens but the model reads {self.positions}; use a model with a longer context"
-            )
-
-    @torch.no_grad()
-    def _forward(self, ids: Tensor, **more: Any) -> Any:
-        known = {name: value for name, value in more.items() if value is not None}
-        return self.model(input_ids=ids, use_cache="past_key_values" in known, **known)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device

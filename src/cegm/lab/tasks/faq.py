@@ -67,11 +67,11 @@ def queries(source: Source, split: Literal["train", "test"]) -> list[Query]:
     return questions
 
 
-def similarities(known: Vectors, intents: Sequence[str], asked: Vectors, classes: Sequence[str]) -> Vectors:
+def similarities(known: Vectors, meant: Sequence[str], asked: Vectors, classes: Sequence[str]) -> Vectors:
     """Cosine of each embedding that is asked with the centroid of each class of the known ones, (questions, classes)."""
     middle = known.mean(0)
     known, asked = normalize(known - middle), normalize(asked - middle)
-    member = np.array(intents)
+    member = np.array(meant)
     centroids = np.stack([known[member == each].mean(0) for each in classes])
     return asked @ normalize(centroids).T
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -139,17 +139,15 @@ class Passages:
 class Stories:
     """Stories of bAbI qa1 in novels (as in BABILong, arXiv 2406.10149): who went where, with pages in between.
 
-    Sentences of the novels that name a person or place of the stories are left out. Asked is where persons are whom no later statement moves,
-    so that several questions share one context; options are all places.
+    Sentences of the novels that name a person or place of the stories are left out. Asked is where each person is at the end of the story,
+    whether the set asks for that one or not, so that several questions share one context; options are all places.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, source: Source, seed: int, longest: int) -> None:
         self._tokenizer, self._seed = tokenizer, seed
         questions = babi.read(source, 1)
         self._places = babi.answers(questions)
-        self._stories: dict[str, list[babi.Question]] = defaultdict(list)
-        for question in questions:
-            self._stories[question.story].append(question)
+        self._last = {question.story: question for question in questions}  # of each story
         names = {statement.split()[0] for question in questions for statement in question.statements}
         keys = {word.lower() for word in (*names, *self._places)}
         texts = (without(text, keys) for text in novel_texts(source, seed))
@@ -159,22 +157,28 @@ class Stories:
         """Contexts with `items` questions all together, rounded up to whole ones, or all there are."""
         rng = random.Random(stable_seed("retention", "babi", self._seed))
         plans, asked = [], 0
-        for story in rng.sample(list(self._stories), len(self._stories)):
-            lasting = [question for question in self._stories[story] if self._lasts(question)]
+        for story in rng.sample(list(self._last), len(self._last)):
             beginning = rng.randrange(len(self._tokens))
-            if lasting and asked < items:
-                plans.append(self._plan(story, list({q.text: q for q in lasting}.values()), beginning))
-                asked += len(plans[-1].questions)
+            questions = self._asked(self._last[story])
+            if questions and asked < items:
+                plans.append(self._plan(story, questions, beginning))
+                asked += len(questions)
         return plans
 
-    def _lasts(self, question: babi.Question) -> bool:
-        """Whether no statement after the question is about its person."""
-        statements = self._stories[question.story][-1].statements
-        person = question.text.removesuffix("?").split()[-1]
-        return all(statement.split()[0] != person for statement in statements[len(question.statements) :])
+    def _asked(self, last: babi.Question) -> list[babi.Question]:
+        """Where each person is when the last question of a story is asked."""
+        places: dict[str, str] = {}
+        for statement in last.statements:
+            person, *_, place = statement.removesuffix(".").split()
+            places[person] = place
+        return [
+            replace(last, name=f"{last.story}-{person}", text=f"Where is {person}?", answer=place)
+            for person, place in places.items()
+            if place in self._places
+        ]
 
     def _plan(self, story: str, questions: Sequence[babi.Question], beginning: int) -> Plan:
-        planted = tuple(encoded(self._tokenizer, each) for each in self._stories[story][-1].statements)
+        planted = tuple(encoded(self._tokenizer, each) for each in questions[0].statements)
         asked = tuple(
             Question(
                 encoded(self._tokenizer, question.text, "Answer:"),

@@ -6,7 +6,9 @@ of a text, at most 256 of them, scaled to length 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
@@ -48,8 +50,25 @@ class MiniLM:
         return found
 
 
-@cache
+_LEFT_OUT = ContextVar("left out", default=False)
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """As if the judge were not installed."""
+    token = _LEFT_OUT.set(True)
+    try:
+        yield
+    finally:
+        _LEFT_OUT.reset(token)
+
+
 def minilm() -> MiniLM | None:
     """The judge, or None where it is not installed."""
+    return None if _LEFT_OUT.get() else _judge()
+
+
+@cache
+def _judge() -> MiniLM | None:
     weights = installed(PACKAGE, "model/model.safetensors")
     return None if weights is None else MiniLM(weights.parent)

@@ -174,7 +174,8 @@ class Validation(TrainerCallback):
         show_average = getattr(bare(optimizer), "eval", None)
         if show_average is not None:  # of schedule-free methods; the trainer switches back before the next step
             show_average()
-        self.last = validate(model, self.held_out)
+        with self._meter.during("validation"):
+            self.last = validate(model, self.held_out)
         self._step = step
         if self._metrics is not None:
             self._metrics.write(

@@ -7,6 +7,8 @@ import statistics
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ class Meter:
         refreshed: Whether this step recorded contexts.
         skipped: Whether this step was given up before its update.
         guard: Counts skipped steps and spikes.
+        spent: Seconds of this process by what they went into, training steps among them; a resumed run begins at none.
     """
 
     device: torch.device
@@ -66,6 +69,7 @@ class Meter:
     line_losses: list[float] = field(default_factory=list)
     line_factors: list[float] = field(default_factory=list)
     line_tokens: int = 0
+    spent: dict[str, float] = field(default_factory=dict)
     _start: float = 0.0
 
     def start_step(self) -> None:
@@ -80,6 +84,20 @@ class Meter:
         """Stops the clock, when the weights are updated."""
         self.step_seconds.append(self._now() - self._start)
         self.seconds += self.step_seconds[-1]
+        self.spend("training", self.step_seconds[-1])
+
+    def spend(self, what: str, seconds: float) -> None:
+        """Counts seconds towards `what`."""
+        self.spent[what] = self.spent.get(what, 0.0) + seconds
+
+    @contextmanager
+    def during(self, what: str) -> Iterator[None]:
+        """Counts the seconds of a block towards `what`."""
+        begun = self._now()
+        try:
+            yield
+        finally:
+            self.spend(what, self._now() - begun)
 
     def add_batch(self, token_ids: Tensor, mask: Tensor | None) -> int:
         """Chains a micro-batch, (rows, tokens), without what its mask has 0 for, into the hash; returns its tokens."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import cast
 
 import torch
+from msgspec import structs
 from transformers import PreTrainedModel, PrinterCallback
 from transformers.integrations.integration_utils import TensorBoardCallback
 from trl.trainer.sft_config import SFTConfig
@@ -38,9 +40,10 @@ SAME = (
 
 
 class RunSummary(Final, frozen=True, kw_only=True):
-    """How a run ended, and where its folder is."""
+    """How a run ended, where its folder is, and what the seconds of this process went into."""
 
     output_dir: str
+    spent: dict[str, float]
 
 
 def train(config: RunConfig) -> RunSummary:
@@ -51,6 +54,7 @@ def train(config: RunConfig) -> RunSummary:
         NonFiniteError: Loss or gradient was not finite; the weights before that step were not touched.
     """
     quieten()
+    begun = time.perf_counter()
     folder = RunFolder.of(config)
     resumption = start(config, folder)
     arguments = trainer_arguments(config, folder)
@@ -60,10 +64,11 @@ def train(config: RunConfig) -> RunSummary:
     if resumption is not None:
         resumption.require_same(config, parts.corpus.digest(), arguments.world_size)
     tell(parts.notes)
+    loading = time.perf_counter() - begun
     if not is_main_process():
-        return _Run(config, folder, parts, arguments, resumption).go(lambda: None)
+        return _Run(config, folder, parts, arguments, resumption, loading).go(lambda: None)
     with folder.held(), folder.undone_on_error() as keep:
-        run = _Run(config, folder, parts, arguments, resumption)
+        run = _Run(config, folder, parts, arguments, resumption, loading)
         if not config.is_fresh:
             print(config.pace)
         return run.go(keep)
@@ -98,7 +103,13 @@ class _Run:
     """One run, built and ready to go. Only the main process writes."""
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, parts: Parts, arguments: SFTConfig, resumption: Resumption | None
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        parts: Parts,
+        arguments: SFTConfig,
+        resumption: Resumption | None,
+        loading: float,
     ) -> None:
         self.config, self.folder, self.parts, self.resumption = config, folder, parts, resumption
         self.audit: AuditLog | None = None
@@ -107,14 +118,17 @@ class _Run:
             if resumption is None:
                 folder.require_free()  # another process may have come and gone since `start`
             self.audit, self.metrics = AuditLog(folder.audit), MetricsFile(folder.metrics)
+        begun = time.perf_counter()
         self._card_content = card_of(config, parts.model, parts.tokenizer, folder.card)
         self._card: ContextCard | None = None
         if self._card_content is not None:
             self._card = ContextCard.of_content(self._card_content, str(config.retain))
         self._fisher = fisher_of(config, parts.model, parts.tokenizer)
+        looking = time.perf_counter() - begun
         self.trainer = self._build(arguments)
         self.trainer.remembered = self._remembered
         self.meter = self.trainer.meter
+        self.meter.spent = {"loading": loading, "looking at known text": looking if config.retain else 0.0}
         self.validation = Validation(parts.held_out, self.metrics, self.meter, config.eval_steps)
         self.bar = ProgressBar(self.meter) if config.progress and self.metrics is not None else None
         self._add_callbacks()
@@ -156,7 +170,9 @@ class _Run:
             checkpoint = None if self.resumption is None else str(self.resumption.checkpoint)
             self.trainer.train(resume_from_checkpoint=checkpoint)
             summary = self._summary()
-            self._finish(summary)
+            with self.meter.during("saving"):
+                self._finish(summary)
+            summary = structs.replace(summary, spent=self.meter.spent)
         except BaseException as error:
             if isinstance(error, NonFiniteError) or self.trainer.state.global_step > first:
                 keep()
@@ -260,6 +276,7 @@ class _Run:
             parameters=count(model),
             spikes=self.meter.guard.spikes,
             skipped_steps=self.meter.guard.skipped,
+            spent=self.meter.spent,
         )
 
     def _finish(self, summary: RunSummary) -> None:

@@ -109,6 +109,10 @@ class RunTrainer(SavingTrainer):
             return own
         return int(self.accelerator.reduce(torch.tensor(own, device=self.args.device)))  # type: ignore[no-untyped-call]
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self.meter.during("saving"):
+            super()._save_checkpoint(model, trial)
+
     # ------------------------------------------------------------------ one step
 
     def get_batch_samples(
