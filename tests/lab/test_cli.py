@@ -319,4 +319,4 @@ def test_help_reads_nothing_of_any_command():
 
 
 def test_every_command_is_declared_and_explained():
-    assert list(COMMANDS) == [*CONFIGURED, *OF_A_FOLDER]
+    assert list(COMMANDS) == [*CONFIGURED, *OF_A_FOLDER, "keys"]

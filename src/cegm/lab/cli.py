@@ -30,8 +30,10 @@ COMMANDS = {
     "chat": "talk with a model in the terminal",
     "plan": "say what a run would take on a machine: memory, time, communication, money",
     "pilot": "fix what decides, run, and say GO, HOLD or STOP on a page for who decides",
+    "audit": "make a release that can be audited, verify or approve one",
     "report": "draw the page of a comparison, an ablation or a run again from its folder",
     "verify": "say whether a run folder, or every run of a comparison, is what was written",
+    "keys": "make a pair of keys to sign releases with",
 }
 """Each with what it is for, in the order of the help."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
     from cegm.lab.pilot.pilot_config import PilotConfig
+    from cegm.lab.release.audit_config import AuditConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
     from cegm.lab.train.interpolate_options import InterpolateConfig
@@ -183,6 +184,20 @@ def verify(folder: Path) -> int:
     return SOME_DAMAGED if damaged else 0
 
 
+def audit(config: AuditConfig) -> int:
+    """Makes, approves or verifies a release."""
+    from cegm.lab.release.orders import audit
+
+    return audit(config)
+
+
+def new_keys(name: str) -> int:
+    """Makes a pair of keys."""
+    from cegm.lab.release.orders import new_keys
+
+    return new_keys(name)
+
+
 CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "train": ("cegm.lab.train.run_config:RunConfig", train),
     "compare": ("cegm.lab.compare.compare_config:CompareConfig", compare),
@@ -194,6 +209,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
     "pilot": ("cegm.lab.pilot.pilot_config:PilotConfig", pilot_run),
+    "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
@@ -211,6 +227,11 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("folder", help=meaning)
         parser.set_defaults(run=lambda known: draw(Path(known.folder)))
         return
+    if command == "keys":
+        parser.add_argument("action", choices=["new"], help="makes a pair: NAME.key and NAME.pub")
+        parser.add_argument("name", metavar="NAME", help="path of both without their suffixes")
+        parser.set_defaults(run=lambda known: new_keys(known.name))
+        return
     from cegm.lab.baselines import METHODS
     from cegm.lab.declarations import declared
     from cegm.lab.train.run_config import OPTIMIZER_OPTIONS, RunConfig
@@ -220,6 +241,9 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     own = dict(declared(kind))
     if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    elif command == "audit":
+        meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"
+        parser.add_argument("runs", metavar="RUN", nargs="*", help=meaning)
     elif command == "pilot":
         steps = "fix the criteria, run what was fixed, or draw its page again"
         parser.add_argument("step", choices=tuple(PILOT_STEPS), help=steps)

@@ -232,6 +232,32 @@ Named = defstruct("Named", [("event", str)])
 """Any other line of `audit.jsonl`."""
 
 
+class Driving(Struct):
+    """A token of an `Explained` row."""
+
+    token: str
+    score: float
+
+
+class Explained(Struct):
+    """A row of an `Explanation`; `cegm.lab.train.driving` tells what its score is."""
+
+    row: Count
+    tokens: Count
+    loss: float
+    score: float
+    text: str
+    driving: list[Driving]
+
+
+class Explanation(Struct):
+    """`explanation.json` of a run: of `rows` rows, how some pulled the weights after the last step."""
+
+    step: Count
+    rows: Count
+    explained: list[Explained]
+
+
 class Examined(Struct):
     """State of one axis in `evaluation.json`; `cegm.lab.tasks.evaluation.Outcome` tells what it means."""
 
@@ -284,5 +310,5 @@ def checked(values: Any, kind: type[Kind], place: str, remedy: str = "restore th
     """What a file holds as a record; ValueError, which begins with the place and ends with the remedy, where it is none."""
     try:
         return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise ValueError(f"{place} is not as it was written ({error}); {remedy}") from None

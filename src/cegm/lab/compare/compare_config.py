@@ -282,6 +282,8 @@ def from_names(kind: type[Config], values: Mapping[str, Any]) -> Config:
             method, _, option_name = name.partition(".")
             own.setdefault(method, {})[option_name] = shared.pop(name)
         mine["own"] = own
+    if "runs" in kind.__dataclass_fields__:  # folders, which are words of their own
+        mine["runs"] = shared.pop("runs")
     return kind(**mine, **({"shared": shared} if "shared" in kind.__dataclass_fields__ else {}))
 
 

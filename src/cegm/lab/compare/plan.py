@@ -27,6 +27,7 @@ Role = Literal["main", "equal_seconds", "front"]
 
 NOT_PART_OF_THE_RESULT = (
     "output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint", "resume_without_optimizer", "save_total_limit",
+    "operator", "data_source", "data_licence", "explain_rows",
 )  # fmt: skip
 LATER = {
     "beta": (0.0, ("beta", "kernel", "stop_gradient")),

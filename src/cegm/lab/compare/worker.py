@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cegm.lab.train.run import RunSummary
 
 LEFT_BY_TRAINING = (
-    "config.yaml", "metrics.jsonl", "audit.jsonl", "model", "checkpoints", "items.jsonl", "tensorboard",
+    "config.yaml", "metrics.jsonl", "audit.jsonl", "explanation.json", "model", "checkpoints", "items.jsonl", "tensorboard",
 )  # fmt: skip
 
 

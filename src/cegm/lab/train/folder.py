@@ -66,6 +66,11 @@ class RunFolder:
         return self.root / "card.safetensors"
 
     @property
+    def explanation(self) -> Path:
+        """Which training rows pull the weights where they move, of a run with `explain_rows`."""
+        return self.root / "explanation.json"
+
+    @property
     def model(self) -> Path:
         """The trained model."""
         return self.root / "model"

@@ -15,12 +15,13 @@ from trl.trainer.sft_config import SFTConfig
 
 from cegm.context.card import ContextCard
 from cegm.durable import move_whole, sha256, write_whole
-from cegm.lab.records import Final, RunState, facts
+from cegm.lab.records import Explanation, Final, RunState, facts, line
 from cegm.lab.train import trackers
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
 from cegm.lab.train.cards import card_of, fisher_of
 from cegm.lab.train.contents import model_hash
+from cegm.lab.train.driving import driving_rows
 from cegm.lab.train.folder import RunFolder, write_card, write_config
 from cegm.lab.train.health import NonFiniteError
 from cegm.lab.train.model import weights_hash
@@ -201,7 +202,8 @@ class _Run:
         write_config(
             self.folder, self.config, self._hashes, self._model_facts(), self._token_facts(), self.parts.left_out
         )
-        facts = {**self._hashes, "config": sha256(self.folder.config)}
+        said = {name: getattr(self.config, name) for name in ("operator", "data_source", "data_licence")}
+        facts = {**self._hashes, **said, "config": sha256(self.folder.config)}
         if self._card is not None and self._card_content is not None:
             facts["card"] = self._card.hash
             write_whole(self.folder.card, self._card_content)
@@ -250,6 +252,12 @@ class _Run:
         train = len(self.parts.rows) * self.config.max_length
         return {"train": train, "validation": held_out.predicted, "validation_bytes": held_out.bytes}
 
+    def _explanation(self) -> str:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        parts = self.parts
+        rows = driving_rows(model, self.trainer.optimizer, parts.rows, parts.tokenizer, self.config.explain_rows)
+        return line(Explanation(self.trainer.state.global_step, len(parts.rows), rows)) + "\n"
+
     def _summary(self) -> RunSummary:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         return RunSummary(
@@ -286,6 +294,8 @@ class _Run:
         self.metrics.write(Final(**final))
         self.metrics.size()
         files = [self.folder.metrics, *sorted(path for path in self.folder.model.rglob("*") if path.is_file())]
+        if self.config.explain_rows:
+            files.append(write_whole(self.folder.explanation, self._explanation()))
         self.audit.record(
             "finish",
             step=summary.steps,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cegm.lab.baselines import METHODS, REFERENCE, own_options, require_method
+from cegm.lab.baselines import METHODS, REFERENCE, SUBJECT, own_options, require_method
 from cegm.lab.declarations import LARGEST_SEED, Declared, convert, declared, option, split
 from cegm.lab.train import trackers
 from cegm.loss_options import check as check_loss_options
@@ -135,6 +135,12 @@ class RunConfig(Declared):
     )
     threads: int = option(0, "torch threads; 0 leaves torch's choice", low=0)
     progress: bool = option(True, "show a progress bar when the terminal can")
+    operator: str | None = option(None, "who answers for the run; kept in its records (docs/audit.md)")
+    data_source: str | None = option(None, "where the text comes from; kept in the records")
+    data_licence: str | None = option(None, "under which licence the text may be used; kept in the records")
+    explain_rows: int = option(
+        0, "training rows, evenly picked, of which explanation.json says how they pull the weights at the end", low=0
+    )
     dry_run: bool = option(False, "print configuration, groups, tokens, time and memory; train nothing, write nothing")
     optimizer_options: dict[str, Any] = field(default_factory=dict)
 
@@ -200,6 +206,11 @@ class RunConfig(Declared):
                 "give a trained model, or leave lora_r out"
             )
         self._check_retention()
+        if self.explain_rows and (self.method != SUBJECT or self.sharding == "fsdp"):
+            why = "shards hold no whole gradient" if self.method == SUBJECT else f"{self.method} entangles no gradient"
+            raise ValueError(
+                f"explain_rows={self.explain_rows} wants method cegm with sharding=ddp, and {why}; leave explain_rows out"
+            )
         if self.data == WORLD and self.steps is None:
             raise ValueError("data 'world' has no end, so num_train_epochs means nothing; give max_steps")
         for name in self.optimizer_options:

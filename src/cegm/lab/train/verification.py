@@ -45,10 +45,16 @@ def verify(root: Path) -> list[Finding]:
 
 
 def records(root: Path) -> list[Finding]:
-    """What `verify` finds about the audit log, `config.yaml` and `metrics.jsonl` alone: all that a report reads of a run."""
+    """What `verify` finds about all but model and checkpoints: what a report or an auditor reads of a run."""
     folder = RunFolder(root)
     chain, events = _chain(folder)
     return [chain, *_records(folder, events)]
+
+
+def finished_files(root: Path) -> dict[str, str]:
+    """Hashes of the files that a run ended with, by name; none where it has not finished or its log is broken."""
+    finish = _finish(_chain(RunFolder(root))[1])
+    return {} if finish is None else finish["files"]
 
 
 def runs(root: Path) -> list[Path]:
@@ -86,7 +92,7 @@ def _chain(folder: RunFolder) -> tuple[Finding, list[Event]]:
 
 
 def _records(folder: RunFolder, events: list[Event]) -> Iterator[Finding]:
-    """`config.yaml` and `metrics.jsonl`."""
+    """`config.yaml`, `metrics.jsonl`, and what else a finished run says of itself."""
     begun = next((event for event in reversed(events) if event["event"] in ("start", "resume")), None)
     yield _file(folder, folder.config.name, None if begun is None else begun["config"])
     finish = _finish(events)
@@ -94,6 +100,9 @@ def _records(folder: RunFolder, events: list[Event]) -> Iterator[Finding]:
         yield _metrics(folder)
     else:
         yield _file(folder, folder.metrics.name, finish["files"].get(folder.metrics.name))
+        for name in finish["files"].keys() - {folder.metrics.name}:
+            if not _is_of_model(name):
+                yield _file(folder, name, finish["files"][name])
 
 
 def _model(folder: RunFolder, events: list[Event]) -> Iterator[Finding]:
@@ -101,10 +110,14 @@ def _model(folder: RunFolder, events: list[Event]) -> Iterator[Finding]:
     finish = _finish(events)
     if finish is None:
         return
-    model = {name: digest for name, digest in finish["files"].items() if name != folder.metrics.name}
+    model = {name: digest for name, digest in finish["files"].items() if _is_of_model(name)}
     found = [_file(folder, name, digest) for name, digest in model.items()]
     damaged = [finding for finding in found if finding.state != "whole"]
     yield from damaged or [Finding("model", "whole", f"{len(found)} files are as at the finish")]
+
+
+def _is_of_model(name: str) -> bool:
+    return "/" in name
 
 
 def _finish(events: list[Event]) -> Event | None:
