@@ -82,7 +82,7 @@ def started(source: str, arguments: argparse.Namespace) -> subprocess.Popen[str]
     """A process that waits, with the code of one version."""
     command = [sys.executable, "-W", "ignore", __file__, "--work", "--model", arguments.model, "--data", arguments.data]
     environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def asked(process: subprocess.Popen[str], name: str, cut: dict[str, Any]) -> Any:
@@ -114,12 +114,14 @@ def main() -> None:
     if arguments.items:
         seconds = asked(now, "forecast", {"items": arguments.items})
         rows = [f"{name},{each:.0f}" for name, each in [*seconds, ["all", sum(each for _, each in seconds)]]]
-        (arguments.output / "forecast.csv").write_text("\n".join(["axis,processor_seconds", *rows]) + "\n")
+        (arguments.output / "forecast.csv").write_text(
+            "\n".join(["axis,processor_seconds", *rows]) + "\n", encoding="utf-8"
+        )
 
 
 def ratios(before: subprocess.Popen[str], now: subprocess.Popen[str], arguments: argparse.Namespace) -> None:
     """A line per axis as soon as it is known."""
-    with (arguments.output / "ratios.csv").open("w") as file:
+    with (arguments.output / "ratios.csv").open("w", encoding="utf-8") as file:
         file.write("axis,items,cut,seconds_before,seconds_now,ratio,tokens_before,tokens_now,greatest_difference\n")
         for name in arguments.axes.split(","):
             cut = AXES[name]

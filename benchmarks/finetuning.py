@@ -185,7 +185,7 @@ def main() -> None:
     missing = [point for point in points if point not in done]
     for number, point in enumerate(missing):
         text, held_out = texts[point["domain"]]
-        model, seconds = bench.run(**{name: point[name] for name in ("rule", "way", "rate", "seed")}, text=text)
+        model, seconds = bench.run(*(point[name] for name in ("rule", "way", "rate", "seed")), text)
         line = {**point, "after": bench.losses(model, held_out), "before": before[point["domain"]], "seconds": seconds}
         with options.output.open("a", encoding="utf-8") as log:
             log.write(json.dumps({**line, **(place if not number else {})}) + "\n")

@@ -126,7 +126,11 @@ def main() -> None:
     parser.add_argument("--clip", type=float, default=1.0, help="norm to which gradients are clipped; inf: none are")
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in options.output.read_text().splitlines()] if options.output.exists() else []
+    lines = (
+        [json.loads(line) for line in options.output.read_text(encoding="utf-8").splitlines()]
+        if options.output.exists()
+        else []
+    )
     for domain in options.domains.split(","):
         bench = Bench(options.data, options.model, domain)
         for planned in points(lines, domain, options.rules.split(","), tuple(options.rates)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cegm.lab.compare.compare_config import from_names
 from cegm.lab.pilot.decision import decide
 from cegm.lab.pilot.fixing import Fix, hashed
 from cegm.lab.pilot.money import Money
@@ -23,7 +24,7 @@ def example(**changes: Any) -> PilotConfig:
         "cost_per_request": MONEY.per_request, "cost_once": MONEY.once, "applicant": "山田 太郎", "approver": "佐藤 花子",
         "owner": "カスタマーサポート部", "data_source": "Banking77", "data_licence": "CC BY 4.0", **changes,
     }  # fmt: skip
-    return PilotConfig(**values)
+    return from_names(PilotConfig, values)
 
 
 def verdict(points: list[float] = POINTS, money: Money = MONEY, smallest_worthwhile: float = 0.01) -> PilotVerdict:

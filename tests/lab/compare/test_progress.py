@@ -134,7 +134,7 @@ from types import SimpleNamespace as Run
 from cegm.lab import streams
 from cegm.lab.compare.progress import Bars
 with streams.readable():
-    runs = [Run(id=str(seed), arm="cegm", seed=seed, config={"max_steps": 10}) for seed in range(3)]
+    runs = [Run(id=str(seed), arm="cegm", role="main", seed=seed, config={"max_steps": 10}) for seed in range(3)]
     with Bars(runs) as bars:
         for step in range(10):
             bars.watch([(run, step) for run in runs], {})
@@ -177,7 +177,9 @@ def _more(master):
 def test_runs_that_end_are_told_and_a_line_a_minute_where_there_is_no_terminal(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    runs = [SimpleNamespace(id=str(seed), arm="muon", seed=seed, config={"max_steps": 10}) for seed in range(3)]
+    runs = [
+        SimpleNamespace(id=str(seed), arm="muon", role="main", seed=seed, config={"max_steps": 10}) for seed in range(3)
+    ]
     ended = {"status": "finished", "bits_per_byte": 0.71234, "steps": 10, "seconds": 9.6}
     results = {"0": ended}  # is there already
     with progress.Bars(runs) as bars:

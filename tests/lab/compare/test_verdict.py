@@ -182,7 +182,7 @@ def test_false_alarms_under_the_null(seeds: int, allowed: float, monkeypatch: py
         ]
         for one, adjusted in zip(entries, seed_statistics.holm([e.p for e in effects]), strict=True):
             one["p_holm"] = adjusted
-        words = [verdict._word(verdict.MEASURES[0], one, seeds >= 8) != "no evidence" for one in entries]
+        words = [verdict.word(verdict.MEASURES[0], one, seeds >= 8) != "no evidence" for one in entries]
         alarms.append(any(words) if seeds >= verdict.CLAIM_SEEDS else words[0])
     assert np.mean(alarms) <= allowed
 

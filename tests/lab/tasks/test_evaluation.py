@@ -171,7 +171,6 @@ def test_axes_have_names_of_their_own_and_say_what_they_are():
     for name, each in AXES.items():
         assert name == each.name
         assert all((each.title, each.paper, each.measure, each.control))
-        assert each.better == ("lower" if each.unit == "bits per byte" else "higher")
     assert [each.name for each in chosen("all")] == list(PAPER)
     assert [each.name for each in chosen("noise, steps,noise")] == ["noise", "steps"]
     with pytest.raises(ValueError, match="did you mean 'noise'"):

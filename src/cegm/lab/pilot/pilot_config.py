@@ -75,8 +75,6 @@ class PilotConfig(ManyRuns):
     currency: str = option("JPY", "of all these")
     withdrawal: str = option("", "when it is taken back (default: a sentence with the numbers of this pilot)")
     owner: str = option("", "who answers for it")
-    data_source: str = option("", "where the rows come from")
-    data_licence: str = option("", "under which licence")
     title: str = option("", "subject of the page")
     applicant: str = option("", "who asks")
     approver: str = option("", "who decides")
