@@ -24,11 +24,12 @@ from cegm.diagnostics import diagnose
 from cegm.factors import Factors
 from cegm.grouped import GroupedByRole
 from cegm.mapping.coefficient import FOLLOWS_LOSS, advance, observe
-from cegm.mapping.normalize import adam_direction, balance_rows, layer_scale, normalize, polar_dtype
+from cegm.mapping.normalize import layer_scale, normalize, polar_dtype
 from cegm.mapping.spectrum import map_left, map_right
+from cegm.moments import adam_directions, balanced, square
 from cegm.options import RECOMMENDED, OptionValues, Preset, named, resolve
 from cegm.owners import Owners
-from cegm.param_groups import Group
+from cegm.param_groups import Group, require_same_layers
 from cegm.ranks import mean_over_ranks
 from cegm.refresh import Contexts
 from cegm.retained import Retention
@@ -36,9 +37,6 @@ from cegm.sharding import is_sharded
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-SHAPES_LAYERS = ("power", "gradient_power", "scores", "exclude_sink", "hierarchy", "heads", "normalize", "retain")
-"""Options that decide what a layer records, and the hash of the context card; of `normalize` it is `product` that does."""
 
 
 class CEGM(GroupedByRole):
@@ -160,7 +158,8 @@ class CEGM(GroupedByRole):
             for matrices in self.equal_shapes(gradients):
                 gradient = stack(matrices, gradients)  # line 6, (matrices, outputs, inputs)
                 self._compare(gradient, matrices, group)  # for line 12
-                self._square(gradient, matrices, group)  # for line 10
+                if group["normalize"] == "adam":
+                    square(self.state, gradient, matrices, group["aux_betas"][1])  # for line 10
                 if group["map_first"]:
                     mapped = self._entangle(self._map(gradient, matrices), matrices, group)  # line 9, then line 7
                 else:
@@ -243,33 +242,12 @@ class CEGM(GroupedByRole):
     def _normalize(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any], decay: float) -> Tensor:
         """Line 10, and the row moment after it, which keeps `decay` of its past; 1 leaves it as it is."""
         if group["normalize"] == "adam":
-            direction = self._adam_direction(mapped, matrices, group)
+            direction = adam_directions(self.state, mapped, matrices, group)
         else:
             direction = normalize(mapped, group["normalize"], group["eps"], polar_dtype(group, mapped.device))
         if self.options_of(matrices[0].assignment.parameter, group)["row_moment"]:
-            moments = [self._row_moment(matrix) for matrix in matrices]
-            stacked = torch.stack(moments)  # (matrices, outputs, 1)
-            direction = balance_rows(direction.float(), stacked, decay, group["eps"])
-            torch._foreach_copy_(moments, list(stacked))
+            direction = balanced(self.state, direction, matrices, decay, group["eps"])
         return direction
-
-    def _square(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> None:
-        """The running second moment of every entry, and how many gradients are in it, where line 10 is Adam's."""
-        if group["normalize"] != "adam":
-            return
-        for matrix, each in zip(matrices, gradient, strict=True):
-            assignment, state = matrix.assignment, self.state[matrix.assignment.parameter]
-            if "second_moment" not in state:
-                state["second_moment"] = torch.zeros_like(state["momentum"])
-                state["seen"] = torch.zeros(assignment.experts * len(assignment.pieces), dtype=torch.int64)
-            matrix.view(state["second_moment"]).lerp_(each.square(), 1.0 - group["aux_betas"][1])
-            state["seen"][matrix.number] += 1
-
-    def _adam_direction(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
-        states = [self.state[m.assignment.parameter] for m in matrices]
-        moments = torch.stack([m.view(s["second_moment"]) for m, s in zip(matrices, states, strict=True)])
-        seen = [int(s["seen"][m.number]) for m, s in zip(matrices, states, strict=True)]
-        return adam_direction(mapped, moments, seen, group["entanglement"], group["aux_betas"][1], group["eps"])
 
     def _retain(self, direction: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
         """After line 10: `E^ <- Tq(T) E^ Phi(S)` over home contexts, at the norm it had."""
@@ -295,13 +273,6 @@ class CEGM(GroupedByRole):
         deviation = stack(matrices, weights).float() - stack(matrices, beginnings).float()
         pulled = self._retention.pulled(deviation, matrices, group)
         return direction.float() + pulled / layer_scale(group, *matrices[0].shape)
-
-    def _row_moment(self, matrix: Matrix) -> Tensor:
-        assignment, state = matrix.assignment, self.state[matrix.assignment.parameter]
-        if "row_moment" not in state:
-            rows = assignment.experts * assignment.height
-            state["row_moment"] = torch.zeros(rows, 1, device=assignment.parameter.device)
-        return matrix.rows(state["row_moment"])
 
     def _update(
         self, weights: list[Tensor], directions: list[Tensor], shape: tuple[int, int], group: dict[str, Any]
@@ -397,24 +368,13 @@ class CEGM(GroupedByRole):
             self.state = kept
 
     def _require_loadable(self, state_dict: dict[str, Any]) -> None:
-        self._require_same_layers(state_dict["param_groups"])
+        require_same_layers(self.param_groups, state_dict["param_groups"])
 
     def _restore(self, saved: dict[str, Any]) -> None:
         super()._restore(saved)
         self._owners.take(self.state)
         self._contexts.learn(self.state)
         self._contexts.arm(self.state, self.param_groups)  # its guides are tensors of the state
-
-    def _require_same_layers(self, saved_groups: list[dict[str, Any]]) -> None:
-        """Options that shaped the entanglement layers cannot change with a checkpoint."""
-        for group, saved in zip(self.param_groups, saved_groups, strict=False):
-            for name in SHAPES_LAYERS if group["role"] == "matrix" else ():
-                before = saved.get(name, RECOMMENDED.get(name, ""))
-                if before != group[name] and (name != "normalize" or "product" in (before, group[name])):
-                    raise ValueError(
-                        f"the checkpoint was made with {name}={before!r}, this optimizer has "
-                        f"{name}={group[name]!r}; build it with the same option"
-                    )
 
     # ------------------------------------------------------------------ what a person sees
 

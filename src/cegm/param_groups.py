@@ -12,10 +12,14 @@ from torch.optim.optimizer import ParamsT
 
 from cegm.assignment import ROLES, Assignment, Role, assign_without_model
 from cegm.mapping.coefficient import INITIAL
-from cegm.options import check
+from cegm.options import RECOMMENDED, check
 from cegm.sharding import is_sharded, mesh_of
 
 Group = dict[str, Any]
+
+
+SHAPES_LAYERS = ("power", "gradient_power", "scores", "exclude_sink", "hierarchy", "heads", "normalize", "retain")
+"""Options that decide what a layer records, and the hash of the context card; of `normalize` it is `product` that does."""
 
 
 class Kind(NamedTuple):
@@ -152,3 +156,15 @@ def tensors_of(groups: Iterable[Group]) -> list[Tensor]:
     """The parameters of groups, with names or without; other things that a caller put there are not for here."""
     members = (member[1] if isinstance(member, tuple) else member for group in groups for member in group["params"])
     return [member for member in members if isinstance(member, Tensor)]
+
+
+def require_same_layers(groups: Sequence[Group], saved_groups: Sequence[Group]) -> None:
+    """Raises ValueError where an option that shaped the entanglement layers is not that of a checkpoint."""
+    for group, saved in zip(groups, saved_groups, strict=False):
+        for name in SHAPES_LAYERS if group["role"] == "matrix" else ():
+            before = saved.get(name, RECOMMENDED.get(name, ""))
+            if before != group[name] and (name != "normalize" or "product" in (before, group[name])):
+                raise ValueError(
+                    f"the checkpoint was made with {name}={before!r}, this optimizer has "
+                    f"{name}={group[name]!r}; build it with the same option"
+                )

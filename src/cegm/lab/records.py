@@ -232,32 +232,6 @@ Named = defstruct("Named", [("event", str)])
 """Any other line of `audit.jsonl`."""
 
 
-class Driving(Struct):
-    """A token of an `Explained` row."""
-
-    token: str
-    score: float
-
-
-class Explained(Struct):
-    """A row of an `Explanation`; `cegm.lab.train.driving` tells what its score is."""
-
-    row: Count
-    tokens: Count
-    loss: float
-    score: float
-    text: str
-    driving: list[Driving]
-
-
-class Explanation(Struct):
-    """`explanation.json` of a run: of `rows` rows, how some pulled the weights after the last step."""
-
-    step: Count
-    rows: Count
-    explained: list[Explained]
-
-
 class Examined(Struct):
     """State of one axis in `evaluation.json`; `cegm.lab.tasks.evaluation.Outcome` tells what it means."""
 

@@ -13,8 +13,9 @@ from cegm.lab.cli import main
 from cegm.lab.declarations import read_yaml
 from cegm.lab.train import trackers
 from cegm.lab.train.folder import RunFolder
-from cegm.lab.train.run import train, trainer_arguments
+from cegm.lab.train.run import train
 from cegm.lab.train.run_config import RunConfig, from_mapping
+from cegm.lab.train.trainer import trainer_arguments
 
 Make = Callable[..., RunConfig]
 

@@ -11,12 +11,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from cegm.lab.records import Explanation, checked
+from cegm.lab.records import checked
 from cegm.lab.release.layout import ReleaseFolder
 from cegm.lab.report import runs
 from cegm.lab.report.runs import Record, Run, finite
 from cegm.lab.strict import json_object
 from cegm.lab.train import audit, verification
+from cegm.lab.train.driving import Explanation
 
 NOT_PROVIDED = "not provided"
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import cast
 
-import torch
 from msgspec import structs
 from transformers import PreTrainedModel, PrinterCallback
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -15,13 +14,12 @@ from trl.trainer.sft_config import SFTConfig
 
 from cegm.context.card import ContextCard
 from cegm.durable import move_whole, sha256, write_whole
-from cegm.lab.records import Explanation, Final, RunState, facts, line
-from cegm.lab.train import trackers
+from cegm.lab.records import Final, RunState, facts
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import Clock, MetricsFile, MetricsWriter, ProgressBar, Validation
 from cegm.lab.train.cards import card_of, fisher_of
 from cegm.lab.train.contents import model_hash
-from cegm.lab.train.driving import driving_rows
+from cegm.lab.train.driving import explanation
 from cegm.lab.train.folder import RunFolder, write_card, write_config
 from cegm.lab.train.health import NonFiniteError
 from cegm.lab.train.model import weights_hash
@@ -30,13 +28,7 @@ from cegm.lab.train.resume import Resumption, described
 from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.saving import writing
 from cegm.lab.train.sharded import shard
-from cegm.lab.train.trainer import RowCollator, RunTrainer
-
-SAME = (
-    "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps",
-    "lr_scheduler_type", "seed", "bf16", "gradient_checkpointing", "max_length",
-)  # fmt: skip
-"""Options that have the same name and meaning in TRL."""
+from cegm.lab.train.trainer import RowCollator, RunTrainer, trainer_arguments
 
 
 class RunSummary(Final, frozen=True, kw_only=True):
@@ -72,31 +64,6 @@ def train(config: RunConfig) -> RunSummary:
         if not config.is_fresh:
             print(config.pace)
         return run.go(keep)
-
-
-def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
-    """The run's settings in the words of TRL; what nobody asked for is switched off."""
-    reports = trackers.listed(config.report_to)
-    return SFTConfig(
-        output_dir=str(folder.writing),
-        **{name: getattr(config, name) for name in SAME},
-        max_steps=config.steps or -1,
-        num_train_epochs=config.num_train_epochs or 1.0,
-        data_seed=config.seed,
-        report_to=reports,
-        logging_strategy="steps" if reports else "no",
-        logging_steps=config.logging_steps or 500,
-        logging_nan_inf_filter=False,  # it would show 0.0 over a dead run
-        save_strategy="steps" if config.save_steps else "no",
-        save_steps=config.save_steps or 500,
-        save_only_model=config.sharding == "fsdp",  # of shards, RunTrainer saves the rest by itself
-        eval_strategy="no",
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        log_level="error",
-    )
 
 
 class _Run:
@@ -253,10 +220,9 @@ class _Run:
         return {"train": train, "validation": held_out.predicted, "validation_bytes": held_out.bytes}
 
     def _explanation(self) -> str:
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        parts = self.parts
-        rows = driving_rows(model, self.trainer.optimizer, parts.rows, parts.tokenizer, self.config.explain_rows)
-        return line(Explanation(self.trainer.state.global_step, len(parts.rows), rows)) + "\n"
+        trainer, parts = self.trainer, self.parts
+        model, step = trainer.accelerator.unwrap_model(trainer.model), trainer.state.global_step
+        return explanation(model, trainer.optimizer, parts.rows, parts.tokenizer, self.config.explain_rows, step)
 
     def _summary(self) -> RunSummary:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)

@@ -13,11 +13,13 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from cegm.context.card import ContextCard
 from cegm.lab.baselines import METHODS, build_optimizer
 from cegm.lab.baselines.lora_null import begin_in_null_space
+from cegm.lab.train import trackers
 from cegm.lab.train.audit import AuditLog
 from cegm.lab.train.callbacks import bare
 from cegm.lab.train.clipping import ClipWatch
@@ -40,6 +42,13 @@ SMALL_LOGITS = 1 << 26
 8 x 256 tokens and 258 words on one CPU core, a large part of a small model's step."""
 
 
+SAME = (
+    "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps",
+    "lr_scheduler_type", "seed", "bf16", "gradient_checkpointing", "max_length",
+)  # fmt: skip
+"""Options that have the same name and meaning in TRL."""
+
+
 class RowCollator(DataCollatorForLanguageModeling):
     """TRL's collator, which also lets the row numbers through, so that an error can name them."""
 
@@ -48,6 +57,31 @@ class RowCollator(DataCollatorForLanguageModeling):
         batch: dict[str, Any] = super().torch_call(examples)
         batch["row"] = torch.tensor([example["row"] for example in examples])
         return batch
+
+
+def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
+    """The run's settings in the words of TRL; what nobody asked for is switched off."""
+    reports = trackers.listed(config.report_to)
+    return SFTConfig(
+        output_dir=str(folder.writing),
+        **{name: getattr(config, name) for name in SAME},
+        max_steps=config.steps or -1,
+        num_train_epochs=config.num_train_epochs or 1.0,
+        data_seed=config.seed,
+        report_to=reports,
+        logging_strategy="steps" if reports else "no",
+        logging_steps=config.logging_steps or 500,
+        logging_nan_inf_filter=False,  # it would show 0.0 over a dead run
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 500,
+        save_only_model=config.sharding == "fsdp",  # of shards, RunTrainer saves the rest by itself
+        eval_strategy="no",
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        log_level="error",
+    )
 
 
 def build(config: RunConfig, model: nn.Module, known: Known | None = None) -> torch.optim.Optimizer:
