@@ -63,8 +63,8 @@ def _diagnose(
         turned = mapped = optimizer._map(given, matrices)
     cosines = torch.nn.functional.cosine_similarity(given.float().flatten(1), turned.float().flatten(1))
     cosines[frobenius_norms(turned.float()).flatten() == 0] = math.nan
-    raw = optimizer._normalize(optimizer._factors.into(mapped, matrices), matrices, group, decay=1.0).float()
-    direction = optimizer._factors.back(optimizer._retain(raw, matrices, group), matrices)
+    raw, direction = optimizer.direct(mapped, matrices, group, decay=1.0)
+    direction = direction.float()
     sizes = frobenius_norms(direction).flatten() * float(group["lr"]) * layer_scale(group, *matrices[0].shape)
     norms = frobenius_norms(gradient.float()).flatten()
     weights = frobenius_norms(stack(matrices, values).float()).flatten()

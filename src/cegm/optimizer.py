@@ -165,10 +165,7 @@ class CEGM(GroupedByRole):
                 else:
                     entangled = self._entangle(gradient, matrices, group)  # line 7
                     mapped = self._map(entangled, matrices)  # line 9
-                mapped = self._factors.into(mapped, matrices)  # so that line 10 normalises a step of the product
-                direction = self._normalize(mapped, matrices, group, group["aux_betas"][1])  # line 10
-                direction = self._retain(direction, matrices, group)  # away from home contexts
-                direction = self._factors.back(direction, matrices)
+                _, direction = self.direct(mapped, matrices, group, group["aux_betas"][1])  # line 10
                 direction = self._pull(direction, moved, matrices, group)  # and back along them
                 if not self._owners.keep(direction, matrices):
                     weights = [m.view(m.assignment.parameter) for m in matrices]
@@ -238,6 +235,13 @@ class CEGM(GroupedByRole):
             maps = torch.stack([m.demand_blocks(self.state[m.assignment.parameter]["demand_map"]) for m in matrices])
             entangled = map_left(entangled.float(), maps)
         return entangled
+
+    def direct(
+        self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any], decay: float
+    ) -> tuple[Tensor, Tensor]:
+        """Line 10, of LoRA factors as a step of their product: the direction before it is turned away from home contexts, and after."""
+        normalized = self._normalize(self._factors.into(mapped, matrices), matrices, group, decay)
+        return normalized, self._factors.back(self._retain(normalized, matrices, group), matrices)
 
     def _normalize(self, mapped: Tensor, matrices: list[Matrix], group: dict[str, Any], decay: float) -> Tensor:
         """Line 10, and the row moment after it, which keeps `decay` of its past; 1 leaves it as it is."""
