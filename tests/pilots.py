@@ -51,7 +51,6 @@ def verdict(points: list[float] = POINTS, money: Money = MONEY, smallest_worthwh
         training_seconds={"adamw": 600.0, "cegm": 640.0},
         answering={"adamw": {"seconds": 0.4, "tokens": 260.0}, "cegm": {"seconds": 0.4, "tokens": 260.0}},
         pilot_cost=176.0,
-        more_cost=176.0,
     )
 
 

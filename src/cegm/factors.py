@@ -18,7 +18,6 @@ from cegm.sharding import is_sharded
 WITHOUT_RANK: dict[str, dict[str, Any]] = {
     "A": {"gradient_power": 0.0, "row_moment": False},
     "B": {"power": 0.0},
-    "": {},
 }
 """Options of a factor without contexts and moments over its rank. They change with the factoring; the metric of the product stands in."""
 
@@ -69,7 +68,8 @@ class Factors:
 
     def options(self, parameter: Tensor, group: Mapping[str, Any]) -> Mapping[str, Any]:
         """Options of a group as they hold for one of its weights."""
-        return {**group, **WITHOUT_RANK[self.side(parameter)]}
+        side = self.side(parameter)
+        return {**group, **WITHOUT_RANK[side]} if side else group
 
     # ------------------------------------------------------------------ a step
 
@@ -79,6 +79,8 @@ class Factors:
         Raises:
             ValueError: Only one of two factors that are trained goes by this rule.
         """
+        if not self._pairs:
+            return
         ruled = {p: group for group in groups if group["role"] == "matrix" for p in group["params"] if p in self._pairs}
         batches: dict[tuple[Any, ...], dict[str, tuple[Pair, float]]] = defaultdict(dict)
         for pair in (self._pairs[p] for p in ruled):

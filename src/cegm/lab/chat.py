@@ -76,7 +76,7 @@ def converse(model: Any, tokenizer: Any, lines: Iterable[str], config: ChatConfi
     told = [{"role": "system", "content": config.system}] if config.system else []
     said: list[dict[str, str]] = []
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
-    drawn = {"do_sample": True, "temperature": config.temperature, "top_k": 0} if config.temperature else {}
+    drawn: dict[str, Any] = {"temperature": config.temperature, "top_k": 0} if config.temperature else {}
     for line in filter(None, lines):
         if line == NEW:
             said = []
@@ -92,7 +92,7 @@ def converse(model: Any, tokenizer: Any, lines: Iterable[str], config: ChatConfi
             said = said[:-1]
             continue
         written = model.generate(
-            **prompt, **(drawn or {"do_sample": False}), max_new_tokens=min(config.max_new_tokens, room),
+            **prompt, **drawn, do_sample=bool(drawn), max_new_tokens=min(config.max_new_tokens, room),
             pad_token_id=tokenizer.pad_token_id, streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
         )  # fmt: skip
         answer = tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -34,7 +34,7 @@ from cegm.lab.records import Before
 from cegm.lab.report.runs import FRONT
 from cegm.lab.strict import json_object, parquet_table
 from cegm.lab.tasks.forgetting import OWN, SETS
-from cegm.lab.train.cards import homes
+from cegm.lab.train.cards import texts_seen
 from cegm.lab.train.folder import RunFolder
 
 TITLES = {OWN: "the model's own text", **dict(zip(SETS, ("LAMBADA", "Winograd schemas", "BLiMP"), strict=True))}
@@ -138,8 +138,7 @@ def _seen(folder: Path, runs: list[PlannedRun]) -> dict[str, list[str]]:
     corpora = msgspec.convert(json_object(folder / BEFORE), Before).general
     seen: dict[str, list[str]] = {name: [] for name in corpora}
     for method, run in {run.method: run for run in runs}.items():
-        card = RunFolder(folder / "runs" / run.name).card
-        hashes = {home.get("sha256") for home in homes(card)} if card.exists() else set()
+        hashes = texts_seen(RunFolder(folder / "runs" / run.name).card)
         for name, corpus in corpora.items():
             seen[name] += [method] * (corpus.sha256 in hashes)
     return seen

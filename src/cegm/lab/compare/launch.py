@@ -112,13 +112,15 @@ class LocalProcess:
 @contextmanager
 def _environment() -> Iterator[None]:
     """The variables that a run's process, or the one that it is a copy of, is to begin with."""
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 def _enter(

@@ -21,13 +21,13 @@ from cegm.durable import write_whole
 from cegm.lab.compare.compare_config import FORGETTING, CompareConfig
 from cegm.lab.compare.inputs import Inputs, inputs
 from cegm.lab.strict import json_lines
-from cegm.lab.train.run_config import RunConfig
+from cegm.lab.train.run_config import SAID, RunConfig
 
 Role = Literal["main", "equal_seconds", "front"]
 
 NOT_PART_OF_THE_RESULT = (
     "output_dir", "progress", "report_to", "dry_run", "resume_from_checkpoint", "resume_without_optimizer", "save_total_limit",
-    "operator", "data_source", "data_licence", "explain_rows",
+    *SAID, "explain_rows",
 )  # fmt: skip
 LATER = {
     "beta": (0.0, ("beta", "kernel", "stop_gradient")),

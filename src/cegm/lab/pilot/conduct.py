@@ -92,7 +92,7 @@ def read_verdict(config: PilotConfig) -> tuple[PilotVerdict, Fix, str]:
     events, end = read(folder.audit)
     known = [event["verdict_sha256"] for event in events if event["event"] == "verdict"]
     if not known or not folder.verdict.exists():
-        raise ValueError(f"{folder.root} has no verdict yet: cegm pilot run {folder.root / 'pilot.yaml'}")
+        raise ValueError(f"{folder.root} has no verdict yet: cegm pilot run {folder.options}")
     if sha256(folder.verdict) != known[-1]:
         raise ValueError(f"{folder.verdict} was changed after it was written; run the pilot again")
     return checked(json_object(folder.verdict), PilotVerdict, str(folder.verdict)), before, end

@@ -61,6 +61,11 @@ class PilotFolder:
         return self.root / AUDIT
 
     @property
+    def options(self) -> Path:
+        """All options, defaults included."""
+        return self.root / "pilot.yaml"
+
+    @property
     def data(self) -> Path:
         """What is trained on, and asked."""
         return self.root / "data"
@@ -109,7 +114,7 @@ def fix(config: PilotConfig) -> list[str]:
     for path, some in ((folder.rows / TRAIN, learned), (folder.rows / TEST, asked)):
         write_whole(path, "".join(row.line(task) for row in some))
     write_whole(folder.lessons, "".join(json.dumps(lesson(task, row)) + "\n" for row in learned))
-    write_whole(folder.root / "pilot.yaml", yaml_text(_flat(config)))
+    write_whole(folder.options, yaml_text(_flat(config)))
     lines = [*rows.told(), *_told(config, folder, len(asked), len(learned))]
     AuditLog(folder.audit).record(
         "fix",
@@ -157,7 +162,7 @@ def _told(config: PilotConfig, folder: PilotFolder, asked: int, learned: int) ->
         f"an effect of {100 * TIMES * smallest:g} points ends in GO with a probability of {found:.2f}, "
         f"at a spread of {100 * config.spread:g} points",
         planned_costs(config),
-        f"fixed {hashed(config.criteria)[:16]}; next: cegm pilot run {folder.root / 'pilot.yaml'}",
+        f"fixed {hashed(config.criteria)[:16]}; next: cegm pilot run {folder.options}",
     ]
 
 

@@ -23,6 +23,7 @@ from cegm.lab.pilot.fixing import Fix, PilotFolder
 from cegm.lab.pilot.money import Money
 from cegm.lab.pilot.pilot_config import BASE_MODEL, PilotConfig
 from cegm.lab.strict import parquet_table
+from cegm.lab.tasks.company import NAME
 from cegm.lab.train.audit import read
 
 HOUR = 3600.0
@@ -71,7 +72,6 @@ class PilotVerdict(Struct):
         training_seconds: Median of a run by arm.
         answering: Seconds and tokens an item takes to examine, by arm, everything that was measured on it included.
         pilot_cost: What the pilot's own computing cost.
-        more_cost: What as many seeds again would cost.
     """
 
     fixed_at: str
@@ -89,7 +89,11 @@ class PilotVerdict(Struct):
     training_seconds: dict[str, float]
     answering: dict[str, dict[str, float | None]]
     pilot_cost: float
-    more_cost: float
+
+    @property
+    def more_cost(self) -> float:
+        """What as many seeds again would cost."""
+        return self.pilot_cost
 
 
 def judged(config: PilotConfig, before: Fix) -> PilotVerdict:
@@ -115,7 +119,7 @@ def judged(config: PilotConfig, before: Fix) -> PilotVerdict:
     price = config.price_per_hour / HOUR
     money = config.money(price * (seconds[config.method] - seconds.get(config.against, 0.0)))
     all_runs = price * sum(float(row["seconds"]) + _examined(row)["seconds"] for row in runs.values())
-    smallest = config.smallest_worthwhile
+    smallest, effects = config.smallest_worthwhile, points(config.against)
     shipped = min(config.seed_list, key=lambda seed: float(runs[config.method, seed]["bits_per_byte"]))
     return PilotVerdict(
         fixed_at=before.time,
@@ -124,8 +128,8 @@ def judged(config: PilotConfig, before: Fix) -> PilotVerdict:
         seeds=config.seed_list,
         method=config.method,
         against=config.against,
-        decision=decide(points(config.against), money, smallest),
-        points=points(config.against),
+        decision=decide(effects, money, smallest),
+        points=effects,
         over_base=None if config.against == BASE_MODEL else decide(points(BASE_MODEL), money, smallest),
         checkpoint=_checkpoint(
             shipped,
@@ -144,7 +148,6 @@ def judged(config: PilotConfig, before: Fix) -> PilotVerdict:
             for arm in config.method_list
         },
         pilot_cost=all_runs,
-        more_cost=all_runs,
     )
 
 
@@ -211,7 +214,7 @@ def _means(items: pd.DataFrame) -> dict[str, dict[str, float]]:
 def _examined(row: dict[Any, Any]) -> dict[str, Any]:
     """Seconds and tokens of a run's examination."""
     state = row["axes"]
-    return (json.loads(state) if isinstance(state, str) else state)["company"]
+    return (json.loads(state) if isinstance(state, str) else state)[NAME]
 
 
 def _per_item(states: Sequence[dict[str, Any]], items: int) -> dict[str, float | None]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from cegm.lab.release.evidence import NOT_PROVIDED, Evidence
+from cegm.lab.train.run_config import SAID
 
 COLUMNS = ("framework", "reference", "asks", "evidence", "where")
 
@@ -19,7 +20,7 @@ COLUMNS = ("framework", "reference", "asks", "evidence", "where")
 def provided(evidence: Evidence, is_signed: bool, has_changes: bool) -> dict[str, bool]:
     """Whether a release has each piece of evidence; a signature by its approver can only come after this was written."""
     config = evidence.config
-    given = {name: bool(config.get(name)) for name in ("operator", "data_source", "data_licence")}
+    given = {name: bool(config.get(name)) for name in SAID}
     facts = {
         **given,
         "trainer": is_signed,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cegm.lab.report.runs import VERDICT
 from cegm.lab.train import verification
 
-VERDICT = "verdict.json"
 PILOT = "pilot.yaml"
 
 

@@ -38,9 +38,8 @@ from cegm.lab.tasks.complexity import minimal_pairs
 from cegm.lab.tasks.disambiguation import lambada
 from cegm.lab.tasks.items import NotMeasured, Record, Source, available, stable_seed
 from cegm.lab.train.card_options import LENGTH
-from cegm.lab.train.cards import homes
-from cegm.lab.train.data import load_corpus
-from cegm.lab.train.home_text import own_rows
+from cegm.lab.train.cards import texts_seen
+from cegm.lab.train.home_text import own_rows, plain_corpus
 from cegm.lab.train.model import load_trained
 from cegm.lab.train.rows import validation_rows
 from cegm.lab.train.run_config import RunConfig
@@ -73,7 +72,7 @@ class ForgettingAxis(Axis):
         if self.before is None:
             raise NotMeasured("forgetting is told beside the model before, which only cegm compare knows")
         before = msgspec.convert(json_object(self.before), Before)
-        seen = {home.get("sha256") for home in homes(self.card)} if self.card and self.card.exists() else set()
+        seen = texts_seen(self.card) if self.card else set()
         for name, corpus in before.general.items():
             if corpus.sha256 in seen:
                 warnings.warn(f"the card of this run has seen {name}", stacklevel=2)
@@ -130,9 +129,7 @@ def write_before(
 
 def _corpus(tokenizer: Any, place: str, rows: int, length: int) -> General:
     """Held-out rows of a corpus, as a run that trained on it would hold them out."""
-    corpus = load_corpus(RunConfig(data=place, max_length=length))
-    if corpus.kind != "text":
-        raise ValueError(f"general text {place} holds {corpus.kind} rows; give plain text")
+    corpus = plain_corpus(place, length)
     return General(corpus.digest(), validation_rows(corpus, tokenizer, length, rows).tokens.tolist())
 
 

@@ -99,11 +99,12 @@ def _rows(
     return home_rows(model, tokenizer, text, math.ceil(tokens / length), length, seed)
 
 
-def homes(path: Path) -> list[dict[str, Any]]:
-    """What the file of a card says of its homes, without reading its directions."""
+def texts_seen(path: Path) -> set[str]:
+    """Hashes of the texts that the card of a file has seen, without reading its directions; none where there is no card."""
+    if not path.exists():
+        return set()
     with safe_open(path, framework="pt") as file:
-        found: list[dict[str, Any]] = json.loads(file.metadata()["homes"])
-    return found
+        return {home["sha256"] for home in json.loads(file.metadata()["homes"]) if "sha256" in home}
 
 
 def described(made: ContextCard) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cegm.lab.train.data import load_corpus
+from cegm.lab.train.data import Corpus, load_corpus
 from cegm.lab.train.rows import training_rows
 from cegm.lab.train.run_config import OWN_TEXT, RunConfig
 
@@ -26,13 +26,17 @@ def home_rows(
     """
     if text == OWN_TEXT:
         return own_rows(model, tokenizer, count, length, seed), {"text": "self-generated", "temperature": 1.0}
-    corpus = load_corpus(RunConfig(data=text, max_length=length))
-    if corpus.kind != "text":
-        raise ValueError(
-            f"{text} holds {corpus.kind} rows, and home text is plain; give a .txt or .md file or a folder"
-        )
+    corpus = plain_corpus(text, length)
     rows = torch.tensor(training_rows(corpus, tokenizer, length, count, seed)["input_ids"])
     return rows, {"text": Path(text).name, "sha256": corpus.digest()}
+
+
+def plain_corpus(place: str, length: int) -> Corpus:
+    """Text that lies somewhere, for rows of so many tokens; ValueError where it is missing, or no plain text."""
+    corpus = load_corpus(RunConfig(data=place, max_length=length))
+    if corpus.kind != "text":
+        raise ValueError(f"{place} holds {corpus.kind} rows; give plain text: a .txt or .md file, or a folder of them")
+    return corpus
 
 
 @torch.no_grad()

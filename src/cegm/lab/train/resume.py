@@ -17,7 +17,7 @@ from cegm.lab.train.checkpoints import MANIFEST, OPTIMIZER, DamagedError, newest
 from cegm.lab.train.contents import model_hash
 from cegm.lab.train.folder import RunFolder
 from cegm.lab.train.provenance import code_hash, versions
-from cegm.lab.train.run_config import RunConfig
+from cegm.lab.train.run_config import SAID, RunConfig
 
 RUN_STATE = "run_state.json"
 LATEST = "latest"
@@ -39,9 +39,7 @@ MAY_DIFFER = (
     "save_total_limit",
     "report_to",
     "progress",
-    "operator",
-    "data_source",
-    "data_licence",
+    *SAID,
     "explain_rows",
     "dry_run",
     "resume_from_checkpoint",

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import cast
 
-from msgspec import structs
 from transformers import PreTrainedModel, PrinterCallback
 from transformers.integrations.integration_utils import TensorBoardCallback
 from trl.trainer.sft_config import SFTConfig
@@ -25,7 +24,7 @@ from cegm.lab.train.health import NonFiniteError
 from cegm.lab.train.model import weights_hash
 from cegm.lab.train.prepare import Parts, count, is_main_process, prepare, quieten, start, tell
 from cegm.lab.train.resume import Resumption, described
-from cegm.lab.train.run_config import RunConfig
+from cegm.lab.train.run_config import SAID, RunConfig
 from cegm.lab.train.saving import writing
 from cegm.lab.train.sharded import shard
 from cegm.lab.train.trainer import RowCollator, RunTrainer, trainer_arguments
@@ -139,7 +138,6 @@ class _Run:
             summary = self._summary()
             with self.meter.during("saving"):
                 self._finish(summary)
-            summary = structs.replace(summary, spent=self.meter.spent)
         except BaseException as error:
             if isinstance(error, NonFiniteError) or self.trainer.state.global_step > first:
                 keep()
@@ -169,7 +167,7 @@ class _Run:
         write_config(
             self.folder, self.config, self._hashes, self._model_facts(), self._token_facts(), self.parts.left_out
         )
-        said = {name: getattr(self.config, name) for name in ("operator", "data_source", "data_licence")}
+        said = {name: getattr(self.config, name) for name in SAID}
         facts = {**self._hashes, **said, "config": sha256(self.folder.config)}
         if self._card is not None and self._card_content is not None:
             facts["card"] = self._card.hash
@@ -242,7 +240,7 @@ class _Run:
             parameters=count(model),
             spikes=self.meter.guard.spikes,
             skipped_steps=self.meter.guard.skipped,
-            spent=self.meter.spent,
+            spent=self.meter.spent,  # which goes on counting while the run is saved
         )
 
     def _finish(self, summary: RunSummary) -> None:

@@ -25,6 +25,9 @@ LoraInit = Literal["random", "home_null"]
 FRESH_MODELS = ("tiny", "small", "reader")
 WORLD = "world"
 HOME_NULL = "home_null"
+SAID = ("operator", "data_source", "data_licence")
+"""What somebody says of a run for its records; it changes nothing that is trained."""
+
 OWN_TEXT = "own"
 """What `retain` calls text that the model writes itself."""
 
