@@ -6,6 +6,7 @@ import argparse
 import pkgutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cegm.lab.train.card_options import CardConfig
     from cegm.lab.train.interpolate_options import InterpolateConfig
     from cegm.lab.train.run_config import RunConfig
+    from cegm.lab.watch.watch_config import WatchConfig
 
 SOME_RUNS_FAILED = 1
 SOME_DAMAGED = 1
@@ -191,6 +193,23 @@ def audit(config: AuditConfig) -> int:
     return audit(config)
 
 
+def watch(config: WatchConfig) -> int:
+    """Shows what goes on until it has ended, or a page of it, until the user has seen enough."""
+    from cegm.lab.watch.watched import Watched
+
+    watched = Watched(Path(config.path), config.baseline)
+    with suppress(KeyboardInterrupt):
+        if config.page:
+            from cegm.lab.watch.page_server import serve
+
+            serve(watched, config.port, config.price)
+        else:
+            from cegm.lab.watch.screen import show
+
+            show(watched, config.price)
+    return 0
+
+
 def new_keys(name: str) -> int:
     """Makes a pair of keys."""
     from cegm.lab.release.orders import new_keys
@@ -210,6 +229,7 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
     "pilot": ("cegm.lab.pilot.pilot_config:PilotConfig", pilot_run),
     "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
+    "watch": ("cegm.lab.watch.watch_config:WatchConfig", watch),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
@@ -241,6 +261,8 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     own = dict(declared(kind))
     if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    elif command == "watch":
+        parser.add_argument("path", metavar="PATH", help=own.pop("path").meaning)
     elif command == "audit":
         meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"
         parser.add_argument("runs", metavar="RUN", nargs="*", help=meaning)
