@@ -6,6 +6,7 @@ import argparse
 import pkgutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
-    from cegm.lab.release.audit_config import AuditConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
     from cegm.lab.train.interpolate_options import InterpolateConfig
     from cegm.lab.train.run_config import RunConfig
+    from cegm.lab.watch.watch_config import WatchConfig
 
 SOME_RUNS_FAILED = 1
 SOME_DAMAGED = 1
@@ -153,11 +154,21 @@ def verify(folder: Path) -> int:
     return SOME_DAMAGED if damaged else 0
 
 
-def audit(config: AuditConfig) -> int:
-    """Makes, approves or verifies a release."""
-    from cegm.lab.release.orders import audit
+def watch(config: WatchConfig) -> int:
+    """Shows what goes on until it has ended, or a page of it, until the user has seen enough."""
+    from cegm.lab.watch.watched import Watched
 
-    return audit(config)
+    watched = Watched(Path(config.path), config.baseline)
+    with suppress(KeyboardInterrupt):
+        if config.page:
+            from cegm.lab.watch.page_server import serve
+
+            serve(watched, config.port, config.price)
+        else:
+            from cegm.lab.watch.screen import show
+
+            show(watched, config.price)
+    return 0
 
 
 def new_keys(name: str) -> int:
@@ -167,8 +178,8 @@ def new_keys(name: str) -> int:
     return new_keys(name)
 
 
-Work = Callable[[Any], int] | Mapping[str, str]
-"""What a command does, or the home of that by the step that is asked for."""
+Work = Callable[[Any], int] | str | Mapping[str, str]
+"""What a command does, its home, or its homes by the step that is asked for."""
 
 CONFIGURED: Mapping[str, tuple[str, Work]] = {
     "train": ("cegm.lab.train.run_config:RunConfig", train),
@@ -184,11 +195,12 @@ CONFIGURED: Mapping[str, tuple[str, Work]] = {
         "cegm.lab.pilot.pilot_config:PilotConfig",
         {step: f"cegm.lab.pilot.pilot_orders:{step}" for step in ("fix", "run", "page")},
     ),
-    "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
+    "audit": ("cegm.lab.release.audit_config:AuditConfig", "cegm.lab.release.orders:audit"),
     "rollout": (
         "cegm.lab.rollout.rollout_config:RolloutConfig",
         {step: f"cegm.lab.rollout.rollout_orders:{step}" for step in ("approve", "serve", "status", "back")},
     ),
+    "watch": ("cegm.lab.watch.watch_config:WatchConfig", watch),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
@@ -217,9 +229,11 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
 
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
-    own, steps = dict(declared(kind)), () if callable(work) else tuple(work)
+    own, steps = dict(declared(kind)), tuple(work) if isinstance(work, Mapping) else ()
     if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    elif command == "watch":
+        parser.add_argument("path", metavar="PATH", help=own.pop("path").meaning)
     elif command == "audit":
         meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"
         parser.add_argument("runs", metavar="RUN", nargs="*", help=meaning)
@@ -253,8 +267,9 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def _work(work: Work, known: argparse.Namespace) -> Callable[[Any], int]:
-    """What a command does at the step that is asked for."""
-    chosen: Callable[[Any], int] = work if callable(work) else pkgutil.resolve_name(work[known.step])
+    """What a command does, at the step that is asked for."""
+    home = work[known.step] if isinstance(work, Mapping) else work
+    chosen: Callable[[Any], int] = pkgutil.resolve_name(home) if isinstance(home, str) else home
     return chosen
 
 
