@@ -9,9 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from cegm.durable import sha256
 from cegm.lab.release import approval, keys
-from cegm.lab.release.gathering import PILOT
-from cegm.lab.release.layout import ReleaseFolder, entries
-from cegm.lab.report.runs import VERDICT
+from cegm.lab.release.layout import PILOT, ReleaseFolder, entries
 from cegm.lab.train import audit, verification
 from cegm.lab.train.verification import Finding
 
@@ -90,7 +88,7 @@ def _pilot(place: Path, verdict: Path) -> Finding:
         return Finding("audit.jsonl", "damaged", str(error).removeprefix(f"{place / 'audit.jsonl'} "))
     known = [event["verdict_sha256"] for event in events if event["event"] == "verdict"]
     if known and (not verdict.is_file() or sha256(verdict) != known[-1]):
-        return Finding("audit.jsonl", "damaged", f"knows another verdict of the pilot than {VERDICT}")
+        return Finding("audit.jsonl", "damaged", f"knows another verdict of the pilot than {verdict.name}")
     return Finding("audit.jsonl", "whole", f"{len(events)} events of a pilot, chain ends in {end[:16]}")
 
 
