@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from made_runs import layer_names, lines_of, make_run, train_line
 
 COMMAND = (sys.executable, "-m", "cegm.lab.cli")
 MEBIBYTE = 2**20
-RESUMED = 600
+RESUMED = 400
 """Steps of the training that is killed."""
 
 SEEN = """
@@ -51,8 +51,12 @@ document.addEventListener("DOMContentLoaded", () => new MutationObserver(() => {
 """
 """Notes when a step is on the screen, how long redraws take, and what keeps the page busy for 50 ms or more."""
 
-KEEP = "window.drawn = []; const join = uPlot.join; uPlot.join = (tables) => { window.drawn = tables[0][0].slice(); return join(tables); }"
-"""Keeps the steps of the loss curve as it was drawn last."""
+KEEP = """
+window.drawn = []; let isLoss = false; const join = uPlot.join;
+uPlot.join = (tables) => { isLoss = !isLoss; if (isLoss) window.drawn = tables[0][0].slice(); return join(tables); };
+true
+"""
+"""Keeps the steps of the loss curve as it was drawn last; every drawing joins its numbers first, then those of validations."""
 
 
 @contextmanager
@@ -71,6 +75,12 @@ def watching(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str
 
 def shows(page: Page, step: int, seconds: float = 120.0) -> None:
     page.wait_for_selector(f'#progress[data-step="{step}"]', timeout=1000 * seconds)
+
+
+def until(page: Page, condition: str) -> None:
+    """Waits for something to be true in the page, which lets no driver evaluate text by itself."""
+    while not page.evaluate(condition):
+        page.wait_for_timeout(50)
 
 
 def delays(page: Page, folder: Path, steps: int) -> dict[str, Any]:
@@ -102,7 +112,7 @@ def delays(page: Page, folder: Path, steps: int) -> dict[str, Any]:
 
 def resumption(page: Page, place: Path) -> dict[str, Any]:
     """A training killed with SIGKILL and resumed, the server too; the steps that are drawn at the end are those of the file."""
-    write_model(place / "model", width=64, layers=2, positions=64)
+    write_model(place / "model", width=32, layers=2, positions=64)
     (place / "text.txt").write_text("the river carries a small boat past old houses\n" * 3000, encoding="utf-8")
     options = {
         "model_name_or_path": place / "model", "data": place / "text.txt", "output_dir": place / "run", "max_length": 64,
@@ -112,16 +122,17 @@ def resumption(page: Page, place: Path) -> dict[str, Any]:
     words = [*COMMAND, "train", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
         while not (place / "run" / "metrics.jsonl").exists():
+            assert training.poll() is None, "the training ended before it began"
             time.sleep(0.02)
         with watching(place / "run") as (server, url):
             page.goto(url)
             page.evaluate(KEEP)
-            page.wait_for_function("window.drawn.length > 120", timeout=300_000)
+            until(page, "window.drawn.length > 120")
             training.kill()
             training.wait()
             before = page.evaluate("window.drawn")
             with subprocess.Popen([*words, "--resume_from_checkpoint", "latest"], stdout=subprocess.DEVNULL) as again:
-                page.wait_for_function(f"window.drawn.length > {len(before)} + 20", timeout=300_000)
+                until(page, f"window.drawn.length > {len(before)} + 20")
                 server.kill()
                 server.wait()
                 with watching(place / "run", int(url.rsplit(":", 1)[1].strip("/"))):
@@ -161,7 +172,7 @@ def long_run(page: Page, folder: Path, steps: int, layers: int) -> dict[str, Any
         page.evaluate("window.longTasks.length = 0")
         begun = time.monotonic()
         page.keyboard.press("2")
-        page.wait_for_function("document.querySelectorAll('canvas.map').length === 9", timeout=120_000)
+        until(page, "document.querySelectorAll('canvas.map').length === 9")
         maps = time.monotonic() - begun
         page.wait_for_timeout(1000)
         heap = page.context.new_cdp_session(page).send("Runtime.getHeapUsage")["usedSize"]
@@ -195,6 +206,9 @@ def private_memory(page: Page) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--only", default="delay,resumption,long_run", help="what to measure; the rest of the log stays"
+    )
     parser.add_argument("--delays", type=int, default=200, help="lines whose delay is measured")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--layers", type=int, default=200)
@@ -211,19 +225,20 @@ def main() -> None:
             context.on("request", lambda request: requests.append(request.url))
             return context.new_page()
 
-        found: dict[str, Any] = {"hardware": hardware(), "chromium": browser.version, "load": os.getloadavg()[0]}
-        for name, measure in (
-            ("delay", lambda page: delays(page, Path(place) / "delay", arguments.delays)),
-            ("resumption", lambda page: resumption(page, Path(place))),
-            ("long_run", lambda page: long_run(page, Path(place) / "long", arguments.steps, arguments.layers)),
-        ):
-            page = opened()
-            found[name] = measure(page)
+        found = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+        found |= {"hardware": hardware(), "chromium": browser.version}
+        measures: dict[str, Callable[[Page], dict[str, Any]]] = {
+            "delay": lambda page: delays(page, Path(place) / "delay", arguments.delays),
+            "resumption": lambda page: resumption(page, Path(place)),
+            "long_run": lambda page: long_run(page, Path(place) / "long", arguments.steps, arguments.layers),
+        }
+        for name in arguments.only.split(","):
+            page, load = opened(), os.getloadavg()[0]
+            requests.clear()
+            found[name] = {"load": load, **measures[name](page)}
             page.context.close()
-            found["requests"] = {
-                "in_all": len(requests),
-                "elsewhere": sorted({url for url in requests if not url.startswith("http://127.0.0.1:")}),
-            }
+            outside = sorted({url for url in requests if not url.startswith("http://127.0.0.1:")})
+            found[name] |= {"requests": len(requests), "requests_elsewhere": outside}
             write_whole(arguments.output, json.dumps(rounded(found), indent=1) + "\n")
             print(name, json.dumps({key: value for key, value in found[name].items() if key != "seconds"}), flush=True)
         browser.close()

@@ -88,7 +88,7 @@ def test_a_run_is_followed_cut_back_and_opened_layer_by_layer(open_page: Any, tm
     page.wait_for_selector("#log td.facts")
     assert "start" in page.inner_text("#log")
     page.keyboard.press("k")
-    page.wait_for_function("document.getElementById('title').textContent === 'AdamW seed 0'")
+    page.wait_for_selector("#title:has-text('AdamW seed 0')")
     assert page.faults == []
 
 
