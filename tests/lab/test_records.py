@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cegm.lab.records import EVENTS, Final, Metrics, Planned, Result, Train, Validation, checked, facts, line
+from cegm.lab.records import EVENTS, Final, Metrics, Planned, Request, Result, Train, Validation, checked, facts, line
 
 FINAL = {
     "kind": "final", "steps": 8, "tokens": 64, "seconds": 1.5, "loss": 2.5, "bits_per_byte": 1.25, "batch_hash": "a", "initial_hash": "b",
@@ -79,3 +79,13 @@ def test_an_event_names_no_file_outside_its_run(name: str) -> None:
     msgspec.convert({"event": "finish", "files": {"model/a..b.json": "0"}}, EVENTS["finish"])
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"event": "finish", "files": {name: "0"}}, EVENTS["finish"])
+
+
+def test_a_request_is_written_with_every_field_and_comes_back() -> None:
+    given = {
+        "number": 7, "time": "2026-01-02T03:04:05+00:00", "user": "0123456789abcdef", "stage": "canary 5", "variant": "champion",
+        "shadow": False, "status": 200, "seconds": 0.5, "first_byte_seconds": None, "characters": 12, "refused": False, "error": "",
+        "disagrees": None, "prompt_bits_per_byte": None, "feedback": None, "margin": None,
+    }  # fmt: skip
+    request = checked(given, Request, "requests.jsonl line 1")
+    assert json.loads(line(request)) == given

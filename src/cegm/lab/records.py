@@ -1,4 +1,4 @@
-"""What runs and comparisons write, one record per kind of line or file: its names, types and ranges are said here, and checked here on reading.
+"""What the tool writes, one record per kind of line or file: its names, types and ranges are said here, and checked here on reading.
 
 Numbers that a page draws stay below 1e300; where a file may lack a value, as one of an earlier release does, it is None or
 empty. What a record does not name is kept and not looked at.
@@ -201,21 +201,6 @@ class RunState(Struct, kw_only=True):
     validation: ValidationState
 
 
-class File(Struct, forbid_unknown_fields=True):
-    """A file of a `Manifest`."""
-
-    sha256: str
-    size: Count
-
-
-class Manifest(Struct):
-    """`manifest.json` of a checkpoint; `sha256` is that of the two others as JSON, and written last."""
-
-    step: Count
-    files: dict[str, File]
-    sha256: str
-
-
 Inside = Annotated[str, Meta(pattern=r"^(?!/)(?!(.*/)?\.\.(/|$))")]
 """A path inside a folder."""
 
@@ -268,6 +253,31 @@ class Before(Struct):
     own: list[list[int]]
     general: dict[str, General]
     scores: dict[str, dict[str, float]]
+
+
+class Request(Struct, kw_only=True):
+    """A line of `requests.jsonl` of a roll-out: one answered request; a shadow's answer has a line of its own under the same number.
+
+    `time` is ISO in UTC, `user` a salted hash of 16 hex digits, `variant` champion or challenger. `disagrees` is one minus the
+    overlap of tokens of a shadow's answer with the champion's, where both answered; `error` is empty where there was none.
+    """
+
+    number: Count
+    time: str
+    user: str
+    stage: str
+    variant: str
+    shadow: bool
+    status: int
+    seconds: float
+    first_byte_seconds: Number = None
+    characters: Count
+    refused: bool
+    error: str = ""
+    disagrees: Number = None
+    prompt_bits_per_byte: Number = None
+    feedback: Number = None
+    margin: Number = None
 
 
 def facts(record: Struct, kind: type[Struct]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from cegm.durable import move_whole, sha256
-from cegm.lab.records import File, Manifest
+from cegm.lab.records import Count
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
@@ -27,6 +27,21 @@ OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 
 WRITING = ".writing"
 """Folder beside the checkpoints for what is not whole yet, or no longer."""
+
+
+class File(msgspec.Struct, forbid_unknown_fields=True):
+    """A file of a `Manifest`."""
+
+    sha256: str
+    size: Count
+
+
+class Manifest(msgspec.Struct):
+    """`manifest.json` of a checkpoint; `sha256` is that of the two others as JSON, and written last."""
+
+    step: Count
+    files: dict[str, File]
+    sha256: str
 
 
 class DamagedError(ValueError):
