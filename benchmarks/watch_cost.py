@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -45,7 +46,9 @@ def listen(url: str) -> None:
 
 def training(place: Path, steps: int, width: int) -> list[str]:
     write_model(place / "model", width=width, layers=4, positions=128)
-    (place / "text.txt").write_text("the river carries a small boat past old houses at night\n" * 4000, encoding="utf-8")
+    (place / "text.txt").write_text(
+        "the river carries a small boat past old houses at night\n" * 4000, encoding="utf-8"
+    )
     options = {
         "model_name_or_path": place / "model", "data": place / "text.txt", "output_dir": place / "run", "max_length": 128,
         "per_device_train_batch_size": 4, "max_steps": steps, "logging_steps": 1, "eval_steps": 0, "eval_rows": 4, "threads": 1,
@@ -90,7 +93,7 @@ def judged(run: Path, turns: list[tuple[int, bool]]) -> dict[str, Any]:
     }
     blocks = [
         (is_awake, fmean(seconds[step] for step in range(begun + LEFT_OUT, end) if step in seconds))
-        for (begun, is_awake), (end, _) in zip(turns, turns[1:], strict=False)
+        for (begun, is_awake), (end, _) in pairwise(turns)
     ]
     ratios = []
     for first, second in zip(blocks[::2], blocks[1::2], strict=True):

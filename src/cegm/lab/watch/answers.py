@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from statistics import fmean
 from typing import Literal
 
@@ -96,10 +97,10 @@ def signed(number: float, digits: int = 4) -> str:
 
 def differences(run: WatchedRun, pair: WatchedRun, most: int | None = None) -> list[tuple[int, float]]:
     """Loss less the pair's by step, of the last so many lines that both have, rising; losses are means since the line before."""
-    losses = {each.step: each.loss for each in pair.train}
-    found = []
+    others, found = pair.train, list[tuple[int, float]]()
     for each in reversed(run.train):
-        other = losses.get(each.step)
+        place = bisect_left(others, each.step, key=lambda other: other.step)
+        other = others[place].loss if place < len(others) and others[place].step == each.step else None
         if each.loss is not None and other is not None:
             found.append((each.step, each.loss - other))
         if len(found) == most:
@@ -113,10 +114,9 @@ def _alarms(run: WatchedRun, train: list[TrainLine]) -> list[Alarm]:
     if not train:
         return of_log(run.events.events, train)
     silent = time.monotonic() - run.lines.changed if run.state == "running" else 0.0
-    damaged = sum(each.record is None for each in run.lines.lines)
     return [
         *of_log(run.events.events, train),
-        *of_lines(train, run.validations, silent, damaged),
+        *of_lines(train, run.validations, silent, run.lines.damaged),
         *of_layers(run.layers.last(), train[-1].lr_matrix),
     ]
 

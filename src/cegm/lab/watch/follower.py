@@ -55,6 +55,9 @@ class Follower:
     Attributes:
         path: The file, which need not be there yet.
         lines: Whole lines that are in it, in order.
+        train: What those say of steps.
+        validations: What those say of validations.
+        damaged: How many of them cannot be read.
         cuts: How many lines were kept each time that some were found gone.
         changed: When the file was last seen to change, by the clock of `time.monotonic`.
         modified: When it was changed by its own clock, nanoseconds; 0 without a file.
@@ -63,6 +66,9 @@ class Follower:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: list[Line] = []
+        self.train: list[TrainLine] = []
+        self.validations: list[Validation] = []
+        self.damaged = 0
         self.cuts: list[int] = []
         self.changed = time.monotonic()
         self.modified = 0
@@ -111,8 +117,18 @@ class Follower:
 
     def _keep(self, count: int) -> None:
         if count < len(self.lines):
-            del self.lines[count:]
+            kept, self.lines, self.train, self.validations, self.damaged = self.lines[:count], [], [], [], 0
+            for line in kept:
+                self._add(line)
             self.cuts.append(count)
+
+    def _add(self, line: Line) -> None:
+        self.lines.append(line)
+        if isinstance(line.record, TrainLine):
+            self.train.append(line.record)
+        elif isinstance(line.record, Validation):
+            self.validations.append(line.record)
+        self.damaged += line.record is None
 
     def _read(self, file: BinaryIO) -> None:
         start = self.lines[-1].end if self.lines else 0
@@ -121,7 +137,7 @@ class Follower:
             if not text.endswith(b"\n"):
                 return
             record, has_layers = _record(text)
-            self.lines.append(Line(start, start + len(text), zlib.crc32(text), record, has_layers))
+            self._add(Line(start, start + len(text), zlib.crc32(text), record, has_layers))
             start += len(text)
 
 

@@ -8,11 +8,11 @@ import zlib
 from array import array
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from cegm.lab.watch.follower import Follower, Line, TrainLine
+from cegm.lab.watch.follower import Follower, Line
 
 Kept = TypeVar("Kept")
 Layers = Mapping[str, Mapping[str, float | None]]
@@ -68,8 +68,11 @@ class LayerLines:
 
     def last(self) -> Layers:
         """Numbers by quantity of every layer, of the last line that has any."""
-        found = self._read([line for line in reversed(self._lines()) if line.has_layers][:1])
-        return found[0].layers if found else {}
+        self._follower.look()
+        with self._follower.lock:
+            line = next((line for line in reversed(self._follower.lines) if line.has_layers), None)
+        found = None if line is None else self._read(line)
+        return {} if found is None else found.layers
 
     def table(self, quantity: str) -> dict[str, Any]:
         """`layers`, `steps`, and as `values` for each layer a number per step, None where there is none."""
@@ -89,35 +92,30 @@ class LayerLines:
         found = self._cells()
         return [each for each in QUANTITIES if any(not _empty(cells.values.get(each)) for cells in found)]
 
-    def _lines(self) -> list[Line]:
-        self._follower.look()
-        with self._follower.lock:
-            return [line for line in self._follower.lines if isinstance(line.record, TrainLine)]
-
     def _cells(self) -> list[Cells]:
         """Of evenly picked lines; those known from the time before are not read again."""
-        lines = picked([line for line in self._lines() if line.has_layers], MOST_COLUMNS)
+        self._follower.look()
+        with self._follower.lock:
+            lines = [line for line in self._follower.lines if line.has_layers]
         with self._lock:
-            read = self._read([line for line in lines if (line.start, line.check) not in self._known])
-            fresh = {each.step: _cells(each) for each in read}
-            known = {}
-            for line in lines:
-                place, step = (line.start, line.check), line.record.step  # type: ignore[union-attr]
-                cells = self._known.get(place) or fresh.get(step)
-                if cells is not None:
-                    known[place] = cells
-            self._known = known
-            return list(known.values())
+            found = {}
+            for line in picked(lines, MOST_COLUMNS):
+                place = (line.start, line.check)
+                if place in self._known:
+                    found[place] = self._known[place]
+                elif (read := self._read(line)) is not None:
+                    found[place] = _cells(read)
+            self._known = found
+            return list(found.values())
 
-    def _read(self, lines: list[Line]) -> list[_Layered]:
-        """Whole lines; one that is gone in the meantime is left out."""
-        found = []
+    def _read(self, line: Line) -> _Layered | None:
+        """A whole line; None where it is gone in the meantime."""
         with suppress(OSError), self._follower.path.open("rb") as file:
-            for line in lines:
-                content = _content(file, line)
-                if zlib.crc32(content) == line.check:
-                    found.append(msgspec.json.decode(content, type=_Layered))
-        return found
+            file.seek(line.start)
+            content = file.read(line.end - line.start)
+            if zlib.crc32(content) == line.check:
+                return msgspec.json.decode(content, type=_Layered)
+        return None
 
 
 def picked(lines: list[Kept], most: int) -> list[Kept]:
@@ -127,11 +125,6 @@ def picked(lines: list[Kept], most: int) -> list[Kept]:
         stride *= 2
     kept = lines[::stride]
     return kept if not lines or kept[-1] is lines[-1] else [*kept, lines[-1]]
-
-
-def _content(file: BinaryIO, line: Line) -> bytes:
-    file.seek(line.start)
-    return file.read(line.end - line.start)
 
 
 def _cells(line: _Layered) -> Cells:

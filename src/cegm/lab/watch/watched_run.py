@@ -92,12 +92,12 @@ class WatchedRun:
     @property
     def train(self) -> list[TrainLine]:
         """Its lines for steps."""
-        return [each.record for each in self.lines.lines if isinstance(each.record, TrainLine)]
+        return self.lines.train
 
     @property
     def validations(self) -> list[Validation]:
         """Its lines for validations."""
-        return [each.record for each in self.lines.lines if isinstance(each.record, Validation)]
+        return self.lines.validations
 
     @property
     def final(self) -> Final | None:
@@ -132,9 +132,9 @@ class WatchedRun:
             return limit
         if not isinstance(epochs, int | float):
             return DEFAULT_STEPS if self.config else None
-        last = next((each.record for each in reversed(self.lines.lines) if isinstance(each.record, TrainLine)), None)
-        if last is None or not last.tokens or not last.step:
+        if not self.train or not self.train[-1].tokens:
             return None
+        last = self.train[-1]
         return max(last.step, round(epochs * self._train_tokens * last.step / last.tokens))
 
     def _describe(self) -> None:
