@@ -261,6 +261,7 @@ class Trial:
         await self.answers(60)
         await self.slow(0.01)
         await self.slow(0.2)
+        await self.answers(20)
         self.kill("router")
         self.say("router killed")
         self.folder.state.write_text('{"stage": "all", "share": 1.0}')
