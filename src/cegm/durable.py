@@ -67,15 +67,6 @@ def sha256(path: Path, size: int | None = None) -> str:
 
 
 @contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Waits until no other process is in such a block for the same file, which is made if need be."""
-    with path.open("ab") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        yield
-
-
-@contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Keeps every other process out of a folder; the end of this process, of whatever kind, lets them in again.
 

@@ -9,11 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from cegm.durable import in_turn
-
 
 class AuditLog:
-    """Appends events to one file; continues an existing chain. Several processes may write to one in turn.
+    """Appends events to one file; continues an existing chain.
 
     The start of a line that was never finished, because the process died while it wrote, is cut off: it was never
     recorded. An event of its own says so.
@@ -26,37 +24,28 @@ class AuditLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._previous, self._size = path, "", 0
-        unfinished = 0
-        if path.exists():
-            with in_turn(path):
-                unfinished = _unfinished(path)
-                if unfinished:
-                    os.truncate(path, path.stat().st_size - unfinished)
-                try:
-                    self._catch_up()
-                except ValueError as error:
-                    raise ValueError(
-                        f"{error}; give another output_dir, in which a checkpoint of this run can be resumed"
-                    ) from None
+        self._path = path
+        unfinished = _unfinished(path) if path.exists() else 0
+        if unfinished:
+            os.truncate(path, path.stat().st_size - unfinished)
+        try:
+            self._previous = read(path)[1] if path.exists() else ""
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; give another output_dir, in which a checkpoint of this run can be resumed"
+            ) from None
         if unfinished:
             self.record("unfinished_line", bytes=unfinished)
 
     def record(self, event: str, **facts: Any) -> None:
         """Appends one event; on disk when this returns."""
-        with in_turn(self._path), self._path.open("a", encoding="utf-8") as file:
-            if os.fstat(file.fileno()).st_size != self._size:  # another process has written
-                self._catch_up()
-            time = datetime.now(timezone.utc).isoformat()
-            line = _sealed({"time": time, "event": event, **facts, "previous": self._previous})
+        time = datetime.now(timezone.utc).isoformat()
+        line = _sealed({"time": time, "event": event, **facts, "previous": self._previous})
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
-            self._previous, self._size = _hash(line), os.fstat(file.fileno()).st_size
-
-    def _catch_up(self) -> None:
-        """Goes on from the end of the file."""
-        self._previous, self._size = read(self._path)[1], self._path.stat().st_size
+        self._previous = _hash(line)
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], str]:
