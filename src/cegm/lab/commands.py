@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
-    from cegm.lab.pilot.pilot_config import PilotConfig
     from cegm.lab.release.audit_config import AuditConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
@@ -125,36 +124,6 @@ def interpolate(config: InterpolateConfig) -> int:
     return 0
 
 
-def pilot_fix(config: PilotConfig) -> int:
-    """Fixes a pilot, and prints every criterion."""
-    from cegm.lab.pilot.fixing import fix
-
-    print("\n".join(fix(config)))
-    return 0
-
-
-def pilot_run(config: PilotConfig) -> int:
-    """Runs a pilot, draws its page, and prints its verdict; a light one is fixed on the way, so that one command is enough."""
-    from cegm.lab.pilot.conduct import run, told
-    from cegm.lab.pilot.fixing import PilotFolder
-
-    if config.preset == "lite" and not PilotFolder(Path(config.output_dir)).audit.exists():
-        pilot_fix(config)
-    print(told(run(config), config))
-    return pilot_page(config)
-
-
-def pilot_page(config: PilotConfig) -> int:
-    """Draws the page of a pilot again."""
-    from cegm.lab.pilot.sheet import write
-
-    print(f"page: {write(config)}")
-    return 0
-
-
-PILOT_STEPS: Mapping[str, Callable[[PilotConfig], int]] = {"fix": pilot_fix, "run": pilot_run, "page": pilot_page}
-
-
 def chat(config: ChatConfig) -> int:
     """Talks until the input ends."""
     from cegm.lab.chat import chat
@@ -198,7 +167,10 @@ def new_keys(name: str) -> int:
     return new_keys(name)
 
 
-CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
+Work = Callable[[Any], int] | Mapping[str, str]
+"""What a command does, or the home of that by the step that is asked for."""
+
+CONFIGURED: Mapping[str, tuple[str, Work]] = {
     "train": ("cegm.lab.train.run_config:RunConfig", train),
     "compare": ("cegm.lab.compare.compare_config:CompareConfig", compare),
     "evaluate": ("cegm.lab.tasks.evaluation:EvaluateConfig", evaluate),
@@ -208,8 +180,15 @@ CONFIGURED: Mapping[str, tuple[str, Callable[[Any], int]]] = {
     "interpolate": ("cegm.lab.train.interpolate_options:InterpolateConfig", interpolate),
     "chat": ("cegm.lab.chat:ChatConfig", chat),
     "plan": ("cegm.lab.forecast.plan_config:PlanConfig", plan),
-    "pilot": ("cegm.lab.pilot.pilot_config:PilotConfig", pilot_run),
+    "pilot": (
+        "cegm.lab.pilot.pilot_config:PilotConfig",
+        {step: f"cegm.lab.pilot.pilot_orders:{step}" for step in ("fix", "run", "page")},
+    ),
     "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
+    "rollout": (
+        "cegm.lab.rollout.rollout_config:RolloutConfig",
+        {step: f"cegm.lab.rollout.rollout_orders:{step}" for step in ("approve", "serve", "status", "back")},
+    ),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
@@ -238,16 +217,21 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
 
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
-    own = dict(declared(kind))
+    own, steps = dict(declared(kind)), () if callable(work) else tuple(work)
     if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
     elif command == "audit":
         meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"
         parser.add_argument("runs", metavar="RUN", nargs="*", help=meaning)
     elif command == "pilot":
-        steps = "fix the criteria, run what was fixed, or draw its page again"
-        parser.add_argument("step", choices=tuple(PILOT_STEPS), help=steps)
+        parser.add_argument("step", choices=steps, help="fix the criteria, run what was fixed, or draw its page again")
         parser.add_argument("config", metavar="FILE", help="YAML file with the names below; flags win")
+    elif command == "rollout":
+        order = "approve a release or its next stage, serve it, say where it stands, or return all traffic"
+        parser.add_argument("step", choices=steps, help=order)
+        meaning = own.pop("release").meaning
+        parser.add_argument("release", metavar="RELEASE", nargs="?", default=argparse.SUPPRESS, help=meaning)
+        parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
     else:
         parser.add_argument("--config", metavar="FILE", help="YAML file with the names below; flags win")
     _add_flags(parser.add_argument_group(command), own)
@@ -265,8 +249,13 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
         rates = {RATES: own[RATES]} if RATES in own else {}
         for method in METHODS:
             _add_flags(group, {**shared, **OPTIMIZER_OPTIONS, **rates}, f"{method}.")
-    by_step: Mapping[str, Callable[[Any], int]] = PILOT_STEPS if command == "pilot" else {}
-    parser.set_defaults(run=lambda known: by_step.get(getattr(known, "step", ""), work)(_configured(kind, known)))
+    parser.set_defaults(run=lambda known: _work(work, known)(_configured(kind, known)))
+
+
+def _work(work: Work, known: argparse.Namespace) -> Callable[[Any], int]:
+    """What a command does at the step that is asked for."""
+    chosen: Callable[[Any], int] = work if callable(work) else pkgutil.resolve_name(work[known.step])
+    return chosen
 
 
 def _add_flags(group: Any, options: Mapping[str, Option], method: str = "") -> None:

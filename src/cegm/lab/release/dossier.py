@@ -12,8 +12,8 @@ from cegm.lab.release.bill import bill
 from cegm.lab.release.coverage import provided, table
 from cegm.lab.release.evidence import read
 from cegm.lab.release.examination import records
-from cegm.lab.release.gathering import PILOT, Gathered, gather
-from cegm.lab.release.layout import ReleaseFolder
+from cegm.lab.release.gathering import Gathered, gather
+from cegm.lab.release.layout import PILOT, ReleaseFolder
 from cegm.lab.release.model_card import model_card
 from cegm.lab.train import verification
 

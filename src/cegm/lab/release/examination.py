@@ -9,8 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from cegm.durable import sha256
 from cegm.lab.release import approval, keys
-from cegm.lab.release.gathering import PILOT
-from cegm.lab.release.layout import ReleaseFolder, entries
+from cegm.lab.release.layout import PILOT, ReleaseFolder, entries
 from cegm.lab.train import audit, verification
 from cegm.lab.train.verification import Finding
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cegm.lab.release.layout import PILOT
 from cegm.lab.report.runs import VERDICT
 from cegm.lab.train import verification
-
-PILOT = "pilot.yaml"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from cegm.durable import sha256
 
+PILOT = "pilot.yaml"
+"""Tells the records of a pilot from those of a run."""
+
 ENTRY = re.compile(r"([0-9a-f]{64})  (.+)")
 
 

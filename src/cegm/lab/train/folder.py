@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cegm.durable import sole_writer, write_whole
 from cegm.lab.strict import yaml_text
 from cegm.lab.train.checkpoints import WRITING
@@ -140,6 +138,8 @@ def write_config(
     left_out: dict[str, Any],
 ) -> None:
     """Writes `config.yaml`: all that is needed to understand the run, and to repeat it."""
+    import torch  # whoever only reads a folder, such as a router or an auditor, needs it not
+
     described = {
         "config": config.to_dict(),
         "versions": versions(),
@@ -170,5 +170,7 @@ def write_card(model: Path, config: RunConfig, facts: dict[str, Any]) -> None:
 
 def hardware() -> str:
     """Such as `2 cores, CPU` or `16 cores, NVIDIA H200`."""
+    import torch
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} cores, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}"
