@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cegm.lab.compare.compare_config import CompareConfig
     from cegm.lab.compare.tuning import TuneConfig
     from cegm.lab.forecast.plan_config import PlanConfig
-    from cegm.lab.release.audit_config import AuditConfig
     from cegm.lab.tasks.evaluation import EvaluateConfig
     from cegm.lab.train.card_options import CardConfig
     from cegm.lab.train.interpolate_options import InterpolateConfig
@@ -153,13 +152,6 @@ def verify(folder: Path) -> int:
     return SOME_DAMAGED if damaged else 0
 
 
-def audit(config: AuditConfig) -> int:
-    """Makes, approves or verifies a release."""
-    from cegm.lab.release.orders import audit
-
-    return audit(config)
-
-
 def new_keys(name: str) -> int:
     """Makes a pair of keys."""
     from cegm.lab.release.orders import new_keys
@@ -167,8 +159,8 @@ def new_keys(name: str) -> int:
     return new_keys(name)
 
 
-Work = Callable[[Any], int] | Mapping[str, str]
-"""What a command does, or the home of that by the step that is asked for."""
+Work = Callable[[Any], int] | str | Mapping[str, str]
+"""What a command does, or the home of that, or its homes by the step that is asked for."""
 
 CONFIGURED: Mapping[str, tuple[str, Work]] = {
     "train": ("cegm.lab.train.run_config:RunConfig", train),
@@ -184,11 +176,16 @@ CONFIGURED: Mapping[str, tuple[str, Work]] = {
         "cegm.lab.pilot.pilot_config:PilotConfig",
         {step: f"cegm.lab.pilot.pilot_orders:{step}" for step in ("fix", "run", "page")},
     ),
-    "audit": ("cegm.lab.release.audit_config:AuditConfig", audit),
+    "audit": ("cegm.lab.release.audit_config:AuditConfig", "cegm.lab.release.orders:audit"),
     "rollout": (
         "cegm.lab.rollout.rollout_config:RolloutConfig",
-        {step: f"cegm.lab.rollout.rollout_orders:{step}" for step in ("approve", "serve", "status", "back")},
+        {
+            **{step: f"cegm.lab.rollout.rollout_orders:{step}" for step in ("approve", "serve", "status", "back")},
+            "label": "cegm.lab.monitor.labelling:label",
+        },
     ),
+    "monitor": ("cegm.lab.monitor.monitor_config:MonitorConfig", "cegm.lab.monitor.watching:monitor"),
+    "export": ("cegm.lab.exports.export_config:ExportConfig", "cegm.lab.exports.exporting:export"),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
@@ -217,9 +214,11 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
 
     home, work = CONFIGURED[command]
     kind = pkgutil.resolve_name(home)
-    own, steps = dict(declared(kind)), () if callable(work) else tuple(work)
+    own, steps = dict(declared(kind)), tuple(work) if isinstance(work, Mapping) else ()
     if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    elif command in ("monitor", "export"):
+        parser.add_argument("rollout", metavar="ROLLOUT", help=own.pop("rollout").meaning)
     elif command == "audit":
         meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"
         parser.add_argument("runs", metavar="RUN", nargs="*", help=meaning)
@@ -227,7 +226,9 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("step", choices=steps, help="fix the criteria, run what was fixed, or draw its page again")
         parser.add_argument("config", metavar="FILE", help="YAML file with the names below; flags win")
     elif command == "rollout":
-        order = "approve a release or its next stage, serve it, say where it stands, or return all traffic"
+        order = (
+            "approve a release or its next stage, serve it, say where it stands, label answers, or return all traffic"
+        )
         parser.add_argument("step", choices=steps, help=order)
         meaning = own.pop("release").meaning
         parser.add_argument("release", metavar="RELEASE", nargs="?", default=argparse.SUPPRESS, help=meaning)
@@ -254,7 +255,9 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
 
 def _work(work: Work, known: argparse.Namespace) -> Callable[[Any], int]:
     """What a command does at the step that is asked for."""
-    chosen: Callable[[Any], int] = work if callable(work) else pkgutil.resolve_name(work[known.step])
+    if callable(work):
+        return work
+    chosen: Callable[[Any], int] = pkgutil.resolve_name(work if isinstance(work, str) else work[known.step])
     return chosen
 
 
