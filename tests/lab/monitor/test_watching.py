@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cegm.lab.cli import main
 from cegm.lab.monitor.indicators import INDICATORS, STREAMS
 from cegm.lab.monitor.monitor_config import MonitorConfig
 from cegm.lab.monitor.watching import Watch
@@ -48,6 +49,18 @@ def test_the_reference_and_its_promise_are_told_and_stand_in_the_chain(rollout: 
     (event,) = events(rollout, "reference")
     assert event["reference"] == REFERENCE
     assert event["lines_sha256"][:16] in said[0]
+
+
+def test_the_command_says_it_in_lines_and_its_exit_code(
+    rollout: Path, write: Write, draw: Draw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write([draw() for _ in range(300)])
+    command = ["monitor", str(rollout), "--once", "--reference", "200"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.endswith("no new alarm\n")
+    write([draw(variant="challenger", error="ConnectError", status=502) for _ in range(20)])
+    assert main(command) == 1
+    assert "HARD ALARM" in capsys.readouterr().out
 
 
 def test_quiet_traffic_gives_no_alarm(rollout: Path, write: Write, draw: Draw) -> None:

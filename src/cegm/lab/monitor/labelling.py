@@ -132,9 +132,20 @@ def _conclude(folder: RolloutFolder, given: Iterator[Label], begun: str) -> int:
 
 
 def _record(folder: RolloutFolder, found: Evidence, count: int) -> None:
-    facts = {"right": found.right, "pairs": found.pairs, "discordant": found.discordant, "capital": found.capital}
+    facts: dict[str, Any] = {
+        "right": found.right,
+        "pairs": found.pairs,
+        "discordant": found.discordant,
+        "capital": found.capital,
+    }
     rollout_state.record(folder, "labels", count=count, labels_sha256=sha256(label_file(folder)), **facts)
     if found.is_enough:
         reason = f"challenger: people called its answers wrong more often, in {found.discordant} pairs"
-        alarm = {"statistic": found.capital, "threshold": ENOUGH, "promise": ENOUGH, "hard": True, "reason": reason}
+        alarm: dict[str, Any] = {
+            "statistic": found.capital,
+            "threshold": ENOUGH,
+            "promise": ENOUGH,
+            "hard": True,
+            "reason": reason,
+        }
         rollout_state.record(folder, EVENT, indicator="labels", variant="challenger", **alarm)
