@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 
-.PHONY: demo axes smollm2 minilm test test-long test-machines check bench results matrix docs clean
+.PHONY: demo axes smollm2 minilm test suite test-long test-machines check bench results matrix docs clean
 
 # Twenty-four short runs on two cores, and a page that decides something.
 demo: .venv/ready
@@ -31,7 +31,11 @@ bench: .venv/ready
 test-long: .venv/ready
 	$(BIN)/pytest -q -m long
 
-test: .venv/ready check
+# Types are checked beside the tests: one process, and the tests leave a core to it now and then.
+test: .venv/ready
+	$(MAKE) --no-print-directory --jobs 2 check suite
+
+suite: .venv/ready
 	PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2
 
 # The suite as other machines would run it, under two numbers of threads and every instruction set; about an hour and a half.
@@ -56,11 +60,12 @@ matrix: .venv/ready
 docs: .venv/ready
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
-# torch comes first and pinned: a looser request would bring several gigabytes for accelerators.
+# torch comes first and pinned: a looser request would bring several gigabytes for accelerators. Python compiles what is
+# imported when it is; pip would compile everything, on one core.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev]"
 	touch .venv/ready
 
 clean:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cegm.lab.baselines import METHODS
+from cegm.lab.tasks.axes import AXES
+
 ROOT = Path(__file__).parents[2]
 README, INDEX, DIARY = ROOT / "README.md", ROOT / "docs/index.md", ROOT / "docs/diary.md"
 CONTRIBUTING, CHANGELOG = ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
@@ -65,6 +68,12 @@ def test_contributing_fits_a_screen() -> None:
 def test_the_index_has_one_line_for_every_page() -> None:
     listed = re.findall(r"^- \[[^\]]+\]\((\w+\.md)\)", INDEX.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md") if page != INDEX)
+
+
+@pytest.mark.parametrize(("page", "names"), [("peers.md", METHODS), ("axes.md", AXES)])
+def test_every_method_and_axis_has_a_row_of_its_own(page: str, names: dict[str, object]) -> None:
+    rows = [line.split("|")[1] for line in (ROOT / "docs" / page).read_text().splitlines() if line.startswith("| `")]
+    assert names.keys() - {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set()
 
 
 def test_every_entry_of_the_diary_has_a_date_a_verdict_and_what_comes_next() -> None:

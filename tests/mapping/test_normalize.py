@@ -163,15 +163,17 @@ def test_muons_precision_is_torchs_when_the_options_are_muon():
 
 
 @pytest.mark.parametrize(
-    ("known", "expected"),
+    ("known", "used", "expected"),
     [
-        ({"amx_bf16": True}, True),
-        ({"arm_bf16": True}, True),
-        ({"avx512_bf16": True, "amx_bf16": False}, False),
-        ({}, False),
+        ({"amx_bf16": True}, "AVX512", True),
+        ({"amx_bf16": True}, "AVX2", False),
+        ({"arm_bf16": True}, "DEFAULT", True),
+        ({"avx512_bf16": True, "amx_bf16": False}, "AVX512", False),
+        ({}, "AVX2", False),
     ],
 )
-def test_only_matrix_instructions_make_bfloat16_worth_its_rounding(known, expected, monkeypatch):
+def test_only_matrix_instructions_that_are_used_make_bfloat16_worth_its_rounding(known, used, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: used)
     assert multiplies_bfloat16() is expected
     assert polar_dtype(RECOMMENDED, torch.device("cpu")) == (torch.bfloat16 if expected else torch.float32)

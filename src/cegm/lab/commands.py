@@ -6,6 +6,7 @@ import argparse
 import pkgutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from cegm.lab.train.card_options import CardConfig
     from cegm.lab.train.interpolate_options import InterpolateConfig
     from cegm.lab.train.run_config import RunConfig
+    from cegm.lab.watch.watch_config import WatchConfig
 
 SOME_RUNS_FAILED = 1
-SOME_DAMAGED = 1
 
 
 def train(config: RunConfig) -> int:
@@ -139,17 +140,21 @@ def report(folder: Path) -> int:
     return 0
 
 
-def verify(folder: Path) -> int:
-    """Prints what was found about every run of a folder."""
-    from cegm.lab.train import verification
+def watch(config: WatchConfig) -> int:
+    """Shows what goes on until it has ended, or a page of it, until the user has seen enough."""
+    from cegm.lab.watch.watched import Watched
 
-    damaged = 0
-    for run in verification.runs(folder):
-        findings = verification.verify(run)
-        damaged += sum(finding.state == "damaged" for finding in findings)
-        print(f"{run}\n{verification.table(findings)}\n")
-    print(f"{folder}: {f'{damaged} damaged' if damaged else 'nothing is damaged'}")
-    return SOME_DAMAGED if damaged else 0
+    watched = Watched(Path(config.path), config.baseline)
+    with suppress(KeyboardInterrupt):
+        if config.page:
+            from cegm.lab.watch.page_server import serve
+
+            serve(watched, config.port, config.price)
+        else:
+            from cegm.lab.watch.screen import show
+
+            show(watched, config.price)
+    return 0
 
 
 def new_keys(name: str) -> int:
@@ -160,7 +165,7 @@ def new_keys(name: str) -> int:
 
 
 Work = Callable[[Any], int] | str | Mapping[str, str]
-"""What a command does, or the home of that, or its homes by the step that is asked for."""
+"""What a command does, its home, or its homes by the step that is asked for."""
 
 CONFIGURED: Mapping[str, tuple[str, Work]] = {
     "train": ("cegm.lab.train.run_config:RunConfig", train),
@@ -186,12 +191,13 @@ CONFIGURED: Mapping[str, tuple[str, Work]] = {
     ),
     "monitor": ("cegm.lab.monitor.monitor_config:MonitorConfig", "cegm.lab.monitor.watching:monitor"),
     "export": ("cegm.lab.exports.export_config:ExportConfig", "cegm.lab.exports.exporting:export"),
+    "watch": ("cegm.lab.watch.watch_config:WatchConfig", watch),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
-OF_A_FOLDER: Mapping[str, tuple[str, Callable[[Path], int]]] = {
+OF_A_FOLDER: Mapping[str, tuple[str, Work]] = {
     "report": ("comparison, ablation or run folder", report),
-    "verify": ("run folder, comparison, ablation or search", verify),
+    "verify": ("run folder, comparison, ablation or search", "cegm.lab.train.verification:answer"),
 }
 """By name of the command: the folder it takes, and what is done with that."""
 
@@ -199,9 +205,9 @@ OF_A_FOLDER: Mapping[str, tuple[str, Callable[[Path], int]]] = {
 def declare(parser: argparse.ArgumentParser, command: str) -> None:
     """Gives the parser of a command its flags, and what to run as `run`."""
     if command in OF_A_FOLDER:
-        meaning, draw = OF_A_FOLDER[command]
+        meaning, work = OF_A_FOLDER[command]
         parser.add_argument("folder", help=meaning)
-        parser.set_defaults(run=lambda known: draw(Path(known.folder)))
+        parser.set_defaults(run=lambda known: _work(work, known)(Path(known.folder)))
         return
     if command == "keys":
         parser.add_argument("action", choices=["new"], help="makes a pair: NAME.key and NAME.pub")
@@ -219,6 +225,8 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
     elif command in ("monitor", "export"):
         parser.add_argument("rollout", metavar="ROLLOUT", help=own.pop("rollout").meaning)
+    elif command == "watch":
+        parser.add_argument("path", metavar="PATH", help=own.pop("path").meaning)
     elif command == "audit":
         meaning = "run whose model is released, then what judged it: other runs, a comparison or a pilot"
         parser.add_argument("runs", metavar="RUN", nargs="*", help=meaning)
@@ -254,10 +262,9 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def _work(work: Work, known: argparse.Namespace) -> Callable[[Any], int]:
-    """What a command does at the step that is asked for."""
-    if callable(work):
-        return work
-    chosen: Callable[[Any], int] = pkgutil.resolve_name(work if isinstance(work, str) else work[known.step])
+    """What a command does, at the step that is asked for."""
+    home = work[known.step] if isinstance(work, Mapping) else work
+    chosen: Callable[[Any], int] = pkgutil.resolve_name(home) if isinstance(home, str) else home
     return chosen
 
 

@@ -47,6 +47,11 @@ def spelt(error: UnicodeError) -> tuple[str, int]:
     return "".join(map(_spelt, error.object[error.start : error.end])), error.end
 
 
+def printable(text: str) -> str:
+    """Without control characters, so that what stands in a file cannot steer the terminal."""
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
+
+
 def _spelt(sign: str) -> str:
     if sign in PLAIN:
         return PLAIN[sign]

@@ -200,7 +200,8 @@ def multiplies_bfloat16() -> bool:
     """Whether this processor has matrix instructions for bfloat16.
 
     Those of AVX-512 are of vectors: with them a polar factor takes 1.8 to 3.9 times as long as in float32
-    (benchmarks/polar_precision.py).
+    (benchmarks/polar_precision.py). AMX comes with AVX-512; who holds torch to less has neither, and bfloat16 is emulated.
     """
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "arm_bf16", "bf16"))
+    amx = capabilities.get("amx_bf16", False) and "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return amx or any(capabilities.get(name, False) for name in ("arm_bf16", "bf16"))

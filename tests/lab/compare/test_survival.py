@@ -22,7 +22,7 @@ from cegm.lab.cli import main  # noqa: E402
 from cegm.lab.train import verification  # noqa: E402
 from cegm.lab.train.audit import read  # noqa: E402
 
-STEPS = 240
+STEPS = 160
 SAME = (
     "id",
     "method",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cegm.durable import sha256
 from cegm.lab.cli import main
 from cegm.lab.release.evidence import read
 from cegm.lab.release.layout import ReleaseFolder
@@ -103,6 +105,25 @@ def test_the_chain_of_a_pilot_comes_along_and_is_verified(tmp_path: Path, people
     log = place / "evidence" / "chains" / "2" / "audit.jsonl"
     log.write_bytes(log.read_bytes().replace(b"hash", b"Hash"))
     assert main(alone) == 1
+
+
+def test_a_verdict_that_was_changed_after_the_pilot_wrote_it_becomes_no_release(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, pilot, place = written_run(tmp_path / "run"), tmp_path / "pilot", tmp_path / "release"
+    pilot.mkdir()
+    (pilot / "pilot.yaml").write_text("task: faq\n")
+    verdict = pilot / "verdict.json"
+    verdict.write_text(json.dumps({"decision": {"word": "HOLD"}}))
+    AuditLog(pilot / "audit.jsonl").record("verdict", word="HOLD", verdict_sha256=sha256(verdict))
+    words = ["audit", str(run), str(pilot), "--output_dir", str(place)]
+    assert main(words) == 0
+    shutil.rmtree(place)
+    verdict.write_text(json.dumps({"decision": {"word": "GO"}}))
+    assert main(words) == 2
+    assert f"{pilot / 'audit.jsonl'} knows another verdict" in capsys.readouterr().err
+    verdict.unlink()
+    assert main(words) == 2
 
 
 @pytest.mark.parametrize("part", ["model/model.safetensors", "metrics.jsonl", "config.yaml"])

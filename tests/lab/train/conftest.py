@@ -6,13 +6,14 @@ import contextlib
 import random
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
+from cegm.lab.train import cards
 from cegm.lab.train.model import byte_tokenizer
 from cegm.lab.train.run_config import RunConfig
 
@@ -46,6 +47,14 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(" ".join(draw.choice(words) for _ in range(8000)), encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_fisher() -> Iterator[None]:
+    """A Fisher diagonal of 512 tokens where a run makes its own; 16,384 take these models longer than the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cards, "TOKENS", 512)
+        yield
 
 
 @pytest.fixture

@@ -97,7 +97,6 @@ def test_a_run_retains_keeps_its_card_and_goes_on_to_the_bit(trained, tmp_path, 
 )
 def test_what_is_kept_against_forgetting_goes_on_to_the_bit(trained, small_card, tmp_path, monkeypatch, flags):
     flags = [str(small_card) if flag == "CARD" else flag for flag in flags]
-    monkeypatch.setattr(cards, "TOKENS", 512)
     monkeypatch.setattr(cards, "LENGTH", 32)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert train(trained, whole, *flags, "--save_steps", "2") == 0
@@ -128,7 +127,6 @@ def test_adapters_of_any_method_begin_away_from_home_contexts(trained, small_car
 
 
 def test_elastic_weight_consolidation_holds_to_what_the_model_writes(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cards, "TOKENS", 512)
     monkeypatch.setattr(cards, "LENGTH", 32)
     moved = {}
     before = load_file(trained / "model.safetensors")

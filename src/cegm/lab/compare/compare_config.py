@@ -226,7 +226,8 @@ class CompareConfig(ManyRuns):
         arm = self.arms.get(name, Arm(name, name))
         method = arm.method
         own = {option: value for option, value in self.own.get(method, {}).items() if option != RATES}
-        values = {**self.settings.get(method, {}), **self.shared, **own, **arm.changes, **changes}
+        one = {"bf16": False}  # all runs of a comparison are alike, and a trial may fall out either way
+        values = {**one, **self.settings.get(method, {}), **self.shared, **own, **arm.changes, **changes}
         return from_mapping({**values, "method": method, "seed": seed, "progress": False, "threads": 1}, "cegm compare")
 
 

@@ -55,7 +55,7 @@ class Learner:
         """
         losses = []
         for tokens in micro_batches:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._config.bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self._config.bf16)):
                 loss = self._forward(tokens)
             (strength * loss / len(micro_batches)).backward()
             losses.append(loss.detach())

@@ -97,7 +97,7 @@ class PlannedRun(Struct, frozen=True):
     @property
     def name(self) -> str:
         """Name of its run folder."""
-        return f"{self.method}-seed{self.seed}{'-equal' if self.role == 'equal_seconds' else ''}-{self.id}"
+        return run_name(self.method, self.seed, self.role, self.id)
 
     def line(self) -> dict[str, Any]:
         """The line of `plan.jsonl`."""
@@ -105,6 +105,11 @@ class PlannedRun(Struct, frozen=True):
         if self.arm == self.method:
             del line["arm"]
         return line
+
+
+def run_name(method: str, seed: int, role: str, identity: str) -> str:
+    """Name of the folder of a planned run."""
+    return f"{method}-seed{seed}{'-equal' if role == 'equal_seconds' else ''}-{identity}"
 
 
 def _resolved(preset: str = "recommended", **given: Any) -> dict[str, Any]:

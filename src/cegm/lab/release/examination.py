@@ -38,7 +38,7 @@ def records(folder: ReleaseFolder) -> Iterator[Finding]:
     if not folder.has(folder.shipped / "audit.jsonl"):
         yield Finding(folder.relative(folder.shipped / "audit.jsonl"), "damaged", "is missing")
     for place in sorted(path for path in folder.chains.glob("*") if path.is_dir()):
-        found = [_pilot(place)] if (place / PILOT).is_file() else verification.records(place)
+        found = [_pilot(place, folder.verdict)] if (place / PILOT).is_file() else verification.records(place)
         for each in found:
             yield Finding(f"{folder.relative(place)}/{each.part}", each.state, each.detail)
     yield from _model(folder)
@@ -80,12 +80,15 @@ def _files(folder: ReleaseFolder) -> Iterator[Finding]:
     ]
 
 
-def _pilot(place: Path) -> Finding:
-    """The chain of a pilot, whose events are its own."""
+def _pilot(place: Path, verdict: Path) -> Finding:
+    """The chain of a pilot, whose events are its own; the last verdict that it knows is the one of the release."""
     try:
         events, end = audit.read(place / "audit.jsonl")
     except (ValueError, OSError) as error:
         return Finding("audit.jsonl", "damaged", str(error).removeprefix(f"{place / 'audit.jsonl'} "))
+    known = [event["verdict_sha256"] for event in events if event["event"] == "verdict"]
+    if known and (not verdict.is_file() or sha256(verdict) != known[-1]):
+        return Finding("audit.jsonl", "damaged", f"knows another verdict of the pilot than {verdict.name}")
     return Finding("audit.jsonl", "whole", f"{len(events)} events of a pilot, chain ends in {end[:16]}")
 
 

@@ -11,6 +11,7 @@ from cegm.lab.report import changes, drill_chart, front_chart, sentences, tables
 from cegm.lab.report.judged import Judged, judged
 from cegm.lab.report.runs import read
 from cegm.lab.report.words import TEMPLATES
+from cegm.lab.streams import printable
 
 WIDTH = 110
 WIDEST = 130
@@ -86,8 +87,3 @@ def _axis(verdict: Judged, axis: str) -> list[str]:
     if entry is not None:
         found = [words.effect(measure, entry["effect"]), words.spread(measure, entry), entry["word"]]
     return [axis, words.unit(measure), *means, *found]
-
-
-def printable(text: str) -> str:
-    """Without control characters, so that an error message cannot steer the terminal."""
-    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import datasets
-import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -56,13 +55,11 @@ class Parts:
 
 
 def start(config: RunConfig, folder: RunFolder) -> resume.Resumption | None:
-    """Sets torch's threads, and checks that the folder is free or that there is a checkpoint to resume from, which is returned."""
+    """Checks that the folder is free or that there is a checkpoint to resume from, which is returned."""
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):  # as accelerate itself reads it
         raise ValueError("cegm train shards by itself; launch it without FSDP and give --sharding fsdp")
     if config.sharding == "fsdp" and os.environ.get("WORLD_SIZE", "1") == "1":
         raise ValueError("sharding=fsdp needs several processes: torchrun --nproc_per_node 2 -m cegm train ...")
-    if config.threads:
-        torch.set_num_threads(config.threads)
     if config.resume_from_checkpoint is not None:
         resumption = resume.find(config, folder)
         tell(resumption.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -24,6 +25,7 @@ from cegm.lab.train.health import NonFiniteError
 from cegm.lab.train.model import weights_hash
 from cegm.lab.train.prepare import Parts, count, is_main_process, prepare, quieten, start, tell
 from cegm.lab.train.reporting import Trackers
+from cegm.lab.train.resources import with_precision, with_threads
 from cegm.lab.train.resume import Resumption, described
 from cegm.lab.train.run_config import SAID, RunConfig
 from cegm.lab.train.saving import writing
@@ -49,8 +51,10 @@ def train(config: RunConfig) -> RunSummary:
     begun = time.perf_counter()
     folder = RunFolder.of(config)
     resumption = start(config, folder)
+    config = with_threads(config, resumption)
+    parts = prepare(config, int(os.environ.get("WORLD_SIZE", "1")))
+    config = with_precision(config, parts.model, resumption)
     arguments = trainer_arguments(config, folder)
-    parts = prepare(config, arguments.world_size)
     if config.sharding == "fsdp":
         shard(cast(PreTrainedModel, parts.model))
     if resumption is not None:

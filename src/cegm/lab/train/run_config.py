@@ -107,7 +107,9 @@ class RunConfig(Declared):
         None,
         "schedule of both learning rates: linear, constant, ... (default: cosine; schedule_free wants constant_with_warmup)",
     )
-    bf16: bool = option(False, "bfloat16 autocast")
+    bf16: bool | None = option(
+        None, "bfloat16 autocast (default: false, but for large trained models on processors a short trial decides)"
+    )
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
     sharding: Sharding = option(
         "ddp", "of many processes, whether each holds the whole model, or shards of all weights"
@@ -136,7 +138,7 @@ class RunConfig(Declared):
         trackers.NONE,
         "trackers that hear of the metrics too, comma-separated: none, wandb, tensorboard, mlflow, trackio, ... or all",
     )
-    threads: int = option(0, "torch threads; 0 leaves torch's choice", low=0)
+    threads: int = option(0, "torch threads; 0 takes as many as find a free core", low=0)
     progress: bool = option(True, "show a progress bar when the terminal can")
     operator: str | None = option(None, "who answers for the run; kept in its records (docs/audit.md)")
     data_source: str | None = option(None, "where the text comes from; kept in the records")
