@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from cegm.lab.monitor.prompts import PromptReader, asked
 from cegm.lab.monitor.request_tail import Line
@@ -14,6 +15,7 @@ from cegm.lab.records import Request, line
 from cegm.lab.rollout.kept_texts import KeptText
 from cegm.lab.rollout.rollout_state import RolloutFolder
 from cegm.lab.tasks.examinee import ReadToken
+from cegm.lab.train.model import byte_tokenizer
 
 Draw = Callable[..., Request]
 
@@ -65,6 +67,19 @@ def test_prompts_are_read_once_and_their_numbers_outlive_their_texts(
     ]
     assert again._examinee.read_so_far == []
     assert "x" not in (rollout / "prompts.jsonl").read_text()
+
+
+def test_a_real_model_says_how_many_bits_it_needs(reader: PromptReader, tmp_path: Path, draw: Draw) -> None:
+    """With random weights: eight for a byte, up to what chance has given them."""
+    tokenizer = byte_tokenizer()
+    settings = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
+        max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(settings).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (found,) = PromptReader(str(tmp_path / "model"), RolloutFolder(tmp_path)).filled(lines(draw, range(2, 3)))
+    assert found.request.prompt_bits_per_byte == pytest.approx(8.0, abs=0.3)
 
 
 @pytest.mark.parametrize(

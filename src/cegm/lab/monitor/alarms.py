@@ -129,15 +129,14 @@ class Detectors:
 def told(alarm: Alarm, rollout: str) -> str:
     """An alarm in one line, with what to do."""
     indicator = next(each for each in INDICATORS if each.name == alarm.indicator)
-    unit = f" {indicator.unit}" if indicator.unit not in ("", "share") else ""
-    was = "nothing before" if alarm.before is None else f"{_number(alarm.before)} before"
+    was = "nothing before" if alarm.before is None else f"{_number(alarm.before, indicator.unit)} before"
     done = "the traffic returns to the champion; " if alarm.hard else ""
     remedy = indicator.remedy.replace(LABEL, f"{LABEL} (cegm rollout label --output_dir {rollout})")
     return (
-        f"{'HARD ALARM' if alarm.hard else 'alarm'} at request {alarm.request:,}: {alarm.reason}, {_number(alarm.now)}{unit} "
+        f"{'HARD ALARM' if alarm.hard else 'alarm'} at request {alarm.request:,}: {alarm.reason}, {_number(alarm.now, indicator.unit)} "
         f"lately, {was} (evidence {alarm.statistic:,.0f} of {alarm.threshold:,.0f}); {done}{remedy}; {RUNBOOK}#{alarm.indicator}"
     )
 
 
-def _number(value: float) -> str:
-    return f"{value:,.4g}"
+def _number(value: float, unit: str) -> str:
+    return f"{value:.1%}" if unit == "share" else f"{value:,.4g} {unit}".rstrip()
