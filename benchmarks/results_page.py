@@ -9,7 +9,10 @@ every number's origin; a test compares the pages with them.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import lora_table
@@ -17,6 +20,7 @@ import monitor_table
 import part_tables
 import peer_tables
 from cegm.lab.train import metric_names
+from cegm.momentum import AGES, running_means
 from cegm.options import OPTIONS
 from logs import MINUS, estimate, markdown, pair, verdict
 
@@ -47,6 +51,7 @@ def made_tables() -> dict[str, str]:
         "controls": part_tables.controls(),
         "coefficient": part_tables.coefficient(),
         "options": options(),
+        "kernels": kernels(),
         "lora": lora_table.adapters(),
         "metrics": metrics(),
         "replays_quiet": monitor_table.quiet(),
@@ -96,6 +101,41 @@ def metrics() -> str:
     """Every scalar that trackers hear, as docs/metrics.md shows it."""
     rows = [[f"`{name}`", each.unit, each.meaning] for name, each in metric_names.NAMES.items()]
     return markdown(["name", "unit", "meaning"], rows)
+
+
+def kernels() -> str:
+    """Every kernel of line 7 with what follows from its ages and weights, at the first step and after the period."""
+    rows = []
+    for kernel, ages in AGES.items():
+        group = {"momentum_kernel": kernel, "entanglement": 0.1, "coefficient_period": 1}
+        weights = [[mean.weight for mean in running_means({**group, "steps": steps})] for steps in (0, 1)]
+        mean_ages = [sum(w * a for w, a in zip(each, ages, strict=True)) for each in weights]
+        noises = [noise(ages, each) for each in weights]
+        rows.append(
+            [
+                f"`{kernel}`",
+                ", ".join(f"{Fraction(age).limit_denominator(9)}" for age in ages),
+                " to ".join(dict.fromkeys(", ".join(f"{w:.2f}".lstrip("0") for w in each) for each in weights)),
+                " to ".join(dict.fromkeys(f"{age:.2f}" for age in mean_ages)),
+                " to ".join(dict.fromkeys(f"{each:.2f}" for each in noises)),
+                f"{4 * len(ages)}",
+            ]
+        )
+    head = [
+        "`momentum_kernel`",
+        "ages over `A`",
+        "weights",
+        "mean age over `A`",
+        "noise over that of `ema`",
+        "bytes per weight",
+    ]
+    return markdown(head, rows)
+
+
+def noise(ages: Sequence[float], weights: Sequence[float]) -> float:
+    """How much independent noise a sum of running means lets through, over one of age 1; where ages are long."""
+    pairs = itertools.product(zip(ages, weights, strict=True), repeat=2)
+    return 2.0 * sum(w * v / (a + b) for (a, w), (b, v) in pairs)
 
 
 def renewed(page: str, tables: dict[str, str], numbers: dict[str, str]) -> str:

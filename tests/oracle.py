@@ -119,6 +119,7 @@ class SlowCEGM:
         self.beginning = self.weight.clone()
         self.lr, self.o = lr, options
         self.momentum = torch.zeros_like(self.weight)
+        self.running_means = {}
         self.squares = torch.zeros_like(self.weight)
         self.s = self.t = None
         self.phi_p = self.phi_q = None
@@ -137,6 +138,17 @@ class SlowCEGM:
             return runge_kutta_flow(gradient.T, self.phi_q, *flow, steps=50).T if o["gradient_power"] else gradient
         gradient = gradient @ self.phi_p.T if o["power"] else gradient
         return self.phi_q @ gradient if o["gradient_power"] else gradient
+
+    def kernel(self):
+        """Ages of running means over that of an ordinary one, and weights of a gradient that comes in now."""
+        kind = self.o["momentum_kernel"]
+        if kind == "ema":
+            return [(1, 1)]
+        if kind == "two":
+            return [(1 / 3, 0.45), (3, 0.55)]
+        ages, passed = (1 / 3, 1, 3, 9), min(1, self.steps / self.o["coefficient_period"])
+        steep = sum(1 / math.sqrt(age) for age in ages)
+        return [(age, (1 - passed) / 4 + passed / math.sqrt(age) / steep) for age in ages]
 
     def step(self, gradient, contexts, demands, loss):
         o = self.o
@@ -164,7 +176,12 @@ class SlowCEGM:
         if o["map_first"]:
             gradient = self.map(gradient)
 
-        self.momentum = self.coefficient * gradient + (1 - self.coefficient) * self.momentum  # line 7
+        self.momentum = torch.zeros_like(self.weight)  # line 7
+        for age, weight in self.kernel():  # each age a running mean of its own, which nothing shares
+            rate = 1 / (1 + age * (1 / self.coefficient - 1))
+            before = self.running_means.get(age, torch.zeros_like(self.weight))
+            self.running_means[age] = (1 - rate) * before + rate * weight * gradient
+            self.momentum = self.momentum + self.running_means[age]
         entangled = self.momentum
         if o["nesterov"]:
             entangled = self.coefficient * gradient + (1 - self.coefficient) * self.momentum

@@ -47,6 +47,7 @@ FAST = {
     "shuffled, layer, polar": {"scores": "shuffled"},
     "map first": {"map_first": True, "gradient_power": 0.0, "flow_time": 1.0},
     "hypergradient": {"coefficient": "hypergradient"},
+    "four running means": {"momentum_kernel": "log", "coefficient_period": 12, "scores": "alignment"},
     "progress": {"coefficient": "progress", "coefficient_step": 0.5, "recurrence": 0.0},
     "Muon": {"power": 0.0, "gradient_power": 0.0, "row_moment": False, "entanglement": 0.05},
     "NorMuon": {"power": 0.0, "gradient_power": 0.0},

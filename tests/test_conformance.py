@@ -649,11 +649,13 @@ def test_a_compiled_step_is_the_step(info):
     (model, optimizer), (twin, plain) = pair(info, OptimizerInput(None, {"lr": 0.01}))
     step = torch.compile(optimizer.step, backend="eager")
     for seed in range(3):
+        twin.load_state_dict(model.state_dict())  # from the same place: a polar factor makes more of what rounding left
+        plain.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         loss_of(model, seed).backward()
         step()
         optimizer.zero_grad()
         train(twin, plain, 1, start=seed)
-    for parameter, other in zip(model.parameters(), twin.parameters(), strict=True):
-        # torch traces another order of AdamW: each of the three steps rounds a weight twice, and its ten operations their .01
-        bound = rounding.of_sum(3 * 2, other.detach().abs()) + rounding.of_sum(3 * 10, 3 * 0.01)
-        rounding.agree(parameter, other, bound)
+        for parameter, other in zip(model.parameters(), twin.parameters(), strict=True):
+            # torch traces another order of AdamW: a step rounds a weight twice, and its ten operations their .01
+            bound = rounding.of_sum(2, other.detach().abs()) + rounding.of_sum(10, 0.01)
+            rounding.agree(parameter, other, bound)

@@ -44,6 +44,8 @@ def test_presets_fill_in_and_given_options_win():
         ({"flow_time": -1.0}, "flow_time=-1.0"),
         ({"flow_time": 1.0, "gradient_power": 0.0}, "flow_time=1 has no map to flow through"),
         ({"coefficient": "cosin"}, "did you mean 'cosine'"),
+        ({"momentum_kernel": "too"}, "did you mean 'two'"),
+        ({"momentum_kernel": "two", "normalize": "adam", "gradient_power": 0.0}, "set momentum_kernel='ema'"),
         ({"coefficient_period": 0}, "coefficient_period=0"),
     ],
 )

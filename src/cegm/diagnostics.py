@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cegm.assignment import Matrix, stack
 from cegm.mapping.normalize import effective_ranks, frobenius_norms, layer_scale
+from cegm.momentum import looked_ahead
 
 if TYPE_CHECKING:
     from cegm.optimizer import CEGM
@@ -86,11 +87,7 @@ def _diagnose(
 def _entangled(optimizer: CEGM, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
     """What line 7 made of the last gradient, from the momentum that it left."""
     momentum = torch.stack([m.view(optimizer.state[m.assignment.parameter]["momentum"]) for m in matrices])
-    return (
-        torch.lerp(gradient.to(momentum.dtype), momentum, 1.0 - group["entanglement"])
-        if group["nesterov"]
-        else momentum
-    )
+    return looked_ahead(gradient, momentum, group)
 
 
 def _of_expert(state: dict[str, Any], key: str, matrix: Matrix) -> float:

@@ -27,6 +27,7 @@ from cegm.mapping.coefficient import FOLLOWS_LOSS, advance, observe
 from cegm.mapping.normalize import layer_scale, normalize, polar_dtype
 from cegm.mapping.spectrum import map_left, map_right
 from cegm.moments import adam_directions, balanced, square
+from cegm.momentum import entangle
 from cegm.options import RECOMMENDED, OptionValues, Preset, named, resolve
 from cegm.owners import Owners
 from cegm.param_groups import Group, require_same_layers
@@ -161,9 +162,9 @@ class CEGM(GroupedByRole):
                 if group["normalize"] == "adam":
                     square(self.state, gradient, matrices, group["aux_betas"][1])  # for line 10
                 if group["map_first"]:
-                    mapped = self._entangle(self._map(gradient, matrices), matrices, group)  # line 9, then line 7
+                    mapped = entangle(self.state, self._map(gradient, matrices), matrices, group)  # line 9, then line 7
                 else:
-                    entangled = self._entangle(gradient, matrices, group)  # line 7
+                    entangled = entangle(self.state, gradient, matrices, group)  # line 7
                     mapped = self._map(entangled, matrices)  # line 9
                 _, direction = self.direct(mapped, matrices, group, group["aux_betas"][1])  # line 10
                 direction = self._pull(direction, moved, matrices, group)  # and back along them
@@ -214,16 +215,6 @@ class CEGM(GroupedByRole):
                     side = self._factors.side(parameter)
                     batches[(*matrix.shape, *maps, side, parameter.dtype, parameter.device)].append(matrix)
         return list(batches.values())
-
-    def _entangle(self, gradient: Tensor, matrices: list[Matrix], group: dict[str, Any]) -> Tensor:
-        """Line 7: `G_t = l G + (1 - l) G_{t-1}`, with the Nesterov look-ahead `l G + (1 - l) G_t` if asked for."""
-        coefficient = group["entanglement"]
-        momenta = [m.view(self.state[m.assignment.parameter]["momentum"]) for m in matrices]
-        torch._foreach_lerp_(momenta, list(gradient.to(momenta[0].dtype)), coefficient)
-        entangled = torch.stack(momenta)
-        return (
-            torch.lerp(gradient.to(entangled.dtype), entangled, 1.0 - coefficient) if group["nesterov"] else entangled
-        )
 
     def _map(self, entangled: Tensor, matrices: list[Matrix]) -> Tensor:
         """Line 9: `E_t = Phi_q(T_t) G_t Phi_p(S_t)^T`."""

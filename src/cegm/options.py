@@ -24,6 +24,7 @@ CARD_SHARE = 0.25
 """Of the directions of a layer, how many a context card keeps apart."""
 
 Preset = Literal["recommended", "paper", "lite", "finetune"]
+MomentumKernel = Literal["ema", "two", "log"]
 Scores = Literal["uniform", "attention", "gradient", "alignment", "random", "shuffled"]
 Hierarchy = Literal["layer", "block", "model"]
 Normalize = Literal["polar", "product", "spectral", "frobenius", "adam", "none"]
@@ -56,6 +57,12 @@ class OptionValues(TypedDict, total=False):
             True,
             "look ahead along the momentum: l G + (1 - l) G_t for G_t",
             presets={"paper": False, "finetune": False},
+        ),
+    ]
+    momentum_kernel: Annotated[
+        MomentumKernel,
+        Option(
+            "ema", "of line 7: a running mean, two of other ages, or four whose mean age falls over coefficient_period"
         ),
     ]
     scores: Annotated[Scores, Option("uniform", "context scores f of line 8")]
@@ -146,7 +153,14 @@ class OptionValues(TypedDict, total=False):
     coefficient_range: Annotated[
         tuple[float, float], Option((0.02, 0.2), "bounds of l; cosine begins at the upper one", 0, 1, above=True)
     ]
-    coefficient_period: Annotated[int, Option(1000, "steps in which cosine falls from the upper bound to the lower", 1)]
+    coefficient_period: Annotated[
+        int,
+        Option(
+            1000,
+            "steps in which cosine falls from the upper bound to the lower, and momentum_kernel='log' to its last age",
+            1,
+        ),
+    ]
     precision: Annotated[Precision, Option("auto", "of the polar iteration; auto is bfloat16 where that is fast")]
     aux_lr: Annotated[float | None, Option(None, "learning rate of embeddings, head and vectors; None: lr", 0)]
     aux_betas: Annotated[
@@ -240,6 +254,11 @@ def _check_together(options: Mapping[str, Any]) -> None:
         raise ValueError(
             "normalize='adam' keeps moments of the raw gradient, whose size a map over contexts changes; set power=0 and"
             " gradient_power=0, as preset='finetune' does"
+        )
+    if options["normalize"] == "adam" and options["momentum_kernel"] != "ema":
+        raise ValueError(
+            f"momentum_kernel={options['momentum_kernel']!r} has no bias correction, which normalize='adam' wants; set "
+            "momentum_kernel='ema'"
         )
     if options["normalize"] == "product":
         entrywise = {"cautious": (True,), "scores": get_args(Scores)[1:], "coefficient": ("hypergradient",)}

@@ -23,6 +23,9 @@ VARIANTS = [
     ("cegm", {"scores": "attention"}),
     ("cegm", {"scores": "alignment", "row_moment": False}),
     ("cegm", {"coefficient": "hypergradient", "hierarchy": "block"}),
+    ("cegm", {"momentum_kernel": "two", "recurrence": 0.9}),
+    ("muon", {"momentum_kernel": "two"}),
+    ("normuon", {"momentum_kernel": "log"}),
 ]
 
 

@@ -82,11 +82,12 @@ def test_numbers_that_are_none_or_not_finite_are_left_out() -> None:
     assert "step" not in heard
 
 
+@pytest.mark.parametrize("method", ["adamw", "cegm"])
 def test_a_tracker_hears_every_number_of_every_line_at_its_step(
-    run_config: Make, tmp_path: Path, tensorboard: Callable[[bool], None]
+    method: str, run_config: Make, tmp_path: Path, tensorboard: Callable[[bool], None]
 ) -> None:
     tensorboard(False)
-    train(run_config(report_to="tensorboard", max_steps=3, logging_steps=1, eval_steps=2))
+    train(run_config(method=method, report_to="tensorboard", max_steps=3, logging_steps=1, eval_steps=2))
     events = (tmp_path / "run" / "tensorboard" / "events").read_text(encoding="utf-8").splitlines()
     heard = {(name, step): value for name, value, step in map(json.loads, events)}
     written = lines(tmp_path / "run")

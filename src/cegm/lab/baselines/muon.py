@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from cegm.lab.baselines.paired import Shared
 from cegm.mapping.normalize import multiplies_bfloat16
 from cegm.optimizer import CEGM
-from cegm.options import Precision
+from cegm.options import MomentumKernel, Precision
 
 
 class Muon(CEGM):
@@ -25,6 +25,8 @@ class Muon(CEGM):
         lr: Learning rate of the matrices, scaled as torch's `match_rms_adamw`.
         momentum: Weight of the past, in [0, 1).
         nesterov: Look ahead.
+        momentum_kernel: As CEGM's; only with `ema` it is torch's Muon.
+        coefficient_period: Steps in which the mean age of `momentum_kernel="log"` falls.
         precision: Of the orthogonalisation: `bfloat16` is torch's, `float32` the same five steps in float32, `auto` the
             first unless the parameters are on a processor without such instructions.
         **shared: See `Shared`.
@@ -37,6 +39,8 @@ class Muon(CEGM):
         *,
         momentum: float = 0.95,
         nesterov: bool = True,
+        momentum_kernel: MomentumKernel = "ema",
+        coefficient_period: int = 1000,
         precision: Precision = "auto",
         **shared: Unpack[Shared],
     ) -> None:
@@ -48,6 +52,8 @@ class Muon(CEGM):
             lr,
             entanglement=1.0 - momentum,
             nesterov=nesterov,
+            momentum_kernel=momentum_kernel,
+            coefficient_period=coefficient_period,
             power=0.0,
             gradient_power=0.0,
             row_moment=False,

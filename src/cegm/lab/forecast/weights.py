@@ -23,6 +23,7 @@ from cegm.lab.train.run_config import RunConfig
 from cegm.lab.train.trainer import build
 from cegm.mapping.normalize import polar_dtype
 from cegm.mapping.spectrum import map_left, map_right
+from cegm.momentum import AGES
 from cegm.optimizer import CEGM
 from cegm.owners import work
 
@@ -35,6 +36,9 @@ FAILURES = 8
 MATRIX_PASSES = 21
 """Times that Algorithm 1 without map and row moment reads or writes an entry: stacked (2), momentum (3), stacked (2), look-ahead
 (3), copied and scaled for the polar factor (4), its result read back (2), decay (2), step (3)."""
+
+RUNNING_MEAN_PASSES = 8
+"""More of them for every older running mean of line 7: added to the momentum (3), faded (2), fed (3)."""
 
 MAP_PASSES = 2
 ROW_MOMENT_PASSES = 3
@@ -138,7 +142,9 @@ def _matrix(assignment: Assignment, group: Mapping[str, Any], device: str, preci
     features, powers = (assignment.inputs, assignment.height), (group["power"], group["gradient_power"])
     gradient = torch.empty(experts, assignment.height, assignment.inputs, device="meta")
     state = size + (SCALAR * experts * assignment.height if group["row_moment"] else 0)
-    traffic = MATRIX_PASSES + ROW_MOMENT_PASSES * group["row_moment"]
+    older = len(AGES[group["momentum_kernel"]]) - 1
+    state += older * parameter.numel() * torch.promote_types(parameter.dtype, torch.float32).itemsize
+    traffic = MATRIX_PASSES + ROW_MOMENT_PASSES * group["row_moment"] + RUNNING_MEAN_PASSES * older
     mapping = capture = refresh = 0.0
     contexts = 0
     for side, count, power, entangle in zip(sides, features, powers, (map_right, map_left), strict=True):
