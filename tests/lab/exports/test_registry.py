@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from cegm.lab.exports import registry
 from cegm.lab.rollout.rollout_state import RolloutState
 
 mlflow = pytest.importorskip("mlflow")
+
+
+def test_a_missing_package_is_named(state: RolloutState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ValueError, match="registry needs a package that is not installed: pip install mlflow-skinny"):
+        registry.mirror("http://127.0.0.1:9", "cegm", state)
 
 
 @pytest.fixture

@@ -110,6 +110,24 @@ def _general(name: str) -> str:
     return "/".join(["layers", LAYER, name.rsplit("/", 1)[1]])
 
 
+def test_mlflow_gets_one_run_with_the_names_of_the_page(
+    run_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri((tmp_path / "store").as_uri())
+    train(run_config(report_to="mlflow", max_steps=2, logging_steps=1))
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    heard = run.data.metrics
+    assert {_general(name) for name in heard} <= NAMES.keys()
+    (final,) = (record for record in lines(tmp_path / "run") if isinstance(record, Final))
+    assert heard["final_loss"] == pytest.approx(final.loss)
+    assert run.info.status == "FINISHED"
+
+
 def test_a_tracker_that_fails_later_is_told_once_and_the_run_ends_well(
     run_config: Make, tmp_path: Path, tensorboard: Callable[[bool], None]
 ) -> None:

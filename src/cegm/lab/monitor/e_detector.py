@@ -11,8 +11,9 @@ the mean of R at the alarm is at most the mean time T of the alarm. R is at leas
 kind of bet, keeps the argument as it is. CUSUM, max(R, 1) L, keeps it too and is never larger: it would only be later.
 
 With k detectors each gets the threshold k c. Where every bet is fair given the past of all of them, the mean over the k is such an R with
-the threshold c: the promise stands for the first of all false alarms. Whatever they have to do with each other, the probability of one
-within n requests is at most n / c (by Doob's inequality it is n / (k c) for each), and the mean time is at least c / 2.
+the threshold c: the promise stands for the first of all false alarms. Whatever they have to do with each other, each
+alarms within n requests with a probability of at most n / (k c), by the same argument stopped at n; so one of them does with at most n / c,
+and the mean time is at least c / 2.
 """
 
 from __future__ import annotations
