@@ -261,6 +261,7 @@ class Trial:
         await self.answers(60)
         await self.slow(0.01)
         await self.slow(0.2)
+        await self.answers(20)
         self.kill("router")
         self.say("router killed")
         self.folder.state.write_text('{"stage": "all", "share": 1.0}')
@@ -373,9 +374,8 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.output / "trial.json", json.dumps(found, indent=1) + "\n")
     status = trial.cegm(*trial.command("status"))
-    said = "\n".join([*found["events"], "", (root / "router.txt").read_text(), status, trial.metrics]).replace(
-        str(root), "TRIAL"
-    )
+    said = "\n".join([*found["events"], "", (root / "router.txt").read_text(), status, trial.metrics])
+    said = said.replace(str(root), "TRIAL").replace(str(trial.release), "RELEASE")
     write_whole(arguments.output / "trial.txt", said)
     print(status)
     print(
