@@ -48,5 +48,7 @@ class RolloutConfig(Declared):
         1.5, "serve: how many times the champion's 95th percentile the challenger's may take", low=0, above=True
     )
     keep_texts_days: float = option(0.0, "serve: days for which prompts and answers are kept; 0 keeps none", low=0)
-    who: str = option(NOT_PROVIDED, "back: name of who decides")
+    labels: str = option("", "label: .jsonl file of what was judged elsewhere (default: you are asked)")
+    answers: int = option(50, "label: answers to ask about", low=2)
+    who: str = option(NOT_PROVIDED, "back, label: name of who decides")
     reason: str = option("", "back: why")
