@@ -27,7 +27,7 @@ import text
 from cegm.lab.baselines import build_optimizer
 from model import LanguageModel
 
-SIZES = {"0.8M": (128, 4, 4), "3M": (256, 4, 4), "30M": (512, 9, 8), "124M": (768, 12, 12)}
+SIZES = {"0.1M": (64, 2, 2), "0.8M": (128, 4, 4), "3M": (256, 4, 4), "30M": (512, 9, 8), "124M": (768, 12, 12)}
 """Hidden width, layers, heads; weights of the blocks, without the embedding."""
 
 VALIDATION_SEED = 2**31

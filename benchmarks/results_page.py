@@ -1,4 +1,4 @@
-"""Writes what the committed logs say into README.md and pages of docs, and the options into docs/method.md: `make results`.
+"""Writes what the committed logs, options and names of scalars say into README.md and pages of docs: `make results`.
 
     python benchmarks/results_page.py
 
@@ -16,15 +16,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import lora_table
+import monitor_table
 import part_tables
 import peer_tables
+from cegm.lab.train import metric_names
 from cegm.momentum import AGES, running_means
 from cegm.options import OPTIONS
 from logs import MINUS, estimate, markdown, pair, verdict
 
 ROOT = Path(__file__).parents[1]
 RESULTS = (ROOT / "README.md", ROOT / "docs/results.md")
-PAGES = (*RESULTS, ROOT / "docs/method.md", ROOT / "docs/finetuning.md")
+PAGES = (*RESULTS, *(ROOT / "docs" / name for name in ("method.md", "finetuning.md", "metrics.md", "runbook.md")))
 TABLE = re.compile(r"<!-- (?P<name>\w+): begin -->\n(?P<made>.*?)<!-- (?P=name): end -->", re.DOTALL)
 NAME = r"<!-- (?P<name>[\w.]+) -->"
 NUMBER = re.compile(rf"(?P<made>(?:≤ )?[+{MINUS}]?\d[\d.,]*(?:\s\[[^\]]*\])?){NAME}")
@@ -51,6 +53,9 @@ def made_tables() -> dict[str, str]:
         "options": options(),
         "kernels": kernels(),
         "lora": lora_table.adapters(),
+        "metrics": metrics(),
+        "replays_quiet": monitor_table.quiet(),
+        "replays_changed": monitor_table.changed(),
     }
 
 
@@ -90,6 +95,12 @@ def options() -> str:
         ]
         rows.append([f"`{name}`", f"`{option.default}`", option.range, *presets, option.meaning])
     return markdown(["option", "default", "range", "`paper`", "`lite`", "`finetune`", "meaning"], rows)
+
+
+def metrics() -> str:
+    """Every scalar that trackers hear, as docs/metrics.md shows it."""
+    rows = [[f"`{name}`", each.unit, each.meaning] for name, each in metric_names.NAMES.items()]
+    return markdown(["name", "unit", "meaning"], rows)
 
 
 def kernels() -> str:

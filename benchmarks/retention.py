@@ -38,6 +38,7 @@ from cegm.lab.baselines.lora_null import begin_in_null_space
 from cegm.lab.models.interpolation import interpolated
 from model import LanguageModel
 from pretrain import factor
+from retention_rules import LORA_ALPHA, PROJECTIONS, RULES, WRITTEN
 
 ROWS, LENGTH, STEPS, WARMUP = 8, 256, 100, 10
 HOME_STEPS, HOME_ROWS, HOME_RATE = 2400, 16, 0.01
@@ -45,55 +46,6 @@ HELD_OUT_ROWS, HELD_OUT_SEED = 64, 2**31
 CARD_ROWS = 48
 DOMAINS = {"irc": "chat_irc", "peps": "tech_peps", "legal": "legal_sitepolicy"}
 SUFFIXES = (".txt", ".rst", ".md")
-
-ADAM = {"normalize": "adam", "gradient_power": 0, "row_moment": False, "nesterov": False, "aux_betas": (0.9, 0.999)}
-MUON = {"gradient_power": 0, "row_moment": False, "entanglement": 0.05}
-SLOW, FAST = (1e-4, 3e-4, 1e-3, 3e-3), (3e-4, 1e-3, 3e-3, 1e-2)
-SLOW_KEPT, FAST_KEPT = (3e-4, 1e-3, 3e-3, 6e-3), (1e-3, 3e-3, 1e-2, 2e-2)
-SLOW_LORA, FAST_LORA = (1e-3, 3e-3, 1e-2, 3e-2), (3e-3, 1e-2, 3e-2, 1e-1)
-BETAS = {"betas": (0.9, 0.999)}
-RANK, LORA_ALPHA = 8, 16
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-MIXES = (0.3, 0.5, 0.7, 0.9)
-
-RULES: dict[str, dict[str, Any]] = {
-    "adamw": {"rates": SLOW, "options": ADAM},
-    "muon": {"rates": FAST, "options": MUON},
-    "cegm": {"rates": FAST, "options": {}},
-    "replay_5": {"rates": SLOW, "options": ADAM, "replay": 0.05},
-    "replay_12": {"rates": SLOW, "options": ADAM, "replay": 0.125},
-    "adam_own": {"rates": SLOW_KEPT, "options": ADAM, "card": "own"},
-    "muon_own": {"rates": FAST_KEPT, "options": MUON, "card": "own"},
-    "cegm_own": {"rates": FAST_KEPT, "options": {}, "card": "own"},
-    "adam_home": {"rates": SLOW_KEPT, "options": ADAM, "card": "home"},
-    "muon_home": {"rates": FAST_KEPT, "options": MUON, "card": "home"},
-    "muon_quarter": {"rates": FAST_KEPT, "options": MUON, "card": "own", "share": 0.25},
-    "muon_new": {"rates": FAST_KEPT, "options": MUON, "card": "new"},
-    "muon_rotated": {"rates": FAST_KEPT, "options": MUON, "card": "rotated"},
-    "muon_exchanged": {"rates": FAST_KEPT, "options": MUON, "card": "exchanged"},
-    "muon_own_replay_5": {"rates": FAST_KEPT, "options": MUON, "card": "own", "replay": 0.05},
-    **{f"l2_sp_{k}": {"rates": SLOW, "method": "l2_sp", "options": {**BETAS, "pull": k}} for k in (3, 10, 30, 100)},
-    **{
-        f"ewc_{k}": {"rates": SLOW, "method": "ewc", "options": {**BETAS, "penalty": k}, "fisher": "own"}
-        for k in (1, 10, 100, 1000)
-    },
-    "wise_ft": {"rates": SLOW, "options": ADAM, "mixes": MIXES},
-    **{
-        f"muon_own_pull_{k}": {"rates": FAST_KEPT, "options": {**MUON, "retain_pull": k}, "card": "own"}
-        for k in (1, 10)
-    },
-    **{
-        f"muon_pull_{k}": {"rates": FAST, "options": {**MUON, "retain_power": 0, "retain_pull": k}, "card": "own"}
-        for k in (1, 10, 100)
-    },
-    "lora_adamw": {"rates": SLOW_LORA, "options": ADAM, "lora": RANK},
-    "lora_muon": {"rates": FAST_LORA, "options": MUON, "lora": RANK},
-    "lora_null": {"rates": SLOW_LORA, "options": ADAM, "lora": RANK, "null": "own"},
-    "lora_own": {"rates": SLOW_LORA, "options": ADAM, "lora": RANK, "card": "own"},
-    "lora_muon_own": {"rates": FAST_LORA, "options": MUON, "lora": RANK, "card": "own"},
-}
-"""What is compared: a method, CEGM unless it says otherwise, and its options; the text of its card, whole unless a share says otherwise,
-of its Fisher diagonal, or of the card that adapters begin away from; how many rows are home text; the rank of adapters."""
 
 
 class Reader(LanguageModel):
@@ -135,12 +87,14 @@ def rows(data: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def own_rows(model: Reader, count: int, seed: int) -> Tensor:
-    """Text that the model writes, beginning with a line break, at temperature 1."""
+def own_rows(model: Reader, count: int, seed: int, temperature: float = 1.0, letters: bool = False) -> Tensor:
+    """Text that the model writes, beginning with a line break, or with a small letter drawn for each row."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.full((count, 1), ord("\n"))
+    if letters:
+        tokens = torch.randint(ord("a"), ord("z") + 1, (count, 1), generator=generator)
     while tokens.shape[1] < LENGTH:
-        probabilities = model(tokens)[:, -1].softmax(-1)
+        probabilities = (model(tokens)[:, -1] / temperature).softmax(-1)
         tokens = torch.cat([tokens, torch.multinomial(probabilities, 1, generator=generator)], dim=1)
     return tokens
 
@@ -223,7 +177,7 @@ class Bench:
         self.held_out = {name: rows(each, HELD_OUT_ROWS, rng) for name, each in held_out.items()}
         self.own_held_out = own_rows(self.model, 32, HELD_OUT_SEED)
         self.before = self.losses(self.model)
-        self._cards: dict[tuple[str, float], ContextCard] = {}
+        self._cards: dict[tuple[str, float, int, bool], ContextCard] = {}
         self._fishers: dict[str, dict[str, Tensor]] = {}
 
     @torch.no_grad()
@@ -232,34 +186,36 @@ class Bench:
         old, new = (m(self.own_held_out).log_softmax(-1) for m in (self.model, model))
         return {**found, "divergence": float((old.exp() * (old - new)).sum(-1).mean())}
 
-    def text(self, kind: str) -> Tensor:
+    def text(self, kind: str, count: int = CARD_ROWS) -> Tensor:
         """Rows for a card or a Fisher diagonal."""
-        if kind == "own":
-            return own_rows(self.model, CARD_ROWS, 1)
-        return rows({"home": self.novels, "new": self.new}[kind], CARD_ROWS, np.random.default_rng(1))
+        if kind in WRITTEN:
+            return own_rows(self.model, count, 1, **WRITTEN[kind])
+        return rows({"home": self.novels, "new": self.new}[kind], count, np.random.default_rng(1))
 
     def fisher(self, kind: str) -> dict[str, Tensor]:
         if kind not in self._fishers:
             self._fishers[kind] = diagonal_fisher(self.model, self.text(kind))
         return self._fishers[kind]
 
-    def card(self, kind: str, share: float) -> ContextCard:
-        if (kind, share) not in self._cards:
+    def card(self, kind: str, share: float = 1.0, count: int = CARD_ROWS, demands: bool = False) -> ContextCard:
+        key = (kind, share, count, demands)
+        if key not in self._cards:
             if kind in ("rotated", "exchanged"):
-                self._cards[kind, share] = {"rotated": rotated, "exchanged": exchanged}[kind](self.card("own", share))
+                self._cards[key] = {"rotated": rotated, "exchanged": exchanged}[kind](self.card("own", share))
             else:
-                batches = self.text(kind).split(16)
-                self._cards[kind, share] = card(self.model, batches, share=share, home={"text": kind})
-        return self._cards[kind, share]
+                batches = self.text(kind, count).split(16)
+                self._cards[key] = card(self.model, batches, share=share, demands=demands, home={"text": kind})
+        return self._cards[key]
 
     def optimizer(
         self, model: Reader, rule: dict[str, Any], rate: float, extra: dict[str, Any]
     ) -> torch.optim.Optimizer:
         options = {"weight_decay": 0.0, "aux_lr": 0.0, **rule["options"], **extra}
         if "null" in rule:
-            begin_in_null_space(model, self.card(rule["null"], 1.0))
+            begin_in_null_space(model, self.card(rule["null"]))
         if "card" in rule:
-            options["retain"] = self.card(rule["card"], rule.get("share", 1.0))
+            about = {name: rule[name] for name in ("share", "count", "demands") if name in rule}
+            options["retain"] = self.card(rule["card"], **about)
         if "fisher" in rule:
             options["retain"] = self.fisher(rule["fisher"])
         return build_optimizer(rule.get("method", "cegm"), model, lr=rate, **options)

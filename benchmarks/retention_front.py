@@ -16,9 +16,20 @@ from typing import Any
 
 from cegm.columns import aligned
 from cegm.lab.compare.fronts import SHARES, Ending, entry
+from logs import estimate, lines, markdown
 
 REFERENCE = "adamw"
 MEASURES = ("forgotten", "general", "divergence")
+SHOWN = (0.75, 0.9)
+"""Shares of AdamW's gain in the table of docs/retention.md."""
+
+TITLES = {
+    "adam_own": "`finetune` with a card of own text",
+    "replay_5": "AdamW, 5 % replay of novels",
+    "l2_sp_10": "L2-SP, pull 10",
+    "muon": "Muon",
+    "muon_own": "Muon with the card",
+}
 
 Line = dict[str, Any]
 
@@ -39,6 +50,19 @@ def cell(found: dict[str, Any]) -> str:
     if found["effect"] is None:
         return "-"
     return f"{found['effect']:.2f}" if found["kind"] == "ratio" else f"{found['effect']:+.3f}"
+
+
+def retention() -> str:
+    """What rules forgot over AdamW's by domain, of logs with enough seeds for an interval, as docs/retention.md shows it."""
+    runs = lines("retention/irc.jsonl")
+    readings = [entries(runs, measure) for measure in ("forgotten", "divergence")]
+    body = []
+    for rule, title in TITLES.items():
+        found = [reading[rule][SHARES.index(share)] for reading in readings for share in SHOWN]
+        shown = ("" if e["effect"] is None else estimate(e["effect"], e["interval"], ".2f") for e in found)
+        body.append([title, *shown, str(found[0]["n"])])
+    heads = [f"{what}, {share:.0%}" for what in ("novels", "own text") for share in SHOWN]
+    return markdown(["rule", *heads, "seeds"], body)
 
 
 def main() -> None:

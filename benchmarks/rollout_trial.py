@@ -40,8 +40,8 @@ CLIENTS = 8
 STAGE_REQUESTS = 80
 """Of the challenger; a 95th percentile has an upper bound from 73 on."""
 
-RETRIES = 12
-"""Of the client, which waits at most 8 s before each; the router is away for some seconds."""
+RETRIES = 60
+"""Of the client, which waits at most 8 s before each; on a busy machine the router is away for a minute."""
 
 Z = 3.290527
 """Of an interval that holds in 999 of 1,000 cases; four shares are looked at."""
@@ -147,7 +147,7 @@ class Trial:
         if name == "router":
             limits = ["--stage_requests", str(STAGE_REQUESTS), "--most_errors", "0.5", "--slower", "5"]
             urls = [f"--{each}=http://127.0.0.1:{self.ports[each]}" for each in ("champion", "challenger")]
-            serve = self.command("serve", *urls, *limits, "--port", str(self.ports[name]), "--challenger_seconds", "5")
+            serve = self.command("serve", *urls, *limits, "--port", str(self.ports[name]), "--challenger_seconds", "30")
             command = [sys.executable, "-c", ROUTER, str(self.root / "clock"), *serve]
         else:
             words = " ".join(WORDS if name == "champion" else [*WORDS[:-2], "two", "days"])
@@ -157,7 +157,7 @@ class Trial:
 
     async def ready(self, name: str) -> None:
         async with httpx2.AsyncClient(trust_env=False) as client:
-            for _ in range(600):
+            for _ in range(6000):
                 try:
                     if (await client.get(f"http://127.0.0.1:{self.ports[name]}/health", timeout=1)).is_success:
                         return
@@ -202,7 +202,7 @@ class Trial:
 
     async def clients(self) -> None:
         url = f"http://127.0.0.1:{self.ports['router']}/v1"
-        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=RETRIES, timeout=60) as client:
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=RETRIES, timeout=300) as client:
 
             async def work() -> None:
                 while not self.done:
@@ -261,6 +261,7 @@ class Trial:
         await self.answers(60)
         await self.slow(0.01)
         await self.slow(0.2)
+        await self.answers(20)
         self.kill("router")
         self.say("router killed")
         self.folder.state.write_text('{"stage": "all", "share": 1.0}')
@@ -373,9 +374,8 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.output / "trial.json", json.dumps(found, indent=1) + "\n")
     status = trial.cegm(*trial.command("status"))
-    said = "\n".join([*found["events"], "", (root / "router.txt").read_text(), status, trial.metrics]).replace(
-        str(root), "TRIAL"
-    )
+    said = "\n".join([*found["events"], "", (root / "router.txt").read_text(), status, trial.metrics])
+    said = said.replace(str(root), "TRIAL").replace(str(trial.release), "RELEASE")
     write_whole(arguments.output / "trial.txt", said)
     print(status)
     print(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import platform
 import time
@@ -51,6 +52,12 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def tensor_bytes(held: Any) -> int:
+    """Of all tensors in nested lists and dictionaries."""
+    tensors = filter(torch.is_tensor, torch.utils._pytree.tree_leaves(held))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def peak(device: str, size: int = 1024, seconds: float = 0.5) -> float:
     """Operations per second of a float32 matrix product."""
     a = torch.randn(size, size, device=device)
@@ -82,23 +89,37 @@ def method_operations(optimizer: torch.optim.Optimizer, tokens: int) -> dict[str
 class Timed:
     """One method: a model of its own and the seconds of both halves of each of its steps."""
 
-    def __init__(self, name: str, hidden: int, layers: int, device: str) -> None:
+    def __init__(self, name: str, hidden: int, layers: int, device: str, autocast: bool = False) -> None:
         torch.manual_seed(0)
         method, options = METHODS[name]
-        self.model = LanguageModel(hidden=hidden, layers=layers, heads=max(1, hidden // 64)).to(device)
+        with torch.device(device):
+            self.model = LanguageModel(hidden=hidden, layers=layers, heads=max(1, hidden // 64))
         self.optimizer = build_optimizer(method, self.model, lr=1e-4, **options)
-        self.device = device
+        self.device, self.autocast = device, autocast
         self.matrices = [p for g in self.optimizer.param_groups if g["role"] == "matrix" for p in g["params"]]
         self.blocks: list[list[tuple[float, float, bool]]] = []  # forward-backward, step, refreshed
+        self.passing_bytes = 0
 
     def block(self, tokens: torch.Tensor, steps: int) -> list[tuple[float, float, bool]]:
         """Takes `steps` whole training steps."""
-        return [self._step(tokens) for _ in range(steps)]
+        if self.device != "cuda":
+            return [self._step(tokens) for _ in range(steps)]
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        block = [self._step(tokens) for _ in range(steps)]
+        self.passing_bytes = torch.cuda.max_memory_allocated() - before
+        return block
+
+    def passes(self, tokens: torch.Tensor) -> None:
+        """Forward and backward."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+            loss = self.model(tokens)
+        loss.backward()
 
     def _step(self, tokens: torch.Tensor) -> tuple[float, float, bool]:
         refreshed = bool(getattr(self.optimizer, "refreshing", False))
         start = time.perf_counter()
-        self.model(tokens).backward()
+        self.passes(tokens)
         synchronize(self.device)
         middle = time.perf_counter()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -125,9 +146,14 @@ class Timed:
 
     def state_bytes(self) -> float:
         """Of the matrices' optimizer state, per matrix weight."""
-        values = torch.utils._pytree.tree_leaves([self.optimizer.state.get(p, {}) for p in self.matrices])
-        total = sum(v.numel() * v.element_size() for v in values if torch.is_tensor(v))
-        return total / sum(p.numel() for p in self.matrices)
+        held = tensor_bytes([self.optimizer.state.get(p, {}) for p in self.matrices])
+        return held / sum(p.numel() for p in self.matrices)
+
+    def peak_bytes(self) -> int | None:
+        """The most that weights, state and what comes and goes in a step take together; None where nobody counts."""
+        if self.device != "cuda":
+            return None
+        return tensor_bytes([list(self.model.parameters()), dict(self.optimizer.state)]) + self.passing_bytes
 
 
 def ratio(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> list[float]:
@@ -142,20 +168,24 @@ def measure(arguments: argparse.Namespace, size: dict[str, int]) -> dict[str, An
     names = arguments.methods.split(",")
     tokens, length = size["tokens"], size["length"]
     batch = torch.randint(0, 256, (tokens // length, length), device=arguments.device)
-    timed = {name: Timed(name, size["hidden"], size["layers"], arguments.device) for name in names}
+    timed = {name: Timed(name, size["hidden"], size["layers"], arguments.device, arguments.autocast) for name in names}
+    end = time.perf_counter() + arguments.seconds
     for turn in range(-1, arguments.rounds):  # one round of warm-up
+        if turn > 0 and time.perf_counter() > end:
+            break
         for name in names if turn % 2 == 0 else reversed(names):
             block = timed[name].block(batch, arguments.block)
             if turn >= 0:
                 timed[name].blocks.append(block)
     speed, base, rng = peak(arguments.device), timed["muon"], np.random.default_rng(0)
-    forward_backward = counted(lambda: base.model(batch).backward())
+    forward_backward = counted(lambda: base.passes(batch))
     methods = {
         name: {
             "seconds_per_step": float(np.mean(each.seconds())),
             "ratio_to_muon": ratio(each.seconds(), base.seconds(), rng),
             "parts": each.parts(),
             "state_bytes_per_matrix_weight": each.state_bytes(),
+            "peak_bytes": each.peak_bytes(),
             "rounds": each.seconds().tolist(),
             "refresh_every": each.optimizer.param_groups[0].get("refresh_every"),
             "floor_operations": {"forward_backward": forward_backward} | method_operations(each.optimizer, tokens)
@@ -169,6 +199,7 @@ def measure(arguments: argparse.Namespace, size: dict[str, int]) -> dict[str, An
         "block_steps": arguments.block,
         "threads": arguments.threads,
         "device": arguments.device,
+        "autocast": arguments.autocast,
         "hardware": f"{os.cpu_count()} cores, CPU" if arguments.device == "cpu" else torch.cuda.get_device_name(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "weights": sum(p.numel() for p in base.model.parameters()),
@@ -198,7 +229,7 @@ def show(line: dict[str, Any]) -> None:
 
 def key(line: dict[str, Any], methods: list[str]) -> tuple[Any, ...]:
     """What makes two measurements the same."""
-    return tuple(line[name] for name in (*AXES, "threads", "device")), tuple(methods)
+    return (*(line[name] for name in (*AXES, "threads", "device")), line.get("autocast", False)), tuple(methods)
 
 
 def main() -> None:
@@ -212,6 +243,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--autocast", action="store_true", help="forward passes in bfloat16")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="after so many per size no round begins")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -65,7 +65,8 @@ WHOLE = {scores: {"scores": scores} for scores in ("uniform", "gradient")}
 def test_four_and_two_processes_do_what_one_does(tmp_path):
     to_the_bit = [(("whole", name), shards.under_fsdp, (Whole, options)) for name, options in WHOLE.items()]
     to_the_bit.append((("whole", "replicas"), shards.under_replicas, (Whole, WHOLE["gradient"])))
-    saving = ("saved", shards.checkpoint, (Whole, {}))
+    longer = {"momentum_kernel": "two"}  # so that the state has every kind of entry
+    saving = ("saved", shards.checkpoint, (Whole, longer))
     on_four = {name: FAST[name] for name in ON_FOUR}
     four = start(4, tmp_path, [*jobs(on_four, ["under_fsdp"]), *to_the_bit, saving, ("owners", shards.owners, ())])
     assert agree_with_one_process(four, on_four, ["under_fsdp"]) == {}
@@ -73,8 +74,8 @@ def test_four_and_two_processes_do_what_one_does(tmp_path):
         assert deviation(four[3]["whole", name], shards.alone(Whole, options)) == 0.0
 
     saved, end = four[0]["saved"]["saved"], four[0]["saved"]["end"]
-    assert deviation(shards.resumed(shards.model(Whole), Whole, {}, saved, slice(None)), end) == 0.0
-    resuming = ("resumed", shards.resumed_under_fsdp, (Whole, {}, saved))
+    assert deviation(shards.resumed(shards.model(Whole), Whole, longer, saved, slice(None)), end) == 0.0
+    resuming = ("resumed", shards.resumed_under_fsdp, (Whole, longer, saved))
     two = start(2, tmp_path, [*jobs(FAST, ["under_fsdp", "under_ddp"]), resuming, ("failures", shards.failures, ())])
     assert agree_with_one_process(two, FAST, ["under_fsdp", "under_ddp"]) == {}
     assert all(deviation(result["resumed"], end) == 0.0 for result in two)

@@ -32,6 +32,8 @@ COMMANDS = {
     "pilot": "fix what decides, run, and say GO, HOLD or STOP on a page for who decides",
     "audit": "make a release that can be audited, verify or approve one",
     "rollout": "bring a release before users: approve, serve beside the old one, look, take back",
+    "monitor": "watch over a roll-out without labels: what has changed, and what to do about it",
+    "export": "a roll-out for other machinery: MLflow, KServe, Argo Rollouts, compose",
     "watch": "look at a run, a comparison or a pilot while it goes, in the terminal or on a page",
     "report": "draw the page of a comparison, an ablation or a run again from its folder",
     "verify": "say whether a run folder, or every run of a comparison, is what was written",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from cegm.lab.watch.watch_config import WatchConfig
 
 SOME_RUNS_FAILED = 1
-SOME_DAMAGED = 1
 
 
 def train(config: RunConfig) -> int:
@@ -141,19 +140,6 @@ def report(folder: Path) -> int:
     return 0
 
 
-def verify(folder: Path) -> int:
-    """Prints what was found about every run of a folder."""
-    from cegm.lab.train import verification
-
-    damaged = 0
-    for run in verification.runs(folder):
-        findings = verification.verify(run)
-        damaged += sum(finding.state == "damaged" for finding in findings)
-        print(f"{run}\n{verification.table(findings)}\n")
-    print(f"{folder}: {f'{damaged} damaged' if damaged else 'nothing is damaged'}")
-    return SOME_DAMAGED if damaged else 0
-
-
 def watch(config: WatchConfig) -> int:
     """Shows what goes on until it has ended, or a page of it, until the user has seen enough."""
     from cegm.lab.watch.watched import Watched
@@ -198,15 +184,20 @@ CONFIGURED: Mapping[str, tuple[str, Work]] = {
     "audit": ("cegm.lab.release.audit_config:AuditConfig", "cegm.lab.release.orders:audit"),
     "rollout": (
         "cegm.lab.rollout.rollout_config:RolloutConfig",
-        {step: f"cegm.lab.rollout.rollout_orders:{step}" for step in ("approve", "serve", "status", "back")},
+        {
+            **{step: f"cegm.lab.rollout.rollout_orders:{step}" for step in ("approve", "serve", "status", "back")},
+            "label": "cegm.lab.monitor.labelling:label",
+        },
     ),
+    "monitor": ("cegm.lab.monitor.monitor_config:MonitorConfig", "cegm.lab.monitor.watching:monitor"),
+    "export": ("cegm.lab.exports.export_config:ExportConfig", "cegm.lab.exports.exporting:export"),
     "watch": ("cegm.lab.watch.watch_config:WatchConfig", watch),
 }
 """By name of the command: home of the dataclass whose fields are its options, and what is done with one."""
 
-OF_A_FOLDER: Mapping[str, tuple[str, Callable[[Path], int]]] = {
+OF_A_FOLDER: Mapping[str, tuple[str, Work]] = {
     "report": ("comparison, ablation or run folder", report),
-    "verify": ("run folder, comparison, ablation or search", verify),
+    "verify": ("run folder, comparison, ablation or search", "cegm.lab.train.verification:answer"),
 }
 """By name of the command: the folder it takes, and what is done with that."""
 
@@ -214,9 +205,9 @@ OF_A_FOLDER: Mapping[str, tuple[str, Callable[[Path], int]]] = {
 def declare(parser: argparse.ArgumentParser, command: str) -> None:
     """Gives the parser of a command its flags, and what to run as `run`."""
     if command in OF_A_FOLDER:
-        meaning, draw = OF_A_FOLDER[command]
+        meaning, work = OF_A_FOLDER[command]
         parser.add_argument("folder", help=meaning)
-        parser.set_defaults(run=lambda known: draw(Path(known.folder)))
+        parser.set_defaults(run=lambda known: _work(work, known)(Path(known.folder)))
         return
     if command == "keys":
         parser.add_argument("action", choices=["new"], help="makes a pair: NAME.key and NAME.pub")
@@ -232,6 +223,8 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     own, steps = dict(declared(kind)), tuple(work) if isinstance(work, Mapping) else ()
     if command in ("evaluate", "card", "interpolate", "chat"):
         parser.add_argument("model_name_or_path", metavar="MODEL", help=own.pop("model_name_or_path").meaning)
+    elif command in ("monitor", "export"):
+        parser.add_argument("rollout", metavar="ROLLOUT", help=own.pop("rollout").meaning)
     elif command == "watch":
         parser.add_argument("path", metavar="PATH", help=own.pop("path").meaning)
     elif command == "audit":
@@ -241,7 +234,9 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("step", choices=steps, help="fix the criteria, run what was fixed, or draw its page again")
         parser.add_argument("config", metavar="FILE", help="YAML file with the names below; flags win")
     elif command == "rollout":
-        order = "approve a release or its next stage, serve it, say where it stands, or return all traffic"
+        order = (
+            "approve a release or its next stage, serve it, say where it stands, label answers, or return all traffic"
+        )
         parser.add_argument("step", choices=steps, help=order)
         meaning = own.pop("release").meaning
         parser.add_argument("release", metavar="RELEASE", nargs="?", default=argparse.SUPPRESS, help=meaning)

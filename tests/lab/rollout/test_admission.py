@@ -187,7 +187,7 @@ def test_serving_needs_the_approvers_key(
 
 
 def test_a_stage_that_waits_goes_on_by_the_same_key_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(approve(place)) == 0
+    assert main(approve(place, "signed", "approver", "--approver", "B. Second")) == 0
     folder = RolloutFolder(place / "rollout")
     rollout_state.record(folder, "stage", stage="canary 5")
     assert "waits for nobody" in refused(approve(place), capsys)
@@ -196,7 +196,7 @@ def test_a_stage_that_waits_goes_on_by_the_same_key_alone(place: Path, capsys: p
     assert main(approve(place)) == 0
     assert "goes on to 'canary 25'" in capsys.readouterr().out
     state, events = rollout_state.read(folder)
-    assert (state.stage, state.waiting) == ("canary 25", False)
+    assert (state.stage, state.waiting, state.approver) == ("canary 25", False, "B. Second")
     public = keys.public_key(str(place / "trainer.pub")), keys.public_key(str(place / "approver.pub"))
     admission.require_admitted(state, events, place / "signed", *public)
 

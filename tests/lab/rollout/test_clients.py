@@ -21,8 +21,9 @@ pytest.importorskip("cryptography")
 
 import uvicorn
 
-from cegm.lab.rollout.clients import Users
+from cegm.lab.rollout.clients import Users, position
 from cegm.lab.rollout.rollout_config import RolloutConfig
+from cegm.lab.rollout.tallies import share
 from rollouts import Rig, prompt, rig
 
 
@@ -132,6 +133,22 @@ def test_a_shared_key_names_nobody_and_another_salt_names_everybody_anew(tmp_pat
     assert name(users, "own", "1.1.1.1") == name(Users(tmp_path / "salt", "shared"), "own", "1.1.1.1")
     assert name(users, "own", "1.1.1.1") != name(Users(tmp_path / "other", "shared"), "own", "1.1.1.1")
     assert (tmp_path / "salt").stat().st_mode & 0o077 == 0
+
+
+def test_users_are_spread_evenly_and_each_salt_spreads_them_anew(tmp_path: Path) -> None:
+    from starlette.requests import Request
+
+    request = Request({"type": "http", "headers": [], "client": None})
+    places = []
+    for salt in ("one", "other"):
+        users = Users(tmp_path / salt, "")
+        found = [position(users.name(request, {"user": f"user-{number}"})) for number in range(10_000)]
+        for wanted in (0.05, 0.25, 0.5):
+            low, high = share(sum(place < wanted for place in found), len(found), 3.89)[1:]
+            assert low <= wanted <= high
+        places.append(found)
+    both = sum(one < 0.25 and other < 0.25 for one, other in zip(*places, strict=True))
+    assert share(both, 10_000, 3.89).low <= 0.25**2 <= share(both, 10_000, 3.89).high
 
 
 def test_what_one_kind_of_name_says_is_nobody_of_another_kind(tmp_path: Path) -> None:

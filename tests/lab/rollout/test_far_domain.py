@@ -48,16 +48,16 @@ def test_without_texts_and_limit_there_is_no_gate() -> None:
 
 
 def test_bits_per_byte_are_those_of_the_model_on_200_texts(tmp_path: Path) -> None:
-    """An untrained model of 256 bytes is about as sure of every byte, which is eight bits."""
+    """An untrained model of 256 bytes is about as sure of every byte, which is eight bits; one without letters is of none."""
     pytest.importorskip("trl")
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from cegm.lab.train.model import load_tokenizer
+    from cegm.lab.train.model import byte_tokenizer, load_tokenizer
     from cegm.lab.train.run_config import RunConfig
 
-    tokenizer = load_tokenizer(RunConfig())
+    tokenizer, words = byte_tokenizer(), load_tokenizer(RunConfig())
     shape = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+        vocab_size=len(words), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
     )
     LlamaForCausalLM(shape).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
@@ -67,7 +67,10 @@ def test_bits_per_byte_are_those_of_the_model_on_200_texts(tmp_path: Path) -> No
         for number in range(count):
             (texts / f"{number}.txt").write_text(f"text {number}: a letter to somebody.\n" * 10)
     found, digest = far_domain._bits_per_byte(tmp_path / "model", str(tmp_path / "200 texts"))
-    assert found == pytest.approx(math.log2(len(tokenizer)), abs=0.2)
+    assert found == pytest.approx(math.log2(len(words)), abs=0.2)
     assert len(digest) == 64
     with pytest.raises(ValueError, match="holds 199 texts and 200 are needed"):
         far_domain._bits_per_byte(tmp_path / "model", str(tmp_path / "199 texts"))
+    words.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="cannot spell local_texts"):
+        far_domain._bits_per_byte(tmp_path / "model", str(tmp_path / "200 texts"))

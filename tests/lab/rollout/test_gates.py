@@ -19,6 +19,7 @@ def counted(
     tallies = Tallies()
     challenger, champion = Tally(requests=requests, errors=errors), Tally(requests=len(champions))
     challenger.latest.extend(times)
+    challenger.recent.extend(number < errors for number in range(requests))
     champion.latest.extend(champions)
     tallies[Key(stage, "challenger", stage == "shadow")] = challenger
     tallies[Key(stage, "champion", False)] = champion
@@ -60,22 +61,28 @@ def test_too_few_times_are_for_a_person(mine: list[float], champions: list[float
 
 def test_a_dead_challenger_is_known_within_a_few_requests() -> None:
     assert beyond_doubt(counted(1, [], [], requests=1), "canary 5", RolloutConfig(most_errors=0.1)) is None
-    found = beyond_doubt(counted(4, [], [], requests=4), "canary 5", CONFIG)
+    found = beyond_doubt(counted(6, [], [], requests=6), "canary 5", CONFIG)
     assert found is not None
     assert found.outcome == "failure"
-    assert beyond_doubt(counted(1, [], [], requests=1000), "canary 5", RolloutConfig(most_errors=0.0)) is not None
+    assert beyond_doubt(counted(1, [], [], requests=200), "canary 5", RolloutConfig(most_errors=0.0)) is not None
     assert beyond_doubt(counted(9, [], [], requests=9), "canary 5", RolloutConfig(most_errors=1.0)) is None
     assert beyond_doubt(counted(0, [], [], requests=0), "canary 5", CONFIG) is None
 
 
+def test_a_challenger_that_dies_after_a_long_time_is_known_as_soon() -> None:
+    tallies = counted(0, [], [], requests=100_000)
+    recent = tallies[Key("canary 5", "challenger", False)].recent
+    errors = 0
+    while beyond_doubt(tallies, "canary 5", CONFIG) is None:
+        recent.append(True)
+        errors += 1
+    assert 10 < errors < 30
+
+
 def test_what_keeps_to_the_limit_is_hardly_ever_beyond_doubt() -> None:
-    """A hundred stages of 400 requests, looked at after each, at an error rate just at the limit."""
-    draw, false = random.Random(1), 0
-    for _ in range(100):
-        errors = 0
-        for requests in range(1, 401):
-            errors += draw.random() < CONFIG.most_errors
-            if beyond_doubt(counted(errors, [], [], requests), "canary 5", CONFIG):
-                false += 1
-                break
-    assert false == 0
+    """Forty thousand requests, looked at after each, at an error rate just at the limit."""
+    draw, tallies = random.Random(1), counted(0, [], [], requests=0)
+    recent = tallies[Key("canary 5", "challenger", False)].recent
+    for _ in range(40_000):
+        recent.append(draw.random() < CONFIG.most_errors)
+        assert beyond_doubt(tallies, "canary 5", CONFIG) is None

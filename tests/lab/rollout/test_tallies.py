@@ -28,6 +28,7 @@ def test_wilsons_interval_is_that_of_the_books() -> None:
         low, high = proportion_confint(part, whole, method="wilson")
         assert share(part, whole)[1:] == pytest.approx((low, high), abs=1e-6)
     assert share(0, 0)[1:] == (0.0, 1.0)
+    assert [(share(0, n).low, share(n, n).high) for n in range(1, 500)] == [(0.0, 1.0)] * 499
     assert math.isnan(share(0, 0).value)
 
 

@@ -13,7 +13,7 @@ from cegm.lab.release import keys, signing
 from cegm.lab.release.examination import examine
 from cegm.lab.release.layout import ReleaseFolder
 from cegm.lab.rollout import far_domain, rollout_state
-from cegm.lab.rollout.rollout_config import RolloutConfig
+from cegm.lab.rollout.rollout_config import NOT_PROVIDED, RolloutConfig
 from cegm.lab.rollout.rollout_state import ALL, RolloutFolder, RolloutState
 
 
@@ -56,7 +56,7 @@ def approve(config: RolloutConfig) -> RolloutState:
         stage=stage,
         release=str(root),
         manifest=manifest,
-        approver=config.approver,
+        approver=state.approver if config.approver == NOT_PROVIDED and state.approver else config.approver,
         approver_key=keys.fingerprint(signer.public_key()),
         trainer_key=keys.fingerprint(trainer),
         **domain,

@@ -61,5 +61,10 @@ def _bits_per_byte(model: Path, place: str) -> tuple[float, str]:
     step = len(documents) / TEXTS
     read = Corpus("text", [], [documents[int(step * each)][:LETTERS] for each in range(TEXTS)])
     loaded, tokenizer = load_trained(str(model), trust_remote_code=False)
+    spelled = tokenizer(read.validation, add_special_tokens=False)["input_ids"]
+    if any(tokenizer.unk_token_id in ids for ids in spelled):  # what is unknown is cheap to predict
+        raise ValueError(
+            f"the tokenizer of {model} cannot spell local_texts={place}; train a model that reads such text"
+        )
     rows = validation_rows(read, tokenizer, LENGTH, TEXTS * LETTERS)
     return validate(loaded, from_rows(rows, ROWS)).bits_per_byte, read.digest()

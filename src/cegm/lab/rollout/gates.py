@@ -16,7 +16,7 @@ Outcome = Literal["success", "failure", "inconclusive"]
 LEVEL = 0.95
 """Quantile of times that is judged."""
 
-DOUBT = 1e-6
+DOUBT = 1e-9
 """A stage is looked at all the time; before its end only errors that as rarely happen within the limit count."""
 
 
@@ -43,12 +43,12 @@ class Judged:
 
 
 def beyond_doubt(tallies: Tallies, stage: str, config: RolloutConfig) -> Judged | None:
-    """A failure by errors that need no further request (by Chernoff's bound); None where there is none."""
-    challenger, limit = tallies[Key(stage, "challenger", stage == SHADOW)], config.most_errors
-    found = share(challenger.errors, challenger.requests)
+    """A failure by errors of late that need no further request (by Chernoff's bound); None where there is none."""
+    recent, limit = tallies[Key(stage, "challenger", stage == SHADOW)].recent, config.most_errors
+    found = share(sum(recent), len(recent))
     if not found.value > limit:
         return None
-    doubt = math.exp(-challenger.requests * _divergence(found.value, limit))
+    doubt = math.exp(-len(recent) * _divergence(found.value, limit))
     return Judged("errors", "failure", found, limit) if doubt < DOUBT else None
 
 

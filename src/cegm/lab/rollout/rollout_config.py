@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from cegm.lab.declarations import Declared, option
 
+NOT_PROVIDED = "not provided"
+
 
 @dataclass
 class RolloutConfig(Declared):
@@ -20,7 +22,7 @@ class RolloutConfig(Declared):
     key: str = option("", "approve: the approver's private key, NAME.key of cegm keys new")
     trainer_key: str = option("", "approve, serve: public key of the trainer, NAME.pub")
     approver_key: str = option("", "serve: public key of the approver, NAME.pub")
-    approver: str = option("not provided", "approve: name of who approves")
+    approver: str = option(NOT_PROVIDED, "approve: name of who approves")
     local_texts: str = option("", "approve: your own texts, a file or folder, of which 200 are read by the model")
     most_bits_per_byte: float = option(
         None, "approve: above this on local_texts an adaptation run is required first; fixed once", low=0, above=True
@@ -46,5 +48,7 @@ class RolloutConfig(Declared):
         1.5, "serve: how many times the champion's 95th percentile the challenger's may take", low=0, above=True
     )
     keep_texts_days: float = option(0.0, "serve: days for which prompts and answers are kept; 0 keeps none", low=0)
-    who: str = option("not provided", "back: name of who decides")
+    labels: str = option("", "label: .jsonl file of what was judged elsewhere (default: you are asked)")
+    answers: int = option(50, "label: answers to ask about", low=2)
+    who: str = option(NOT_PROVIDED, "back, label: name of who decides")
     reason: str = option("", "back: why")

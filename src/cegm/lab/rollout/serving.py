@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -132,7 +133,9 @@ def _upstreams(
         "champion": config.champion,
         "challenger": config.challenger or str(ReleaseFolder(Path(config.release).expanduser()).model.resolve()),
     }
-    found, servers, is_back = {}, {}, rollout_state.read(folder)[0].stage == BACK
+    found: dict[str, Upstream] = {}
+    servers: dict[str, OwnServer] = {}
+    is_back = rollout_state.read(folder)[0].stage == BACK
     for variant, place in places.items():
         server = found[variant] = Upstream(variant, "", getattr(config, f"{variant}_model"), key)
         if "://" in place:
@@ -157,7 +160,7 @@ def _url(name: str, given: str) -> str:
     return given.rstrip("/").removesuffix("/v1")
 
 
-def _limits(config: RolloutConfig, champion: Upstream, challenger: Upstream) -> dict[str, str | float]:
+def _limits(config: RolloutConfig, champion: Upstream, challenger: Upstream) -> dict[str, Any]:
     """What the chain says of a router: both servers, and what the gates hold them to."""
     limits = ("shadow_share", "stage_requests", "most_errors", "slower", "challenger_seconds", "keep_texts_days")
     return {

@@ -36,6 +36,10 @@ class Key(NamedTuple):
     shadow: bool
 
 
+RECENT = 200
+"""Requests by which a failure is known at once, however many went well before."""
+
+
 @dataclass
 class Tally:
     """What was counted under one key.
@@ -48,6 +52,7 @@ class Tally:
         seconds: Time of all.
         latest: Times of the latest ones that did not fail, seconds.
         first_bytes: The same to the first byte.
+        recent: Of the latest requests, whether they failed.
     """
 
     requests: int = 0
@@ -57,11 +62,13 @@ class Tally:
     seconds: float = 0.0
     latest: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
     first_bytes: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def add(self, request: Request) -> None:
         """Counts one."""
         self.requests += 1
         self.errors += bool(request.error)
+        self.recent.append(bool(request.error))
         self.refused += request.refused
         self.characters += request.characters
         self.seconds += request.seconds
@@ -91,7 +98,7 @@ def share(part: int, whole: int, z: float = Z) -> Interval:
     value, weight = part / whole, z * z / whole
     middle = (value + weight / 2) / (1 + weight)
     reach = z * math.sqrt(value * (1 - value) / whole + weight / (4 * whole)) / (1 + weight)
-    return Interval(value, max(0.0, middle - reach), min(1.0, middle + reach))
+    return Interval(value, 0.0 if part == 0 else middle - reach, 1.0 if part == whole else middle + reach)
 
 
 def quantile(values: Iterable[float], level: float) -> Interval:

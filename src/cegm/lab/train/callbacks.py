@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.heard_by: Callable[[Metrics], None] = lambda record: None
 
     def write(self, record: Metrics) -> None:
-        """Appends one line."""
+        """Appends one line, and tells who listens."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line(record) + "\n")
+        self.heard_by(record)
 
     def size(self) -> int:
         """How long it is, after all of it has reached the disk: a checkpoint must not know of more than survives."""

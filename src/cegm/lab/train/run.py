@@ -24,6 +24,7 @@ from cegm.lab.train.folder import RunFolder, write_card, write_config
 from cegm.lab.train.health import NonFiniteError
 from cegm.lab.train.model import weights_hash
 from cegm.lab.train.prepare import Parts, count, is_main_process, prepare, quieten, start, tell
+from cegm.lab.train.reporting import Trackers
 from cegm.lab.train.resources import with_precision, with_threads
 from cegm.lab.train.resume import Resumption, described
 from cegm.lab.train.run_config import SAID, RunConfig
@@ -123,14 +124,21 @@ class _Run:
     def _add_callbacks(self) -> None:
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.add_callback(Clock(self.meter))
+        self._add_trackers()
         if self.config.logging_steps and (self.metrics is not None or self.trainer.is_sharded):
             self.trainer.add_callback(MetricsWriter(self.metrics, self.meter, self.config.logging_steps))
         self.trainer.add_callback(self.validation)
         if self.bar is not None:
             self.trainer.add_callback(self.bar)
-        for callback in self.trainer.callback_handler.callbacks:
+
+    def _add_trackers(self) -> None:
+        """Lets trackers hear the lines of `metrics.jsonl`, and not the trainer's few numbers."""
+        trackers = Trackers(self.trainer)
+        for callback in trackers.listeners:
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = str(self.folder.tensorboard)
+        if self.metrics is not None:
+            self.metrics.heard_by = trackers.hear
 
     def go(self, keep: Callable[[], None]) -> RunSummary:
         """Trains to the end; `keep` is called before an error that comes after a step, or from numbers that are not finite: its traces stay."""

@@ -61,17 +61,14 @@ class RowCollator(DataCollatorForLanguageModeling):
 
 def trainer_arguments(config: RunConfig, folder: RunFolder) -> SFTConfig:
     """The run's settings in the words of TRL; what nobody asked for is switched off."""
-    reports = trackers.listed(config.report_to)
     return SFTConfig(
         output_dir=str(folder.writing),
         **{name: getattr(config, name) for name in SAME},
         max_steps=config.steps or -1,
         num_train_epochs=config.num_train_epochs or 1.0,
         data_seed=config.seed,
-        report_to=reports,
-        logging_strategy="steps" if reports else "no",
-        logging_steps=config.logging_steps or 500,
-        logging_nan_inf_filter=False,  # it would show 0.0 over a dead run
+        report_to=trackers.listed(config.report_to),
+        logging_strategy="no",  # trackers hear what metrics.jsonl says
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
         save_only_model=config.sharding == "fsdp",  # of shards, RunTrainer saves the rest by itself

@@ -69,6 +69,17 @@ def table(findings: list[Finding]) -> str:
     return "\n".join(aligned(rows, {0, 1, 2}))
 
 
+def answer(folder: Path) -> int:
+    """Prints what was found about every run of a folder; 1 where something is damaged."""
+    damaged = 0
+    for run in runs(folder):
+        findings = verify(run)
+        damaged += sum(finding.state == "damaged" for finding in findings)
+        print(f"{run}\n{table(findings)}\n")
+    print(f"{folder}: {f'{damaged} damaged' if damaged else 'nothing is damaged'}")
+    return int(damaged > 0)
+
+
 def _chain(folder: RunFolder) -> tuple[Finding, list[Event]]:
     name = folder.audit.name
     try:

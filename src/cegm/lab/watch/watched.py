@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from cegm.lab.baselines import ordered
+from cegm.lab.baselines import SUBJECT, ordered
 from cegm.lab.compare.plan import run_name
 from cegm.lab.records import Planned
 from cegm.lab.strict import json_lines, json_object
@@ -83,9 +83,9 @@ class Watched:
         return self.runs.get(run.pair)
 
     def shown_first(self) -> str:
-        """Id of the run that was asked for, else of one that is held against another, under way if any is, else of the first."""
+        """Id of the run that was asked for, else of one that is held against another, under way if any is, CEGM's before others."""
         runs = [run for run in self.runs.values() if run.id != BESIDE]
-        order = sorted(runs, key=lambda run: (run.state != "running", not run.pair, run.state == "waiting"))
+        order = sorted(runs, key=_standing)
         return self.first or (order[0].id if order else "")
 
     def verdict(self) -> str:
@@ -120,6 +120,10 @@ class Watched:
             own = run.role in PAIRED_ROLES and run.arm != arms[-1]
             run.pair = baselines.get(run.seed, "") if own else ""
             run.pair = run.pair or (BESIDE if self._beside is not None else "")
+
+
+def _standing(run: WatchedRun) -> tuple[bool, ...]:
+    return run.state != "running", not run.pair, run.state == "waiting", run.method != SUBJECT
 
 
 def _is_comparison(path: Path) -> bool:
