@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import kernel_table
 import lora_table
 import part_tables
 import peer_tables
@@ -50,6 +51,7 @@ def made_tables() -> dict[str, str]:
         "coefficient": part_tables.coefficient(),
         "options": options(),
         "kernels": kernels(),
+        "momentum_kernels": kernel_table.momentum_kernels(),
         "lora": lora_table.adapters(),
     }
 
