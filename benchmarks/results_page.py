@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import kernel_table
 import lora_table
 import monitor_table
 import part_tables
@@ -52,6 +53,7 @@ def made_tables() -> dict[str, str]:
         "coefficient": part_tables.coefficient(),
         "options": options(),
         "kernels": kernels(),
+        "momentum_kernels": kernel_table.momentum_kernels(),
         "lora": lora_table.adapters(),
         "metrics": metrics(),
         "replays_quiet": monitor_table.quiet(),
