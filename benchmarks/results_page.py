@@ -20,6 +20,7 @@ import lora_table
 import monitor_table
 import part_tables
 import peer_tables
+import retention_front
 from cegm.lab.train import metric_names
 from cegm.momentum import AGES, running_means
 from cegm.options import OPTIONS
@@ -27,7 +28,10 @@ from logs import MINUS, estimate, markdown, pair, verdict
 
 ROOT = Path(__file__).parents[1]
 RESULTS = (ROOT / "README.md", ROOT / "docs/results.md")
-PAGES = (*RESULTS, *(ROOT / "docs" / name for name in ("method.md", "finetuning.md", "metrics.md", "runbook.md")))
+PAGES = (
+    *RESULTS,
+    *(ROOT / "docs" / name for name in ("method.md", "finetuning.md", "metrics.md", "retention.md", "runbook.md")),
+)
 TABLE = re.compile(r"<!-- (?P<name>\w+): begin -->\n(?P<made>.*?)<!-- (?P=name): end -->", re.DOTALL)
 NAME = r"<!-- (?P<name>[\w.]+) -->"
 NUMBER = re.compile(rf"(?P<made>(?:≤ )?[+{MINUS}]?\d[\d.,]*(?:\s\[[^\]]*\])?){NAME}")
@@ -55,6 +59,7 @@ def made_tables() -> dict[str, str]:
         "kernels": kernels(),
         "momentum_kernels": kernel_table.momentum_kernels(),
         "lora": lora_table.adapters(),
+        "retention": retention_front.retention(),
         "metrics": metrics(),
         "replays_quiet": monitor_table.quiet(),
         "replays_changed": monitor_table.changed(),

@@ -20,15 +20,19 @@ from logs import estimate, lines, markdown
 
 REFERENCE = "adamw"
 MEASURES = ("forgotten", "general", "divergence")
+LOGS = {"chats": "irc", "terms": "legal"}
 SHOWN = (0.75, 0.9)
 """Shares of AdamW's gain in the table of docs/retention.md."""
 
 TITLES = {
     "adam_own": "`finetune` with a card of own text",
-    "replay_5": "AdamW, 5 % replay of novels",
-    "l2_sp_10": "L2-SP, pull 10",
+    "replay_5": "AdamW, 5 % of all rows home text",
+    "l2_sp_10": "L2-SP at a pull of 10",
     "muon": "Muon",
     "muon_own": "Muon with the card",
+    "muon_rotated": "control: directions turned at random, two rates",
+    "muon_exchanged": "control: cards of the next block",
+    "muon_new": "control: contexts of the new text",
 }
 
 Line = dict[str, Any]
@@ -53,16 +57,23 @@ def cell(found: dict[str, Any]) -> str:
 
 
 def retention() -> str:
-    """What rules forgot over AdamW's by domain, of logs with enough seeds for an interval, as docs/retention.md shows it."""
-    runs = lines("retention/irc.jsonl")
-    readings = [entries(runs, measure) for measure in ("forgotten", "divergence")]
+    """What rules forgot over AdamW's by text and measure, as docs/retention.md shows it; intervals where seeds allow."""
+    columns = {}
+    for text, log in LOGS.items():
+        runs = lines(f"retention/{log}.jsonl")
+        for measure, title in (("forgotten", "novels"), ("divergence", "own text")):
+            columns[f"{text}: {title}"] = entries(runs, measure)
     body = []
     for rule, title in TITLES.items():
-        found = [reading[rule][SHARES.index(share)] for reading in readings for share in SHOWN]
-        shown = ("" if e["effect"] is None else estimate(e["effect"], e["interval"], ".2f") for e in found)
-        body.append([title, *shown, str(found[0]["n"])])
-    heads = [f"{what}, {share:.0%}" for what in ("novels", "own text") for share in SHOWN]
-    return markdown(["rule", *heads, "seeds"], body)
+        found = [[each for each in read.get(rule, []) if each["share"] in SHOWN] for read in columns.values()]
+        seeds = max(each["n"] for column in found for each in column)
+        body.append([title, *(" and ".join(map(shown, column)) for column in found), str(seeds)])
+    return markdown(["rule", *columns, "seeds, chats"], body)
+
+
+def shown(found: dict[str, Any]) -> str:
+    """A ratio with its interval, if it has one."""
+    return "-" if found["effect"] is None else estimate(found["effect"], found["interval"], ".2f")
 
 
 def main() -> None:
