@@ -104,9 +104,9 @@ def make_run(folder: Path, config: dict[str, Any], lines: Iterator[str]) -> Path
     """A run folder with configuration, lines, and a log that begins."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(
-        yaml_text({"config": config, "tokens": {"train": TOKENS * config["max_steps"]}})
+        yaml_text({"config": config, "tokens": {"train": TOKENS * config["max_steps"]}}), encoding="utf-8"
     )
-    (folder / "metrics.jsonl").write_text("".join(lines))
+    (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
     AuditLog(folder / "audit.jsonl").record("start", method=config["method"], seed=config["seed"], config="0" * 64)
     return folder
 
@@ -129,7 +129,7 @@ def make_comparison(folder: Path, steps: int, until: dict[tuple[str, int], int],
     gains = {"adamw": 0.0, "muon": 0.12, "cegm": 0.17}
     plan = [planned(method, seed, steps) for method, seed in until]
     folder.mkdir(parents=True)
-    (folder / "plan.jsonl").write_text("".join(json.dumps(each) + "\n" for each in plan))
+    (folder / "plan.jsonl").write_text("".join(json.dumps(each) + "\n" for each in plan), encoding="utf-8")
     for each, ((method, seed), last) in zip(plan, until.items(), strict=True):
         if not last:
             continue
@@ -139,5 +139,5 @@ def make_comparison(folder: Path, steps: int, until: dict[tuple[str, int], int],
         if last == steps:
             final = msgspec.json.decode((place / "metrics.jsonl").read_bytes().splitlines()[-1])
             result = {"status": "finished", "error": None, "final_loss": final["loss"], **final, "kind": "result"}
-            (place / "result.json").write_text(json.dumps(result))
+            (place / "result.json").write_text(json.dumps(result), encoding="utf-8")
     return folder

@@ -85,7 +85,7 @@ from pathlib import Path
 import cegm.lab.rollout.ledger as ledger, cegm.lab.train.audit as audit
 place, clock = Path(sys.argv.pop(1)), time.time
 def jump():
-    return float(place.read_text()) if place.exists() else 0.0
+    return float(place.read_text(encoding="utf-8")) if place.exists() else 0.0
 class Jumping(datetime.datetime):
     @classmethod
     def now(cls, zone=None):
@@ -231,7 +231,7 @@ class Trial:
     def resident(self) -> float:
         """MiB of the router."""
         try:
-            status = Path(f"/proc/{self.processes['router'].pid}/status").read_text()
+            status = Path(f"/proc/{self.processes['router'].pid}/status").read_text(encoding="utf-8")
         except OSError:
             return 0.0
         return next((int(line.split()[1]) / 1024 for line in status.split("\n") if line.startswith("VmRSS")), 0.0)
@@ -264,7 +264,7 @@ class Trial:
         await self.answers(20)
         self.kill("router")
         self.say("router killed")
-        self.folder.state.write_text('{"stage": "all", "share": 1.0}')
+        self.folder.state.write_text('{"stage": "all", "share": 1.0}', encoding="utf-8")
         self.start("router")
         await self.ready("router")
         await self.slow(0.01)
@@ -279,10 +279,10 @@ class Trial:
         resource.prlimit(router, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         self.say(f"room again; the log had grown by {self.folder.requests.stat().st_size - size} bytes")
         await self.stage("canary 50")
-        (self.root / "clock").write_text("86400")
+        (self.root / "clock").write_text("86400", encoding="utf-8")
         self.say("clock a day ahead")
         await self.answers(60)
-        (self.root / "clock").write_text("-86400")
+        (self.root / "clock").write_text("-86400", encoding="utf-8")
         self.say("clock a day behind")
         await self.stage("all")
         await self.answers(400)
@@ -374,7 +374,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.output / "trial.json", json.dumps(found, indent=1) + "\n")
     status = trial.cegm(*trial.command("status"))
-    said = "\n".join([*found["events"], "", (root / "router.txt").read_text(), status, trial.metrics])
+    said = "\n".join([*found["events"], "", (root / "router.txt").read_text(encoding="utf-8"), status, trial.metrics])
     said = said.replace(str(root), "TRIAL").replace(str(trial.release), "RELEASE")
     write_whole(arguments.output / "trial.txt", said)
     print(status)

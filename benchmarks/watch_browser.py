@@ -63,7 +63,7 @@ true
 def watching(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server of its own process, and where it is."""
     command = [*COMMAND, "watch", str(folder), "--page", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as server:
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
         assert found is not None
@@ -92,7 +92,7 @@ def delays(page: Page, folder: Path, steps: int) -> dict[str, Any]:
         page.goto(url)
         shows(page, 10)
         for step in range(11, 11 + steps):
-            with (folder / "metrics.jsonl").open("a") as file:
+            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(train_line(step, steps + 10, names))
             written[step] = 1000 * time.time()
             time.sleep(draw.uniform(0.2, 0.5))
@@ -164,7 +164,7 @@ def long_run(page: Page, folder: Path, steps: int, layers: int) -> dict[str, Any
         first = time.monotonic() - begun
         page.evaluate("window.redraws.length = 0")
         for step in range(steps + 1, steps + 31):
-            with (folder / "metrics.jsonl").open("a") as file:
+            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(line(step))
             page.wait_for_timeout(200)
         shows(page, steps + 30)
@@ -225,7 +225,7 @@ def main() -> None:
             context.on("request", lambda request: requests.append(request.url))
             return context.new_page()
 
-        found = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+        found = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.exists() else {}
         found |= {"hardware": hardware(), "chromium": browser.version}
         measures: dict[str, Callable[[Page], dict[str, Any]]] = {
             "delay": lambda page: delays(page, Path(place) / "delay", arguments.delays),

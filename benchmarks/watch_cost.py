@@ -64,7 +64,7 @@ def in_turns(words: list[str], run: Path, block: int, pairs: int) -> list[tuple[
         while reader.step() < block:
             time.sleep(0.05)
         with subprocess.Popen(
-            [*COMMAND, "watch", str(run), "--page", "--port", "0"], stdout=subprocess.PIPE, text=True
+            [*COMMAND, "watch", str(run), "--page", "--port", "0"], stdout=subprocess.PIPE, encoding="utf-8"
         ) as server:
             assert server.stdout is not None
             found = re.search(r"http://\S+", server.stdout.readline())

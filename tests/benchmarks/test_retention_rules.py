@@ -24,7 +24,7 @@ def bench():
     torch.manual_seed(0)
     made.model = retention.Reader()
     made._cards, made._fishers = {}, {}
-    made.text = lambda kind: torch.randint(0, 256, (2, 24), generator=torch.Generator().manual_seed(len(kind)))
+    made.text = lambda kind, count=2: torch.randint(0, 256, (2, 24), generator=torch.Generator().manual_seed(len(kind)))
     return made
 
 
