@@ -1,6 +1,6 @@
 """bAbI, 20 toy tasks of question answering (Weston et al. 2015, arXiv 1502.05698), version 1.2, English; CC BY 3.0.
 
-Layout: `babi/tasks_1-20_v1-2/en/qaN_NAME_{train,test}.txt`. A line is `ID statement.` or `ID question?<TAB>answer<TAB>supporting IDs`; IDs count
+Layout: `babi/tasks_1-20_v1-2/en/qaN_NAME_test.txt`. A line is `ID statement.` or `ID question?<TAB>answer<TAB>supporting IDs`; IDs count
 from 1 in every story. Known defect: a copy in circulation has `|` instead of the tabs in its qa1 files, so both are read.
 """
 
@@ -10,7 +10,6 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cegm.lab.tasks.items import Choice, Item, NotMeasured, Source
 from cegm.lab.tasks.public.reading import damaged, lines_of, public
@@ -39,12 +38,12 @@ class Question:
         return " ".join((*self.statements, self.text, "Answer:"))
 
 
-def read(source: Source, task: int, split: Literal["train", "test"] = "test") -> list[Question]:
-    """All questions of a task's file."""
+def read(source: Source, task: int) -> list[Question]:
+    """All questions of a task's test file."""
     folder = public(source, "babi", "tasks_1-20_v1-2", "en")
-    paths = sorted(folder.glob(f"qa{task}_*_{split}.txt"))
+    paths = sorted(folder.glob(f"qa{task}_*_test.txt"))
     if len(paths) != 1:
-        raise NotMeasured(f"{folder} has {len(paths)} files qa{task}_*_{split}.txt instead of one; fetch the set again")
+        raise NotMeasured(f"{folder} has {len(paths)} files qa{task}_*_test.txt instead of one; fetch the set again")
     (path,) = paths
     questions: list[Question] = []
     statements: dict[int, str] = {}  # by ID
