@@ -31,9 +31,14 @@ def pytest_configure(config):
         config.pluginmanager.register(Margins(Path(folder)))
 
 
+LONGEST = ("tests/test_sharding.py", "tests/lab/compare/test_survival.py")
+"""Files with a test of a minute: they come first, so that no worker waits for another at the end."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Under `-m long`, properties are tried too, with many more examples; CEGM_TEST_BACKWARDS begins with the last test."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     if os.environ.get("CEGM_TEST_BACKWARDS"):
         items.reverse()
     if config.option.markexpr == "long":

@@ -105,7 +105,9 @@ def test_the_long_suite_holds_the_properties_and_the_short_one_too() -> None:
 
     for marks, times in (("long", 1), ("not long", 0)):
         added: list[str] = []
-        items = [SimpleNamespace(obj=each, add_marker=added.append) for each in (plain, given(st.none())(plain))]
+        items = [
+            SimpleNamespace(nodeid="", obj=each, add_marker=added.append) for each in (plain, given(st.none())(plain))
+        ]
         conftest.pytest_collection_modifyitems(configuration(marks), items)
         assert added[::2] == ["long"] * times
 
