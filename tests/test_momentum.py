@@ -11,7 +11,7 @@ import models
 from cegm import CEGM
 from cegm.assignment import assign_without_model
 from cegm.lab.baselines import build_optimizer
-from cegm.momentum import AGES, entangle, running_means
+from cegm.momentum import AGES, LAST_POWER, entangle, running_means
 
 KERNELS = tuple(AGES)
 LONG = [kernel for kernel in KERNELS if kernel != "ema"]
@@ -127,3 +127,13 @@ def test_diagnostics_look_ahead_as_the_step_did():
     energies = torch.linalg.svdvals(moved.double()).square()
     expected = float(energies.sum() ** 2 / energies.square().sum())
     assert optimizer.diagnostics()["0"]["update_rank"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("step", "bound"), [(3.0, 0.0041), (2.0, 0.000034)])
+@pytest.mark.parametrize("power", [0.0, LAST_POWER])
+def test_an_endless_row_of_ages_holds_a_power_law_as_closely_as_the_page_says(step, bound, power):
+    """`j^(1 - u) sum_k a_k^(u - 1) e^(-j / a_k)` is constant but for a ripple, the same in every octave of `j / a`."""
+    ages = step ** torch.arange(-40, 40, dtype=torch.float64)
+    times = step ** torch.linspace(0, 1, 200, dtype=torch.float64)[:, None] / ages
+    sums = (times ** (1 - power) * (-times).exp()).sum(1)
+    assert float(sums.max() - sums.min()) / 2 < bound * float(sums.mean())

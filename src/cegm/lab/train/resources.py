@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from cegm.lab.train.prepare import count
 from cegm.lab.train.resume import Resumption
 from cegm.lab.train.run_config import RunConfig
 
@@ -63,7 +64,7 @@ def with_precision(config: RunConfig, model: nn.Module, resumption: Resumption |
     if resumption is not None:
         return replace(config, bf16=bool(resumption.state.config.get("bf16")))
     alone = os.environ.get("WORLD_SIZE", "1") == "1" and not torch.cuda.is_available()
-    if not alone or config.is_fresh or sum(p.numel() for p in model.parameters()) < LARGE:
+    if not alone or config.is_fresh or count(model) < LARGE:
         return replace(config, bf16=False)
     share = bfloat16_share()
     taken = "bfloat16 autocast" if share < FASTER else "float32"
