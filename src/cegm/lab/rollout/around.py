@@ -38,7 +38,7 @@ def assembled(
     stack: ExitStack,
 ) -> Around:
     """A router for champion and challenger with its log and pages; the stack closes the log."""
-    before = list(request_log.read(folder.requests)) if folder.requests.exists() else []
+    before = list(request_log.read(folder.requests))
     course, number = Course(folder, config, require_admitted, before), request_log.next_number(before)
     log = LineLog(folder.requests)
     stack.callback(log.close)

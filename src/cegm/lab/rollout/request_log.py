@@ -72,7 +72,9 @@ class LineLog:
 
 
 def read(path: Path) -> Iterator[Request]:
-    """The records of a log, while somebody may be writing it: an unfinished last line is left out; ValueError for any other that is none."""
+    """The records of a log that may be missing or being written: an unfinished last line is left out; ValueError for any other that is none."""
+    if not path.exists():
+        return
     decoder = msgspec.json.Decoder(Request)
     with path.open("rb") as file:
         for number, content in enumerate(file, start=1):

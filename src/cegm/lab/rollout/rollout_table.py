@@ -19,7 +19,7 @@ WORDS = (0, 1)
 
 def table(folder: RolloutFolder, state: RolloutState) -> str:
     """The page that `cegm rollout status` prints."""
-    requests = list(request_log.read(folder.requests)) if folder.requests.exists() else []
+    requests = list(request_log.read(folder.requests))
     waits = ", waits for a person" if state.waiting else ""
     lines = [
         f"{folder.root}: {state.stage}{waits}, since {state.since[:19]}",
